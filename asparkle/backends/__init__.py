@@ -1,0 +1,1 @@
+"""Cluster managers (inline, threads, processes) and block stores (memory, disk)."""

@@ -1,0 +1,48 @@
+"""Starting a fresh interpreter that is ours alone: no fork of this process, no file of it but one socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from asparkle.core.contracts import AppSpec
+
+__all__ = ["start_python"]
+
+
+def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
+    """Start ``module.function(fd)`` in a new interpreter which has ``channel`` as its ``fd``; returns its pid.
+
+    It sees this process's environment, working directory and ``sys.path``, its output and its errors,
+    but not its standard input, and is in a process group of its own, so that the terminal's Ctrl-C does
+    not reach it.
+    """
+    fd = 3 if channel.fileno() != 3 else 4
+    code = f"import sys; sys.path[:] = {list(sys.path)!r}; from {module} import {function}; {function}({fd})"
+    environment = {**os.environ, **app.environment}
+    environment.setdefault("PYTHONHASHSEED", "0")  # one seed for all workers
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *_flags(), "-c", code],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, channel.fileno(), fd),
+            ],
+            setpgroup=0,
+        )
+    finally:
+        os.close(null)
+
+
+def _flags() -> list[str]:
+    """The interpreter's own options that change what code does."""
+    flags = ["-O"] * min(sys.flags.optimize, 2)
+    if sys.flags.dont_write_bytecode:
+        flags.append("-B")
+    flags += [f"-W{w}" for w in sys.warnoptions]
+    flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    return [f for f in flags if not f.startswith(("-Xfrozen", "-Ximporttime"))]

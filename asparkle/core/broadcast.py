@@ -1,0 +1,96 @@
+"""Broadcast variables: a value that is pickled once, and brought to each worker once, when it is first read."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from asparkle.core.payloads import load_ref
+from asparkle.core.protocol import FileRef
+
+if TYPE_CHECKING:
+    from asparkle.core.driver import Driver
+
+__all__ = ["Broadcast"]
+
+T = TypeVar("T")
+_loading = threading.Lock()
+_loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value, in this worker
+
+
+class Broadcast(Generic[T]):
+    """A read-only value that is the same in all tasks; made by ``SparkContext.broadcast``."""
+
+    def __init__(self, value: T, identity: int, app: str, ref: FileRef, driver: Driver | None) -> None:
+        self._value = value
+        self._id = identity
+        self._app = app
+        self._ref: FileRef | None = ref
+        self._driver = weakref.ref(driver) if driver is not None else None
+        if driver is not None:
+            self._finalizer = weakref.finalize(self, driver.broadcast_collected, identity, ref.path)
+            self._finalizer.atexit = False
+
+    @property
+    def value(self) -> T:
+        """The value; in a task, a copy that all tasks of the worker share and none should change."""
+        if self._ref is None:
+            raise RuntimeError(f"broadcast {self._id} was destroyed and can't be used any more")
+        return self._value
+
+    def unpersist(self, blocking: bool = False) -> None:
+        """Drop the workers' copies; a task that reads the value again fetches it again."""
+        driver = self._driver() if self._driver is not None else None
+        if driver is not None:
+            driver.drop_broadcast(self._id)
+
+    def destroy(self, blocking: bool = False) -> None:
+        """Drop the value everywhere; using it afterwards is an error."""
+        self._ref = None
+        self.unpersist(blocking)
+        self._finalizer()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._ref is None:
+            raise RuntimeError(f"broadcast {self._id} was destroyed and can't be used in a task")
+        return (_in_worker, (self._id, self._app, self._ref))
+
+    def __repr__(self) -> str:
+        return f"<Broadcast {self._id}>"
+
+
+class _WorkerBroadcast(Broadcast[Any]):
+    """A broadcast as tasks see it: the value is read when it is first asked for."""
+
+    def __init__(self, identity: int, app: str, ref: FileRef) -> None:
+        self._id = identity
+        self._app = app
+        self._ref = ref
+        self._driver = None
+
+    @property
+    def value(self) -> Any:
+        key = (self._app, self._id)
+        if key not in _loaded:
+            with _loading:
+                if key not in _loaded:
+                    assert self._ref is not None
+                    _loaded[key] = load_ref(self._ref)
+        return _loaded[key]
+
+    def unpersist(self, blocking: bool = False) -> None:
+        raise RuntimeError("a broadcast is unpersisted and destroyed in the driver, not in a task")
+
+    destroy = unpersist
+
+
+def _in_worker(identity: int, app: str, ref: Any) -> _WorkerBroadcast:
+    return _WorkerBroadcast(identity, app, FileRef(*ref))
+
+
+def forget(app: str, identity: int | None = None) -> None:
+    """Drop this process's copy of one broadcast, or of all of an application."""
+    for key in list(_loaded):
+        if key[0] == app and identity in (None, key[1]):
+            _loaded.pop(key, None)

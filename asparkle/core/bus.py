@@ -1,0 +1,425 @@
+"""The bus: every event, to every listener, each at its own pace.
+
+`Bus.post` puts an event into the queue of each listener that cares for it and returns.  A coroutine
+listener is driven by a task of its own on the bus's event loop, a plain function by a daemon thread of its
+own, so that neither its speed nor its failure is felt by jobs or by other listeners.  A queue has a limit:
+what a listener misses is counted (`Feed.dropped`) and logged.
+
+The bus lives on one event loop, asyncio or trio; its methods are called there, or before it is entered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable
+from math import inf
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from asparkle.core.errors import ArgumentTypeError
+from asparkle.core.logs import get_logger
+
+E = TypeVar("E")
+Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
+_END = object()  # behind the last event in a thread's queue
+
+
+class Listener(ABC):
+    """Receives an application's events, one at a time, in the order in which they happened.
+
+    ``on_event`` may be a coroutine or a plain method.  A coroutine runs on the context's event loop and
+    must not block it; a plain method runs in a thread of its own and may.  An exception is logged once,
+    with the listener's name; then, by ``on_error``, the listener stays (the default) or is removed.
+    """
+
+    name: str = ""
+    """What logs call it; the class's name unless set."""
+    events: tuple[type, ...] = ()
+    """The event types that it wants, subclasses included; none: all."""
+    on_error: Literal["stay", "remove"] = "stay"
+
+    @abstractmethod
+    def on_event(self, event: Any) -> Awaitable[None] | None:
+        """One event.  Called never at once with another call of the same listener."""
+
+    def close(self) -> Awaitable[None] | None:
+        """After the last event: the context stops, or the listener is removed.  A coroutine if, and only
+        if, ``on_event`` is one.  Not called when the flush's deadline has passed."""
+        return None
+
+
+class Feed:
+    """One listener's queue, and the count of what went wrong with it."""
+
+    def __init__(self, bus: Bus, name: str, events: tuple[type, ...]) -> None:
+        self.name = name
+        self.events = events
+        self.dropped = 0
+        """Events that the listener did not get because it was too slow."""
+        self.errors = 0
+        """Events at which the listener raised."""
+        self._bus = bus
+        self._ended = False
+
+    def wants(self, event_type: type) -> bool:
+        return not self.events or issubclass(event_type, self.events)
+
+    def put(self, event: object) -> None:
+        """Queue ``event``, or count it as dropped.  Never blocks."""
+        if self._ended:  # from another thread, which may not touch the bus
+            self._bus.remove(self)
+        elif self._backlog() >= self._bus.queue_size:
+            self.dropped += 1
+        else:
+            self._append(event)
+
+    def end(self) -> None:
+        """Nothing more will be put; what is queued is still delivered."""
+        self._ended = True
+
+    def _backlog(self) -> int:
+        raise NotImplementedError
+
+    def _append(self, event: object) -> None:
+        raise NotImplementedError
+
+
+class _LoopFeed(Feed):
+    """A queue that is emptied by a task of the bus's loop."""
+
+    def __init__(self, bus: Bus, name: str, events: tuple[type, ...]) -> None:
+        super().__init__(bus, name, events)
+        self._queue: deque[Any] = deque()
+        self._wake: anyio.Event | None = None
+
+    def _backlog(self) -> int:
+        return len(self._queue)
+
+    def _append(self, event: object) -> None:
+        self._queue.append(event)
+        if self._wake is not None:
+            self._wake.set()
+
+    def end(self) -> None:
+        super().end()
+        if self._wake is not None:
+            self._wake.set()
+
+    async def next(self) -> list[Any]:
+        """A list of the next event; empty when the feed has ended."""
+        while not self._queue:
+            if self._ended:
+                return []
+            self._wake = anyio.Event()
+            await self._wake.wait()
+            self._wake = None
+        await anyio.lowlevel.checkpoint()
+        return [self._queue.popleft()] if self._queue else []
+
+    def clear(self) -> int:
+        """Forget what is queued; says how many events that was."""
+        count = len(self._queue)
+        self._queue.clear()
+        return count
+
+
+class _Failures:
+    """What happens when a listener fails or is too slow, whichever way it is called."""
+
+    def __init__(self, feed: Feed, listener: Listener | Handler) -> None:
+        self._feed = feed
+        self._said_dropped = 0
+        self._leaves = isinstance(listener, Listener) and listener.on_error == "remove"
+
+    def failed(self, error: BaseException, at: str) -> bool:
+        """Counts, logs the first failure, and says whether the listener is to be removed."""
+        self._feed.errors += 1
+        if self._feed.errors == 1:
+            then = "it is removed" if self._leaves else "it stays; more of its errors are only counted"
+            get_logger().error("listener failed", listener=self._feed.name, at=at, then=then, exc_info=error)
+        return self._leaves
+
+    def say_dropped(self, *, last: bool = False) -> None:
+        """Logs when events were dropped for the first time, and at the end how many there were."""
+        dropped = self._feed.dropped
+        if dropped > self._said_dropped and (last or not self._said_dropped):
+            self._said_dropped = dropped
+            get_logger().warning("listener is too slow", listener=self._feed.name, events_dropped=dropped)
+
+
+class _TaskFeed(_LoopFeed):
+    """A coroutine listener, in a task on the bus's loop."""
+
+    def __init__(self, bus: Bus, listener: Listener | Handler, events: tuple[type, ...], name: str) -> None:
+        super().__init__(bus, name, events)
+        self._handler, self._close = _calls_of(listener)
+        self._failures = _Failures(self, listener)
+        self._over = False
+        self._deadline = inf
+        self._scope: anyio.CancelScope | None = None
+
+    def is_over(self) -> bool:
+        return self._over
+
+    def end_by(self, deadline: float) -> None:
+        """What the listener has not got at ``deadline`` (of the loop's clock) it does not get."""
+        self._deadline = deadline
+        if self._scope is not None:
+            self._scope.deadline = deadline
+
+    async def run(self) -> None:
+        # Shielded: whoever cancels the bus's host still has the queue flushed, until the deadline.
+        try:
+            with anyio.CancelScope(shield=True, deadline=self._deadline) as self._scope:
+                await self._deliver()
+                if self._close is not None:
+                    await self._close()  # type: ignore[misc]  # a coroutine, as `on_event`
+        except Exception as error:
+            self._failures.failed(error, "close")
+        finally:
+            self._over = True
+            self._bus.remove(self)
+            self.dropped += self.clear()
+            self._failures.say_dropped(last=True)
+
+    async def _deliver(self) -> None:
+        while batch := await self.next():
+            try:
+                await self._handler(batch[0])  # type: ignore[misc]  # a coroutine function: see `_is_async`
+            except Exception as error:
+                if self._failures.failed(error, type(batch[0]).__name__):
+                    self.clear()  # it is removed: what it does not get is not dropped
+                    return
+            if not self._queue:
+                self._failures.say_dropped()
+
+
+class _ThreadFeed(Feed):
+    """A plain listener, in a daemon thread that is started with the first event."""
+
+    def __init__(self, bus: Bus, listener: Listener | Handler, events: tuple[type, ...], name: str) -> None:
+        super().__init__(bus, name, events)
+        self._queue: SimpleQueue[object] = SimpleQueue()
+        self._handler, self._close = _calls_of(listener)
+        self._failures = _Failures(self, listener)
+        self._abandoned = False
+        self.thread: threading.Thread | None = None
+
+    def _backlog(self) -> int:
+        return self._queue.qsize()
+
+    def _append(self, event: object) -> None:
+        self._queue.put(event)
+        if self.thread is None:
+            self._start()
+
+    def end(self) -> None:
+        super().end()
+        self._queue.put(_END)
+        if self.thread is None and self._close is not None:
+            self._start()
+
+    async def join(self, deadline: float) -> None:
+        """Waits for the thread.  At the deadline it is left behind: it ends after the event that it is
+        at, if it ever returns from that."""
+        if self.is_over():
+            return
+        assert self.thread is not None
+        with anyio.CancelScope(shield=True):
+            timeout = max(0.0, deadline - anyio.current_time())
+            await anyio.to_thread.run_sync(self.thread.join, timeout, limiter=anyio.CapacityLimiter(1))
+        if self.is_over():
+            return
+        self._abandoned = True
+        self.dropped += max(0, self._queue.qsize() - 1)
+        self._failures.say_dropped(last=True)
+        get_logger().warning("listener did not return in time: its thread is left behind", listener=self.name)
+
+    def is_over(self) -> bool:
+        return self._ended and (self.thread is None or not self.thread.is_alive())
+
+    def _start(self) -> None:
+        self.thread = threading.Thread(target=self._run, name=f"listener {self.name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._deliver()
+            if self._close is not None and not self._abandoned:
+                self._close()
+        except BaseException as error:
+            self._failures.failed(error, "close")
+        if not self._abandoned:
+            self._failures.say_dropped(last=True)
+
+    def _deliver(self) -> None:
+        while (event := self._queue.get()) is not _END and not self._abandoned:
+            try:
+                answer = self._handler(event)
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                    raise ArgumentTypeError("the listener returned a coroutine: make it an async function")
+            except BaseException as error:  # a sys.exit() in a listener ends no job either
+                if self._failures.failed(error, type(event).__name__):
+                    self._ended = True
+                    return
+            if self._queue.empty():
+                self._failures.say_dropped()
+
+
+class Subscription(Generic[E]):
+    """The events of some types as an async iterator; made by `Bus.subscribe`.
+
+    It begins with the call of ``subscribe``, and ends when the bus closes, after what was queued until
+    then, or with ``close()``.  One that nobody refers to any more is removed.  ``dropped`` counts what was
+    missed because the consumer was too slow.  For one consumer at a time.
+    """
+
+    def __init__(self, feed: _LoopFeed) -> None:
+        self._feed = feed
+
+    @property
+    def dropped(self) -> int:
+        return self._feed.dropped
+
+    def __aiter__(self) -> Subscription[E]:
+        return self
+
+    async def __anext__(self) -> E:
+        for event in await self._feed.next():
+            result: E = event
+            return result
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """No more events; a consumer that waits for one is woken and ends."""
+        self._feed.clear()
+        self._feed.end()
+
+    def __del__(self) -> None:
+        self._feed._ended = True  # whatever thread this is: the bus removes it at the next event
+
+
+class Bus:
+    """Carries events to listeners.  ``async with Bus() as bus: ...``
+
+    Leaving it, on any path, delivers what is queued for at most ``flush_timeout`` seconds, closes the
+    listeners and leaves no task behind, and no thread but that of a plain function which never returns.
+    """
+
+    active = False
+    """Whether anybody listens: while False, events need not even be built."""
+
+    def __init__(self, *, queue_size: int = 10_000, flush_timeout: float = 5.0) -> None:
+        self.queue_size = queue_size
+        self.flush_timeout = flush_timeout
+        self._feeds: list[Feed] = []
+        self._routes: dict[type, tuple[Feed, ...]] = {}
+        self._deliveries: list[_TaskFeed | _ThreadFeed] = []  # removed ones too, until they have ended
+        self._tasks: TaskGroup | None = None
+        self._closed = False
+
+    def post(self, event: object) -> None:
+        """Queue ``event`` for every listener that wants it.  Never blocks, never raises."""
+        kind = type(event)
+        feeds = self._routes.get(kind)
+        if feeds is None:
+            feeds = self._routes[kind] = tuple(feed for feed in self._feeds if feed.wants(kind))
+        for feed in feeds:
+            feed.put(event)
+
+    def add(self, listener: Listener | Handler, *events: type, name: str = "") -> Feed:
+        """Add a `Listener`, or a function, plain or coroutine, that takes an event.
+
+        It gets what is posted from now on, of the types ``events``; none: what the listener says, all
+        for a function.  Returns its feed, for `remove` and for what it has missed.
+        Raises ArgumentTypeError for what can't be called."""
+        handler = listener.on_event if isinstance(listener, Listener) else listener
+        if not callable(handler):
+            raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {listener!r}")
+        events = events or (listener.events if isinstance(listener, Listener) else ())
+        name = name or _name_of(listener)
+        feed: _TaskFeed | _ThreadFeed
+        if _is_async(handler):
+            feed = _TaskFeed(self, listener, events, name)
+            if self._tasks is not None:
+                self._tasks.start_soon(feed.run, name=f"listener {name}")
+        else:
+            feed = _ThreadFeed(self, listener, events, name)
+        if not self._closed:
+            self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
+            self._attach(feed)
+        return feed
+
+    def subscribe(self, *events: type[E]) -> Subscription[E]:
+        """``async for event in bus.subscribe(TaskEnded)``; without types: every event."""
+        feed = _LoopFeed(self, "subscription", events)
+        if self._closed:
+            feed.end()
+        else:
+            self._attach(feed)
+        return Subscription(feed)
+
+    def remove(self, feed: Feed) -> None:
+        """The listener gets nothing that is posted from now on; what is queued is still delivered."""
+        if feed in self._feeds:
+            self._feeds.remove(feed)
+            self._changed()
+            feed.end()
+
+    def _attach(self, feed: Feed) -> None:
+        self._feeds.append(feed)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._routes = {}
+        self.active = bool(self._feeds)
+
+    async def __aenter__(self) -> Bus:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        for feed in self._deliveries:
+            if isinstance(feed, _TaskFeed):
+                self._tasks.start_soon(feed.run, name=f"listener {feed.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._tasks is not None
+        self._closed = True
+        for other in list(self._feeds):
+            self.remove(other)
+        deadline = anyio.current_time() + self.flush_timeout
+        for feed in self._deliveries:
+            if isinstance(feed, _TaskFeed):
+                feed.end_by(deadline)
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            for feed in self._deliveries:
+                if isinstance(feed, _ThreadFeed):
+                    await feed.join(deadline)
+
+
+def _calls_of(listener: Listener | Handler) -> tuple[Handler, Callable[[], Awaitable[None] | None] | None]:
+    """How to give the listener an event, and how to close it, where it asks for that."""
+    if not isinstance(listener, Listener):
+        return listener, None
+    return listener.on_event, None if type(listener).close is Listener.close else listener.close
+
+
+def _name_of(listener: object) -> str:
+    name = getattr(listener, "name", "") or getattr(listener, "__qualname__", "")
+    return name if isinstance(name, str) and name else type(listener).__qualname__
+
+
+def _is_async(handler: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

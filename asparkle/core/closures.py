@@ -1,0 +1,244 @@
+"""Functions on their way to workers: how they are pickled, what they reach, and what can't travel.
+
+A stage's binary is its `Program`, with the user's functions in it.  Before pickling, the functions are
+walked once, along their globals, cells and defaults.  The walk answers two questions.  Is the binary
+small for certain, so that it may be pickled on the event loop?  And is all that the functions reach
+immutable, so that a worker may use one unpickled copy for many attempts instead of a fresh one for each?
+"""
+
+from __future__ import annotations
+
+import io
+import opcode
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pickle import PicklingError
+from typing import Any, Final
+
+import cloudpickle
+
+from asparkle.core.broadcast import Broadcast
+from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
+from asparkle.core.program import Apply, Combine, Program, Step, Transform
+
+__all__ = ["dumps", "is_reusable"]
+
+_ATOMS: Final = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented)}
+)
+_SMALL: Final = 4096  # characters or bytes of a constant which still counts as small
+_WRITES: Final = frozenset(
+    opcode.opmap[name]
+    for name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR")
+    if name in opcode.opmap
+)
+_STORE_DEREF: Final = opcode.opmap["STORE_DEREF"]
+_BUILTINS: Final = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
+
+
+class _Mutable(Exception):
+    """The walk met something that an attempt could change, or that may be large."""
+
+
+def is_reusable(program: Program, sink: object) -> bool:
+    """Whether one unpickled copy of the program and its sink can serve many attempts, and both are small."""
+    seen: set[int] = set()
+    try:
+        for step in program.steps:
+            for part in _parts(step):
+                _visit(part, seen)
+        _visit(sink, seen)
+    except _Mutable:
+        return False
+    return True
+
+
+def _parts(step: Step | Any) -> Iterator[Any]:
+    """What a step, a transform or a sink holds, from its slots."""
+    for name in _slots(type(step)):
+        if name != "cached":
+            yield getattr(step, name, None)
+
+
+def _slots(kind: type) -> Iterator[str]:
+    for base in kind.__mro__:
+        yield from base.__dict__.get("__slots__", ())
+
+
+def _visit(value: Any, seen: set[int]) -> None:
+    kind = type(value)
+    if kind in _ATOMS:
+        if (kind is str or kind is bytes) and len(value) > _SMALL:
+            raise _Mutable
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if kind is types.FunctionType:
+        _visit_function(value, seen)
+    elif kind is tuple or kind is frozenset:
+        if len(value) > _SMALL:
+            raise _Mutable
+        for item in value:
+            _visit(item, seen)
+    elif kind is types.ModuleType or isinstance(value, _BUILTINS) or isinstance(value, Broadcast):
+        if kind is types.BuiltinFunctionType and not isinstance(value.__self__, (types.ModuleType, type(None))):
+            _visit(value.__self__, seen)  # a bound method: list.append of some list
+    elif isinstance(value, type):
+        if value.__module__ in ("__main__", None):
+            raise _Mutable  # travels by value, and its attributes can be set
+    elif kind.__module__.startswith("asparkle.core.") and hasattr(kind, "__slots__"):
+        for part in _parts(value):
+            _visit(part, seen)
+    else:
+        raise _Mutable
+
+
+def _visit_function(function: types.FunctionType, seen: set[int]) -> None:
+    if function.__dict__:
+        raise _Mutable
+    if not _by_value(function):
+        return  # imported by the worker like any module: not ours to copy
+    _visit(function.__defaults__, seen)
+    if function.__kwdefaults__:
+        _visit(tuple(function.__kwdefaults__.values()), seen)
+    for cell in function.__closure__ or ():
+        try:
+            contents = cell.cell_contents
+        except ValueError:
+            continue
+        _visit(contents, seen)
+    _visit_code(function.__code__, function.__globals__, seen)
+
+
+def _visit_code(code: types.CodeType, scope: Mapping[str, Any], seen: set[int]) -> None:
+    raw = code.co_code
+    operations = set(raw[::2])
+    if operations & _WRITES:
+        raise _Mutable
+    if code.co_freevars and _STORE_DEREF in operations:
+        raise _Mutable
+    for name in code.co_names:
+        if name in scope:
+            _visit(scope[name], seen)
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            _visit_code(constant, scope, seen)
+        elif type(constant) in (str, bytes) and len(constant) > _SMALL:
+            raise _Mutable
+
+
+def _by_value(function: types.FunctionType) -> bool:
+    """Whether cloudpickle sends the function's code rather than its name."""
+    import sys
+
+    module = sys.modules.get(function.__module__ or "")
+    if module is None or function.__module__ == "__main__":
+        return True
+    if "<" in function.__qualname__:  # a lambda, or local to a function
+        return True
+    return getattr(module, function.__qualname__.split(".")[0], None) is None
+
+
+def dumps(value: Any, what: str) -> list[Any]:
+    """Pickle ``value`` with cloudpickle: the pickle, then its out-of-band buffers.
+
+    Raises `PicklingFailed`, naming the variable that can't travel and the way to it, or
+    `NestedContextError` for an RDD or a context.
+    """
+    buffers: list[Any] = []
+    file = io.BytesIO()
+    try:
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=lambda b: buffers.append(b.raw())).dump(value)
+    except AsparkleError:
+        raise
+    except RecursionError as error:
+        raise PicklingFailed(what, reason="it is nested too deeply") from error
+    except Exception as error:
+        raise diagnose(value, what, error) from error
+    return [file.getbuffer(), *buffers]
+
+
+def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
+    """The error for a value that failed to pickle: looks for the smallest part that fails by itself."""
+    path: list[str] = []
+    name = ""
+    seen: set[int] = set()
+    current = value
+    while True:
+        seen.add(id(current))
+        for label, variable, part in _reachable(current):
+            if id(part) not in seen and (reason := _fails(part)) is not None:
+                if isinstance(reason, NestedContextError):
+                    return reason
+                current, error = part, reason
+                path.append(label)
+                name = variable or name
+                break
+        else:
+            shown = f"{type(current).__name__}: {error}" if path else str(error)
+            return PicklingFailed(what, name, tuple(path), shown)
+
+
+def _fails(value: Any) -> BaseException | None:
+    try:
+        cloudpickle.dumps(value, protocol=5)
+    except NestedContextError as error:
+        return error
+    except (PicklingError, TypeError, AttributeError, ValueError, RuntimeError, OSError, NotImplementedError, RecursionError) as error:
+        return error
+    return None
+
+
+def _reachable(value: Any) -> Iterator[tuple[str, str, Any]]:
+    """(label for the path, variable name, part) of what ``value`` directly holds."""
+    if isinstance(value, Program):
+        for step in value.steps:
+            yield from ((type(step).__name__, "", part) for part in _parts(step) if part is not None)
+    elif isinstance(value, (Transform, Step, Apply, Combine)) or type(value).__module__.startswith("asparkle.core."):
+        for part in _parts(value):
+            yield type(value).__name__, "", part
+    elif isinstance(value, types.FunctionType):
+        where = describe(value)
+        for variable, part in _variables(value):
+            yield f"{where}: {variable}", variable, part
+    elif isinstance(value, types.MethodType):
+        yield f"method {value.__func__.__qualname__}: self", "self", value.__self__
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield f"[{key!r}]", str(key), part
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for i, part in enumerate(value):
+            yield f"[{i}]", "", part
+    elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType)):
+        for attribute, part in vars(value).items():
+            yield f".{attribute}", attribute, part
+
+
+def _variables(function: types.FunctionType) -> Iterable[tuple[str, Any]]:
+    code = function.__code__
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            yield variable, cell.cell_contents
+        except ValueError:
+            continue
+    for variable in _global_names(code):
+        if variable in function.__globals__:
+            yield variable, function.__globals__[variable]
+    names = code.co_varnames[: code.co_argcount]
+    yield from zip(names[::-1], (function.__defaults__ or ())[::-1], strict=False)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
+def _global_names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _global_names(constant)
+
+
+def describe(function: Callable[..., Any]) -> str:
+    """A function as its user knows it: name, file and line."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else name

@@ -1,0 +1,351 @@
+"""``SparkConf`` and the table of the configuration keys that asparkle understands.
+
+``SparkConf`` is a bag of strings, as in PySpark: any key may be set and unknown ones are kept.  The table
+gives meaning to the known ones: a type, a default, a sentence.  Nothing is parsed when it is set;
+:func:`check_conf` parses every known key once, when a context is made, so that a bad value fails there.
+
+This module is on the start-up path: it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
+
+if TYPE_CHECKING:
+    from asparkle.core.scheduler.messages import SchedulerConf
+
+T = TypeVar("T")
+
+
+class SparkConf:
+    """The configuration of one application: string keys, string values.  Setters return ``self``.
+
+    A context copies the conf that it is given, so later changes have no effect on it.  ``loadDefaults``
+    is accepted for PySpark's sake: it asks for the JVM's system properties, and there is no JVM.
+
+    >>> SparkConf().setMaster("local[2]").setAppName("words").get("spark.master")
+    'local[2]'
+    """
+
+    def __init__(self, loadDefaults: bool = True) -> None:
+        self._values: dict[str, str] = {}
+
+    def set(self, key: str, value: object) -> SparkConf:
+        """Sets ``key`` to ``str(value)``.  Raises ArgumentTypeError for a None or a key that is no string."""
+        if not isinstance(key, str):
+            raise ArgumentTypeError(f"a configuration key is a string, not {key!r}")
+        if value is None:
+            raise ArgumentTypeError(
+                f"{key} = None: a configuration value is a string; leave the key out instead"
+            )
+        self._values[key] = str(value)
+        return self
+
+    def setIfMissing(self, key: str, value: object) -> SparkConf:
+        """Sets ``key`` unless it has a value."""
+        return self if key in self._values else self.set(key, value)
+
+    def setMaster(self, value: str) -> SparkConf:
+        """Sets ``spark.master``, where tasks run: ``local[*]``, ``threads[4]``, ..."""
+        return self.set("spark.master", value)
+
+    def setAppName(self, value: str) -> SparkConf:
+        """Sets ``spark.app.name``."""
+        return self.set("spark.app.name", value)
+
+    def setSparkHome(self, value: str) -> SparkConf:
+        """Sets ``spark.home``, which asparkle does not need."""
+        return self.set("spark.home", value)
+
+    def setExecutorEnv(
+        self,
+        key: str | None = None,
+        value: str | None = None,
+        pairs: Iterable[tuple[str, str]] | None = None,
+    ) -> SparkConf:
+        """Sets one environment variable of the executors (``key``, ``value``), or several (``pairs``)."""
+        if (key is None) == (pairs is None):
+            raise ArgumentError("setExecutorEnv takes either key and value, or pairs")
+        for name, text in [(key, value)] if pairs is None else pairs:
+            self.set(f"spark.executorEnv.{name}", text)
+        return self
+
+    def setAll(self, pairs: Iterable[tuple[str, object]]) -> SparkConf:
+        """Sets each (key, value) of ``pairs``, in order."""
+        for key, value in pairs:
+            self.set(key, value)
+        return self
+
+    @overload
+    def get(self, key: str, defaultValue: None = None) -> str | None: ...
+
+    @overload
+    def get(self, key: str, defaultValue: str) -> str: ...
+
+    def get(self, key: str, defaultValue: str | None = None) -> str | None:
+        """The value that was set for ``key``, else ``defaultValue``; the table's defaults play no part."""
+        return self._values.get(key, defaultValue)
+
+    def getAll(self) -> list[tuple[str, str]]:
+        """All (key, value) pairs, in the order in which the keys were first set."""
+        return list(self._values.items())
+
+    def contains(self, key: str) -> bool:
+        """Whether ``key`` was set."""
+        return key in self._values
+
+    def toDebugString(self) -> str:
+        """One ``key=value`` per line, sorted by key."""
+        return "\n".join(f"{key}={value}" for key, value in sorted(self._values.items()))
+
+    def clone(self) -> SparkConf:
+        """A copy that shares nothing with this one."""
+        return SparkConf().setAll(self._values.items())
+
+
+# ------------------------------------------------------------------------------ types of values, parsed
+
+_BYTES = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
+_BYTES |= {unit + "b": size for unit, size in _BYTES.items() if unit != "b"}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _number_and_unit(text: str) -> tuple[int, str]:
+    text = text.strip().lower()
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(number), text[len(number) :]
+
+
+def parse_bytes(text: str, unit: str = "b") -> int:
+    """A size in bytes: '512m', '1g', '64kb'; a bare number counts ``unit``.  Powers of 1024, as in Spark.
+
+    Raises ValueError."""
+    number, given = _number_and_unit(text)
+    if number < 0 or (given or unit) not in _BYTES:
+        raise ValueError(text)
+    return number * _BYTES[given or unit]
+
+
+def parse_seconds(text: str, unit: str = "ms") -> float:
+    """A duration in seconds: '3s', '100ms', '5min', '1h'; a bare number counts ``unit``.
+
+    Raises ValueError, also for a negative one."""
+    number, given = _number_and_unit(text)
+    if number < 0 or (given or unit) not in _SECONDS:
+        raise ValueError(text)
+    return number * _SECONDS[given or unit]
+
+
+def _parse_bool(text: str) -> bool:
+    return {"true": True, "false": False}[text.strip().lower()]
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+class ConfigKey(Generic[T]):
+    """One known key: how its text is parsed, what holds when it is not set, and what it is for.
+
+    ``default`` is text as a user would write it; None: no value, ``read`` gives None.  ``expected`` ends
+    the sentence "expected ..." of the error for a bad value.
+    """
+
+    __slots__ = ("default", "doc", "expected", "name", "parse", "type")
+
+    def __init__(
+        self, name: str, type: str, expected: str, parse: Callable[[str], T], default: str | None, doc: str
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.expected = expected
+        self.parse = parse
+        self.default = default
+        self.doc = doc
+        KEYS[name] = self
+
+    def read(self, conf: SparkConf) -> T:
+        """The parsed value in ``conf``, or the default.  Raises ConfigurationError."""
+        text = conf.get(self.name)
+        if text is None:
+            text = self.default
+        if text is None:
+            return None  # type: ignore[return-value]  # such a key is declared as ConfigKey[... | None]
+        try:
+            return self.parse(text)
+        except (ValueError, KeyError, OverflowError):
+            raise ConfigurationError(f"{self.name} = {text!r}: expected {self.expected}") from None
+
+
+KEYS: dict[str, ConfigKey[Any]] = {}
+"""Every known key by its name, in the order of the table below."""
+
+PREFIXES = {"spark.executorEnv.": "An environment variable of every executor, named after the last dot."}
+"""Families of keys: any key that begins so is known."""
+
+
+def _text(name: str, default: str, doc: str) -> ConfigKey[str]:
+    return ConfigKey(name, "text", "text", str, default, doc)
+
+
+def _list(name: str, doc: str) -> ConfigKey[tuple[str, ...]]:
+    return ConfigKey(name, "list", "a list with commas", _parse_list, "", doc)
+
+
+def _bool(name: str, default: str, doc: str) -> ConfigKey[bool]:
+    return ConfigKey(name, "boolean", "true or false", _parse_bool, default, doc)
+
+
+def _choice(name: str, choices: tuple[str, ...], default: str, doc: str) -> ConfigKey[str]:
+    def parse(text: str) -> str:
+        return choices[choices.index(text.strip().upper())]
+
+    return ConfigKey(name, " or ".join(choices), " or ".join(choices), parse, default, doc)
+
+
+def _at_least(number: Callable[[str], T], least: float, most: float = float("inf")) -> Callable[[str], T]:
+    def parse(text: str) -> T:
+        value = number(text)
+        if not least <= value <= most:  # type: ignore[operator]
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _int(name: str, default: str, doc: str, least: int = 1) -> ConfigKey[int]:
+    return ConfigKey(name, "int", f"a whole number, {least} or more", _at_least(int, least), default, doc)
+
+
+def _optional_int(name: str, doc: str, least: int = 1) -> ConfigKey[int | None]:
+    expected = f"a whole number, {least} or more"
+    return ConfigKey[int | None](name, "int", expected, _at_least(int, least), None, doc)
+
+
+def _fraction(name: str, default: str, doc: str) -> ConfigKey[float]:
+    return ConfigKey(name, "fraction", "a number from 0 to 1", _at_least(float, 0, 1), default, doc)
+
+
+_UNIT_NAMES = {"b": "bytes", "m": "MiB", "ms": "milliseconds", "s": "seconds"}
+
+
+def _bytes(name: str, default: str, doc: str, unit: str = "b") -> ConfigKey[int]:
+    expected = f"a size such as 512m or 1g (a bare number: {_UNIT_NAMES[unit]})"
+    return ConfigKey(name, "bytes", expected, lambda text: parse_bytes(text, unit), default, doc)
+
+
+def _seconds(name: str, default: str, doc: str, unit: str = "ms") -> ConfigKey[float]:
+    expected = f"a duration such as 3s or 100ms (a bare number: {_UNIT_NAMES[unit]})"
+    return ConfigKey(name, "duration", expected, lambda text: parse_seconds(text, unit), default, doc)
+
+
+def _optional_bytes(name: str, doc: str, unit: str) -> ConfigKey[int | None]:
+    expected = f"a size such as 512m or 1g (a bare number: {_UNIT_NAMES[unit]})"
+    return ConfigKey[int | None](name, "bytes", expected, lambda text: parse_bytes(text, unit), None, doc)
+
+
+# -------------------------------------------------------------------------------------------- the table
+
+# fmt: off
+# ruff: noqa: E501  (one key, one line)
+# The application and its executors
+MASTER = _text("spark.master", "local[*]", "Where tasks run: a master URL.")
+APP_NAME = _text("spark.app.name", "asparkle", "The application's name, in events and logs.")
+DEFAULT_PARALLELISM = _optional_int("spark.default.parallelism", "Partitions where none are asked for; not set: the number of slots.")
+CORES_MAX = _optional_int("spark.cores.max", "The most slots that the application uses over all executors.")
+EXECUTOR_CORES = _optional_int("spark.executor.cores", "Slots per executor; not set: the cluster manager decides.")
+TASK_CPUS = _int("spark.task.cpus", "1", "Slots that one task takes.")
+EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor for cached blocks and operations; not set: its share of what the machine or the control group allows.", "m")
+MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
+MEMORY_STORAGE_FRACTION = _fraction("spark.memory.storageFraction", "0.5", "The part of that which cached blocks keep when operations want memory.")
+PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")
+LOCAL_DIR = _list("spark.local.dir", "Directories for shuffle files, spills and disk blocks; not set: the system's temporary directory.")
+
+# Tasks, stages and jobs
+TASK_MAX_FAILURES = _int("spark.task.maxFailures", "4", "Attempts at one task before its job fails.")
+STAGE_MAX_ATTEMPTS = _int("spark.stage.maxConsecutiveAttempts", "4", "Attempts at one stage that in succession end with a lost shuffle, before its jobs fail.")
+LOCALITY_WAIT = _seconds("spark.locality.wait", "3s", "The longest time a task waits for a slot near its data.")
+SCHEDULER_MODE = _choice("spark.scheduler.mode", ("FIFO", "FAIR"), "FIFO", "How jobs that run at once share the slots.")
+ALLOCATION_FILE = ConfigKey[str | None]("spark.scheduler.allocation.file", "path", "a path", str, None, "A TOML file with the FAIR scheduler's pools.")
+REAPER_KILL_TIMEOUT = _seconds("spark.task.reaper.killTimeout", "2s", "How long a cancelled task may go on before its worker process is killed.")
+MAX_RESULT_SIZE = _bytes("spark.driver.maxResultSize", "1g", "The most that the results of one job may take in all; 0: no limit.")
+BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.", "s")
+SPECULATION = _bool("spark.speculation", "false", "Whether a second attempt is launched at slow tasks.")
+SPECULATION_INTERVAL = _seconds("spark.speculation.interval", "100ms", "How often slow tasks are looked for.")
+SPECULATION_MULTIPLIER = ConfigKey("spark.speculation.multiplier", "number", "a number, 1 or more", _at_least(float, 1), "3", "How many times the median a task must have run to be slow.")
+SPECULATION_QUANTILE = _fraction("spark.speculation.quantile", "0.9", "The part of a stage's tasks that must have finished before any is called slow.")
+SPECULATION_MIN_RUNTIME = _seconds("spark.speculation.minTaskRuntime", "100ms", "A task that has run for less is never slow.")
+EXCLUDE = _bool("spark.excludeOnFailure.enabled", "false", "Whether executors and hosts on which tasks keep failing are left out.")
+EXCLUDE_TIMEOUT = _seconds("spark.excludeOnFailure.timeout", "1h", "How long an executor or host is left out by the whole application.")
+EXCLUDE_TASK_EXECUTOR = _int("spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor", "1", "Failed attempts at one task on one executor before that task avoids it.")
+EXCLUDE_TASK_NODE = _int("spark.excludeOnFailure.task.maxTaskAttemptsPerNode", "2", "Failed attempts at one task on one host before that task avoids it.")
+EXCLUDE_STAGE_EXECUTOR = _int("spark.excludeOnFailure.stage.maxFailedTasksPerExecutor", "2", "Tasks of one stage that failed on one executor before that stage avoids it.")
+EXCLUDE_STAGE_NODE = _int("spark.excludeOnFailure.stage.maxFailedExecutorsPerNode", "2", "Executors of one host that a stage avoids before it avoids the host.")
+EXCLUDE_APPLICATION_EXECUTOR = _int("spark.excludeOnFailure.application.maxFailedTasksPerExecutor", "2", "Tasks that failed on one executor before the application avoids it.")
+EXCLUDE_APPLICATION_NODE = _int("spark.excludeOnFailure.application.maxFailedExecutorsPerNode", "2", "Executors of one host that the application avoids before it avoids the host.")
+
+# asparkle's own
+SCHEDULER_PREFETCH = _seconds("asparkle.scheduler.prefetch", "5ms", "Work, by measured task times, that is sent ahead to an executor besides what it runs.")
+BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.")
+MAX_CONCURRENT_JOBS = _int("asparkle.scheduler.maxConcurrentJobs", "0", "Jobs that run at once, the others wait their turn; 0: no limit.", 0)
+MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may wait for their turn, one more is refused; 0: no limit.", 0)
+DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")
+CACHE_POLICY = _text("asparkle.cache.policy", "lru", "Which cached block goes first when memory is short: the name of a cache policy.")
+PLUGINS = _list("asparkle.plugins", "Installed plugins to activate, by the name of their entry point.")
+PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, by name; ASPARKLE_PLUGINS_BLOCK in the environment adds to it.")
+LISTENER_QUEUE_SIZE = _int("asparkle.listener.queue.size", "10000", "Events that wait for one listener; what exceeds it is dropped and counted.")
+LISTENER_FLUSH_TIMEOUT = _seconds("asparkle.listener.flush.timeout", "5s", "How long stop() lets listeners finish what waits for them.")
+# fmt: on
+
+
+def check_conf(conf: SparkConf) -> None:
+    """Parses every known key that ``conf`` sets.  Raises ConfigurationError at the first bad value."""
+    for name, _ in conf.getAll():
+        key = KEYS.get(name)
+        if key is not None:
+            key.read(conf)
+
+
+def executor_env(conf: SparkConf) -> dict[str, str]:
+    """The environment variables that ``spark.executorEnv.*`` sets."""
+    prefix = "spark.executorEnv."
+    return {name[len(prefix) :]: value for name, value in conf.getAll() if name.startswith(prefix)}
+
+
+def scheduler_conf(conf: SparkConf, *, max_failures: int | None = None) -> SchedulerConf:
+    """The scheduler's settings; reads the pools' file.  ``max_failures``: from ``local[N,F]``, goes first.
+
+    Raises ConfigurationError."""
+    from asparkle.core.scheduler.messages import SchedulerConf
+
+    pools = {}
+    if path := ALLOCATION_FILE.read(conf):
+        from asparkle.core.pools import read_pools
+
+        pools = read_pools(path)
+    return SchedulerConf(
+        max_failures=max_failures or TASK_MAX_FAILURES.read(conf),
+        max_stage_attempts=STAGE_MAX_ATTEMPTS.read(conf),
+        fair=SCHEDULER_MODE.read(conf) == "FAIR",
+        pools=pools,
+        locality_wait=LOCALITY_WAIT.read(conf),
+        prefetch_horizon=SCHEDULER_PREFETCH.read(conf),
+        speculation=SPECULATION.read(conf),
+        speculation_interval=SPECULATION_INTERVAL.read(conf),
+        speculation_multiplier=SPECULATION_MULTIPLIER.read(conf),
+        speculation_quantile=SPECULATION_QUANTILE.read(conf),
+        speculation_min_runtime=SPECULATION_MIN_RUNTIME.read(conf),
+        exclude=EXCLUDE.read(conf),
+        exclude_task_executor=EXCLUDE_TASK_EXECUTOR.read(conf),
+        exclude_task_node=EXCLUDE_TASK_NODE.read(conf),
+        exclude_stage_executor=EXCLUDE_STAGE_EXECUTOR.read(conf),
+        exclude_stage_node=EXCLUDE_STAGE_NODE.read(conf),
+        exclude_application_executor=EXCLUDE_APPLICATION_EXECUTOR.read(conf),
+        exclude_application_node=EXCLUDE_APPLICATION_NODE.read(conf),
+        exclude_timeout=EXCLUDE_TIMEOUT.read(conf),
+        barrier_timeout=BARRIER_SYNC_TIMEOUT.read(conf),
+        barrier_slot_wait=BARRIER_SLOT_WAIT.read(conf),
+    )

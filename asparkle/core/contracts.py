@@ -1,0 +1,164 @@
+"""What asparkle asks of its plugins: cluster managers, executors, block stores, cache policies.
+
+Abstract base classes, so that a later version may add a method with a default.  `CONTRACT_VERSION` grows
+when a promise changes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from asparkle.core.protocol import ToDriver, ToExecutor
+
+CONTRACT_VERSION = 1
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Scope: TypeAlias = Literal["worker", "host", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppSpec:
+    """What a worker must know of the application: plain data, the same for every executor."""
+
+    app_id: str
+    name: str
+    directories: tuple[str, ...]  # this application's own, one below each of spark.local.dir
+    slots: int  # asked for with the master URL
+    worker_memory: int  # spark.python.worker.memory: bytes before aggregation and sort spill
+    storage_memory: int  # bytes of cached blocks that one executor keeps in its heap
+    direct_result: int  # larger results go by file
+    kill_timeout: float  # spark.task.reaper.killTimeout, seconds
+    environment: dict[str, str] = field(default_factory=dict)  # spark.executorEnv.*
+    path: tuple[str, ...] = ()  # the driver's sys.path
+    directory: str = "."  # and its working directory
+    stores: dict[str, str] = field(default_factory=dict)  # name: "module:class", loaded in workers
+    cache_policy: str = ""
+    in_process: bool = False  # every executor lives in the driver's process
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorInfo:
+    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files.
+    ``in_process``: objects may be handed over as they are, nothing needs pickling."""
+
+    id: str
+    epoch: int
+    host: str
+    slots: int
+    pid: int | None = None
+    in_process: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Why an executor is gone; the meaning of the fields is that of `scheduler.messages.ExecutorLost`."""
+
+    reason: str
+    blame: bool = True
+    running: Collection[int] | None = None
+    blocks_survive: bool = True
+
+
+class Executor(ABC):
+    """One ordered duplex channel to a worker runtime.
+
+    Messages arrive in the order in which they were sent, each at most once; what was under way when the
+    executor is lost may not arrive at all.
+    """
+
+    info: ExecutorInfo
+
+    @abstractmethod
+    def send(self, messages: Sequence[ToExecutor]) -> None:
+        """Hand messages over.  Never blocks and never fails: to an executor that is gone, nothing is sent."""
+
+    @abstractmethod
+    async def receive(self) -> Sequence[ToDriver] | Lost:
+        """The next reports, at least one; or, once and last, that the executor is lost and why."""
+
+    @abstractmethod
+    def kill(self) -> bool:
+        """End the worker by force, now; `receive` then says so.  False where that can't be done (a thread)."""
+
+
+class Cluster(ABC):
+    """The executors of one application."""
+
+    @abstractmethod
+    async def added(self) -> Executor:
+        """The next executor that is ready to be sent tasks.  Waits for ever when there will be none."""
+
+    @abstractmethod
+    async def set_target(self, executors: int) -> None:
+        """How many executors the application would like."""
+
+    def lost(self, executor: str) -> None:
+        """The driver has taken note that an executor is lost: bring another, if the target asks for it."""
+
+    @abstractmethod
+    async def release(self, ids: Collection[str], *, drain: bool) -> None:
+        """Give executors back; with ``drain``, once they have finished what they run."""
+
+
+class ClusterManager(ABC):
+    """Brings executors.  Leaving the context ends them all, and leaves nothing behind on any path.
+
+    ``in_process``: its executors live in the driver's process, and are handed objects as they are.
+    """
+
+    in_process = False
+
+    @abstractmethod
+    def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]: ...
+
+    def prestart(self, app: AppSpec) -> None:
+        """Begin what takes time and needs no event loop (starting a process), before `open`.  Optional."""
+
+    def abandon(self) -> None:
+        """Undo `prestart` when `open` will not follow."""
+
+
+BlockId: TypeAlias = tuple[int, int]
+
+
+class CachePolicy(ABC):
+    """Which blocks leave a full store first.  Called under the store's lock; must be quick."""
+
+    @abstractmethod
+    def touch(self, block: BlockId) -> None:
+        """``block`` was stored or read."""
+
+    @abstractmethod
+    def forget(self, block: BlockId) -> None:
+        """``block`` has left the store."""
+
+    @abstractmethod
+    def victims(self) -> Iterable[BlockId]:
+        """The blocks of the store, the one to go first in front."""
+
+
+class BlockStore(ABC):
+    """Keeps serialized cached partitions.  Thread-safe; called off the event loop.
+
+    ``scope``: who can read what is in it: this worker alone, every executor of the host, or all.
+    """
+
+    scope: Scope = "host"
+
+    @abstractmethod
+    def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:
+        """Keep the bytes; returns how many.  Raises `errors.StoreFull` or `errors.StorageError`, having
+        kept nothing."""
+
+    @abstractmethod
+    def get(self, block: BlockId) -> memoryview | None:
+        """The bytes that were put, as one view (a memory map, say), or None."""
+
+    @abstractmethod
+    def remove(self, block: BlockId) -> bool:
+        """Forget ``block``; says whether it was there."""

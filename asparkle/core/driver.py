@@ -1,0 +1,487 @@
+"""The driver: the one loop around the scheduler.
+
+It feeds the scheduler what happens and carries out what the scheduler answers.  All of a job's state is
+touched on the event loop only; there are no locks.  What is large is pickled, written and read in threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from asparkle.core import protocol
+from asparkle.core.accumulators import Accumulator
+from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
+from asparkle.core.errors import ContextStopped, ResultTooLarge
+from asparkle.core.directory import BlockDirectory
+from asparkle.core.jobs import Job, JobOptions, failure_of
+from asparkle.core.lineage import Node, Shuffle
+from asparkle.core.loop import LoopCaller
+from asparkle.core.plan import JobPlan, Planner
+from asparkle.core.payloads import load
+from asparkle.core.protocol import FileRef
+from asparkle.core.scheduler import Scheduler
+from asparkle.core.scheduler import messages as m
+from asparkle.core.shipping import ShippedStage, Shipping
+from asparkle.core.transforms import Sink
+
+_DEFAULTS = JobOptions()
+
+__all__ = ["Driver"]
+
+
+class Remote:
+    """An executor, and what it has been sent so far."""
+
+    __slots__ = ("executor", "in_process", "outbox", "stages", "surroundings", "tables")
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.in_process = executor.info.in_process
+        self.stages: set[int] = set()
+        self.tables: dict[int, int] = {}
+        self.outbox: list[Any] = []
+        self.surroundings: object = None
+
+
+class Driver:
+    """Runs jobs on a cluster.  Made and used on one event loop; `post` is the way in from other threads."""
+
+    def __init__(
+        self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int, emit: Callable[[Any], None] | None
+    ) -> None:
+        self.app = app
+        self.scheduler = Scheduler(conf, listening=emit is not None)
+        self.emit = emit
+        self.post = call_in_loop
+        self.max_result = max_result
+        self.planner: Planner
+        self.accumulators: weakref.WeakValueDictionary[int, Accumulator[Any]] = weakref.WeakValueDictionary()
+        self.stopped = False
+        self._epoch = int(time.time())
+        self._remotes: dict[str, Remote] = {}
+        self._jobs: dict[int, Job] = {}
+        self._next_job = 0
+        self._shipping = Shipping(app)
+        self._preparing: dict[int, anyio.Event] = {}
+        self._wake = anyio.Event()
+        self._wake_at = float("inf")
+        self._kills: dict[int, tuple[float, str]] = {}
+        self._dirty: dict[str, Remote] = {}
+        self.blocks = BlockDirectory(self._to)
+        self._cluster: Cluster | None = None
+        self._tasks: TaskGroup
+
+    # ------------------------------------------------------------------------- life
+
+    async def run(self, cluster: Cluster, executors: int, *, task_status: Any) -> None:
+        """Serve jobs until cancelled."""
+        self._cluster = cluster
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            await cluster.set_target(executors)
+            tasks.start_soon(self._admit_executors)
+            tasks.start_soon(self._keep_time)
+            task_status.started()
+
+    def stop(self) -> None:
+        """No more jobs; those that run fail with `ContextStopped`."""
+        self.stopped = True
+        for job in list(self._jobs.values()):
+            self._finish(job, ContextStopped("the context was stopped while the job ran"))
+        for remote in self._remotes.values():
+            remote.executor.send([protocol.Shutdown()])
+
+    async def _admit_executors(self) -> None:
+        assert self._cluster is not None
+        while True:
+            executor = await self._cluster.added()
+            info = executor.info
+            self._remotes[info.id] = Remote(executor)
+            self._tasks.start_soon(self._listen, executor)
+            self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots))
+
+    async def _listen(self, executor: Executor) -> None:
+        while True:
+            reports = await executor.receive()
+            if isinstance(reports, Lost):
+                self._lost(executor, reports)
+                return
+            for report in reports:
+                _REPORTS[type(report)](self, executor, report)
+            self._deliver()
+
+    def _lost(self, executor: Executor, lost: Lost) -> None:
+        info = executor.info
+        self._remotes.pop(info.id, None)
+        self.blocks.executor_lost(info.id)
+        self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, lost.blocks_survive))
+        if self._cluster is not None and not self.stopped:
+            self._cluster.lost(info.id)
+
+    async def _keep_time(self) -> None:
+        """Tell the scheduler when its deadlines are due, and end what won't be interrupted."""
+        while True:
+            now = time.monotonic()
+            self._wake_at = min(
+                self.scheduler.next_deadline() or float("inf"),
+                min((at for at, _ in self._kills.values()), default=float("inf")),
+            )
+            with anyio.move_on_after(max(0.0, self._wake_at - now)):
+                await self._wake.wait()
+            if self._wake.is_set():
+                self._wake = anyio.Event()
+            now = time.monotonic()
+            self._end_stubborn(now)
+            deadline = self.scheduler.next_deadline()
+            if deadline is not None and deadline <= now:
+                self.handle(m.DeadlineReached())
+
+    def _end_stubborn(self, now: float) -> None:
+        for tid, (at, executor) in list(self._kills.items()):
+            if at <= now:
+                del self._kills[tid]
+                remote = self._remotes.get(executor)
+                if remote is not None:
+                    remote.executor.kill()
+
+    # ------------------------------------------------------------------------- the scheduler
+
+    def handle(self, event: m.Event) -> None:
+        """Give the scheduler an event, carry out its commands, and send what they put in the outboxes."""
+        self._feed(event)
+        self._deliver()
+
+    def _feed(self, event: m.Event) -> None:
+        for command in self.scheduler.handle(event, time.monotonic()):
+            _COMMANDS[type(command)](self, command)
+
+    def _deliver(self) -> None:
+        while self._dirty:
+            _, remote = self._dirty.popitem()
+            batch, remote.outbox = remote.outbox, []
+            remote.executor.send(batch)
+        deadline = self.scheduler.next_deadline()
+        if deadline is not None and deadline < self._wake_at:
+            self._wake.set()
+
+    def _launch(self, command: m.Launch) -> None:
+        remote = self._remotes.get(command.executor)
+        if remote is None:
+            return
+        self._dirty[command.executor] = remote
+        stage = self._shipping.stages[command.stage]
+        if command.stage not in remote.stages:
+            self._install(remote, stage)
+        for shuffle, version in command.shuffles:
+            if remote.tables.get(shuffle) != version:
+                remote.tables[shuffle] = version
+                _, outputs = self.scheduler.map_outputs(shuffle)
+                table = [(o.tid, o.location) if o is not None else (-1, None) for o in outputs]
+                remote.outbox.append(protocol.MapTable(shuffle, version, table))
+        find = self._elsewhere if stage.persists else _nothing
+        tasks = [
+            protocol.RunTask(
+                t.tid, t.stage_attempt, t.partition, t.attempt, stage.data(t.partition), find(remote, stage, t.partition)
+            )
+            for t in command.tasks
+        ]
+        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, command.peers))
+
+    def _install(self, remote: Remote, stage: ShippedStage) -> None:
+        remote.stages.add(stage.plan.stage)
+        surroundings = self._shipping.surroundings
+        if remote.surroundings is not surroundings:
+            remote.surroundings = surroundings
+            remote.outbox.append(surroundings)
+        remote.outbox.append(stage.install())
+
+    def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.Block]:
+        return self.blocks.in_other_heaps(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
+
+    def _recall(self, command: m.Recall) -> None:
+        self._to(command.executor, protocol.Recall(list(command.tids)))
+
+    def _kill(self, command: m.Kill) -> None:
+        self._to(command.executor, protocol.Kill(list(command.tids), command.reason))
+        due = time.monotonic() + self.app.kill_timeout
+        for tid in command.tids:
+            self._kills[tid] = (due, command.executor)
+        if due < self._wake_at:
+            self._wake.set()
+
+    def _accept(self, command: m.Accept) -> None:
+        if command.updates is None:
+            return
+        updates = self._shipping.load_now(command.updates)
+        for aid, update in updates:
+            accumulator = self.accumulators.get(aid)
+            if accumulator is not None:
+                accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
+
+    def _take_result(self, command: m.TakeResult) -> None:
+        job = self._jobs.get(command.job)
+        if job is None:
+            return
+        result = protocol.payload(command.result)
+        job.size += result.length if isinstance(result, FileRef) else len(result) if isinstance(result, bytes) else 0
+        if self.max_result and job.size > self.max_result:
+            self._finish(job, ResultTooLarge(job.size, self.max_result, job=job.id))
+            self._feed(m.JobCancelled(job.id, reason="its results are too large"))
+            return
+        job.take(command.partition, result)
+
+    def _discard(self, command: m.DiscardResults) -> None:
+        job = self._jobs.get(command.job)
+        if job is not None:
+            for partition in command.partitions:
+                job.results.pop(partition, None)
+
+    def _finish_job(self, command: m.FinishJob) -> None:
+        job = self._jobs.get(command.job)
+        if job is not None:
+            failure = command.failure
+            self._finish(job, None if failure is None else failure_of(failure, job.id))
+
+    def _finish(self, job: Job, error: BaseException | None) -> None:
+        self._jobs.pop(job.id, None)
+        job.finish(error)
+
+    def _answer_commit(self, command: m.AnswerCommit) -> None:
+        self._to(command.executor, protocol.AnswerCommit(command.tid, command.granted))
+
+    def _release_barrier(self, command: m.ReleaseBarrier) -> None:
+        self._to(command.executor, protocol.ReleaseBarrier(command.tid, command.round, list(command.messages)))
+
+    def _stage_done(self, command: m.StageDone) -> None:
+        for remote in self._remotes.values():
+            if command.stage in remote.stages:
+                remote.stages.discard(command.stage)
+                self._to(remote.executor.info.id, protocol.Forget(command.stage))
+
+    def _emit(self, command: m.Emit) -> None:
+        if self.emit is not None:
+            self.emit(command.event)
+
+    def _to(self, executor: str, message: Any) -> None:
+        remote = self._remotes.get(executor)
+        if remote is not None:
+            remote.outbox.append(message)
+            self._dirty[executor] = remote
+
+    # ------------------------------------------------------------------------- reports
+
+    def _started(self, executor: Executor, r: protocol.Started) -> None:
+        self._feed(m.TaskStarted(executor.info.id, executor.info.epoch, r.tid))
+
+    def _succeeded(self, executor: Executor, r: protocol.Succeeded) -> None:
+        self._kills.pop(r.tid, None)
+        info = executor.info
+        self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes))
+
+    def _failed(self, executor: Executor, r: protocol.Failed) -> None:
+        self._kills.pop(r.tid, None)
+        info = executor.info
+        self._feed(m.TaskFailed(info.id, info.epoch, r.tid, r.error, r.penalised, r.killed, r.fatal))
+
+    def _fetch_failed(self, executor: Executor, r: protocol.FetchFailed) -> None:
+        self._kills.pop(r.tid, None)
+        info = executor.info
+        self._feed(m.FetchFailed(info.id, info.epoch, r.tid, r.shuffle, r.map_partition, r.map_tid, r.error))
+
+    def _returned(self, executor: Executor, r: protocol.Returned) -> None:
+        for tid in r.tids:
+            self._kills.pop(tid, None)
+        self._feed(m.TasksReturned(executor.info.id, executor.info.epoch, r.tids))
+
+    def _blocks_changed(self, executor: Executor, r: protocol.BlocksChanged) -> None:
+        info = executor.info
+        added = [(rdd, p) for rdd, p in r.added]
+        removed = [(rdd, p) for rdd, p in r.removed]
+        self.blocks.changed(info.id, added, removed, r.scope)
+        self._feed(m.BlocksChanged(info.id, info.epoch, added, removed, r.scope))
+        if r.replicas:
+            for block in added:
+                self.blocks.replicate(block, info.id, r.replicas, r.level, self._remotes.keys())
+
+    def _request_commit(self, executor: Executor, r: protocol.RequestCommit) -> None:
+        self._feed(m.CommitRequested(executor.info.id, executor.info.epoch, r.tid))
+
+    def _barrier_reached(self, executor: Executor, r: protocol.BarrierReached) -> None:
+        self._feed(m.BarrierReached(executor.info.id, executor.info.epoch, r.tid, r.round, r.message))
+
+    def _want_block(self, executor: Executor, r: protocol.WantBlock) -> None:
+        self.blocks.wanted(executor.info.id, r)
+
+    def _exported(self, executor: Executor, r: protocol.Exported) -> None:
+        self.blocks.exported(r)
+
+    # ------------------------------------------------------------------------- jobs
+
+    async def run_job(
+        self, node: Node, sink: Sink, partitions: Sequence[int] | None, options: JobOptions = _DEFAULTS
+    ) -> list[Any]:
+        """What ``sink`` makes of each of ``partitions`` (None: all), in the order given.
+
+        Cancelling the caller cancels the job: nothing new starts, and what runs is interrupted.
+        """
+        plan = await self.planner.plan(node, sink, partitions)
+        if not plan.partitions:
+            return []
+        job = await self._submit(plan, options)
+        try:
+            await job.done.wait()
+        finally:
+            if not job.done.is_set():
+                self._jobs.pop(job.id, None)
+                self.handle(m.JobCancelled(job.id, reason="its caller was cancelled"))
+        if job.error is not None:
+            try:
+                raise job.error
+            finally:
+                del job  # or the traceback and the job hold each other
+        return await self._unpack(job)
+
+    async def _submit(self, plan: JobPlan, options: JobOptions) -> Job:
+        complete = {
+            s.stage for s in plan.stages if s.shuffle is not None and self.scheduler.shuffle_complete(s.shuffle.spec.id)
+        }
+        stages = await self._shipping.ship(plan.stages, complete, options.properties)
+        if self.stopped:
+            raise ContextStopped
+        self._next_job += 1
+        job = Job(self._next_job, plan.partitions, stages)
+        self._jobs[job.id] = job
+        spec = m.JobSpec(
+            job.id,
+            tuple(s.spec() for s in plan.stages),
+            plan.partitions,
+            options.pool,
+            options.group,
+            options.tags,
+            name=options.description,
+        )
+        self.handle(m.JobSubmitted(spec))
+        return job
+
+    async def _unpack(self, job: Job) -> list[Any]:
+        if job.is_large:
+            with anyio.CancelScope(shield=False):
+                return await to_thread.run_sync(_load_results, job)
+        return _load_results(job)
+
+    def cancel_jobs(self, *, group: str | None = None, tag: str | None = None, job: int | None = None, stage: int | None = None, reason: str = "") -> None:
+        """End jobs by id, group, tag or stage; all of them without any."""
+        self.handle(m.JobCancelled(job, group, tag, stage, reason))
+
+    async def prepare_once(self, node: Node, planner: Planner) -> None:
+        """Prepare a node; when another job is at it, wait for that."""
+        while not node.prepared:
+            under_way = self._preparing.get(node.id)
+            if under_way is not None:
+                await under_way.wait()
+                continue
+            self._preparing[node.id] = done = anyio.Event()
+            try:
+                await node.prepare(planner)
+                node.prepared = True
+            finally:
+                del self._preparing[node.id]
+                done.set()
+
+    # ------------------------------------------------------------------------- what outlives jobs
+
+    def own_shuffle(self, shuffle: Shuffle) -> None:
+        """Remove a shuffle's files once nobody can read them any more."""
+        remove = functools.partial(_remove_shuffle, weakref.ref(self), shuffle.spec.id)
+        weakref.finalize(shuffle, remove).atexit = False
+
+    def remove_shuffle(self, shuffle: int) -> None:
+        if self.stopped:
+            return
+        self._feed(m.ShuffleRemoved(shuffle))
+        for name, remote in self._remotes.items():
+            if remote.tables.pop(shuffle, None) is not None:
+                self._to(name, protocol.DropShuffle(shuffle))
+        self._deliver()
+        paths = [os.path.join(d, f"shuffle-{shuffle}") for d in self.app.directories]
+        self._tasks.start_soon(to_thread.run_sync, _remove_trees, paths)
+
+    def unpersist(self, rdd: int) -> None:
+        """Drop an RDD's cached partitions everywhere."""
+        if self.stopped:
+            return
+        self.blocks.unpersisted(rdd)
+        self._feed(m.RddUnpersisted(rdd))
+        for name in self._remotes:
+            self._to(name, protocol.DropRdd(rdd))
+        self._deliver()
+
+    def drop_broadcast(self, identity: int) -> None:
+        """Drop the workers' copies of a broadcast value."""
+        for name in self._remotes:
+            self._to(name, protocol.DropBroadcast(identity))
+        self._deliver()
+
+
+def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.Block]:
+    return ()
+
+
+def _remove_shuffle(driver: weakref.ref[Driver], shuffle: int) -> None:
+    """A shuffle was garbage-collected, in whatever thread that happened."""
+    alive = driver()
+    if alive is not None:
+        alive.post(lambda: alive.remove_shuffle(shuffle))
+
+
+def _remove_trees(paths: Sequence[str]) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _load_results(job: Job) -> list[Any]:
+    results = []
+    for partition in job.partitions:
+        payload = job.results[partition]
+        results.append(load(payload))
+        if type(payload) is FileRef:
+            os.unlink(payload.path)
+    return results
+
+
+_COMMANDS: dict[type, Callable[[Driver, Any], None]] = {
+    m.Launch: Driver._launch,
+    m.Recall: Driver._recall,
+    m.Kill: Driver._kill,
+    m.Accept: Driver._accept,
+    m.TakeResult: Driver._take_result,
+    m.DiscardResults: Driver._discard,
+    m.FinishJob: Driver._finish_job,
+    m.AnswerCommit: Driver._answer_commit,
+    m.ReleaseBarrier: Driver._release_barrier,
+    m.StageDone: Driver._stage_done,
+    m.Emit: Driver._emit,
+}
+
+_REPORTS: dict[type, Callable[[Driver, Executor, Any], None]] = {
+    protocol.Started: Driver._started,
+    protocol.Succeeded: Driver._succeeded,
+    protocol.Failed: Driver._failed,
+    protocol.FetchFailed: Driver._fetch_failed,
+    protocol.Returned: Driver._returned,
+    protocol.BlocksChanged: Driver._blocks_changed,
+    protocol.RequestCommit: Driver._request_commit,
+    protocol.BarrierReached: Driver._barrier_reached,
+    protocol.WantBlock: Driver._want_block,
+    protocol.Exported: Driver._exported,
+}

@@ -1,0 +1,249 @@
+"""Every error that asparkle raises on purpose: one tree under :class:`AsparkleError`.
+
+Where a Python programmer would expect a built-in type (a bad value, a wrong type, a call at the wrong
+moment) the error is that too, so ``except ValueError`` works.  All errors survive pickling with their
+attributes; ``__cause__`` does not travel, as with any Python exception.  :class:`TaskKilled` stands
+outside the tree on purpose: ``except Exception`` in a user's function must not swallow it.
+"""
+
+from __future__ import annotations
+
+from _pickle import PicklingError
+
+
+def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
+    """Unpickle without ``__init__``, whose signature differs from ``args``."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class AsparkleError(Exception):
+    """The root: catches every error that asparkle itself raises, and nothing else."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+# ------------------------------------------------------------------------------ what the caller gave
+
+
+class ConfigurationError(AsparkleError, ValueError):
+    """A configuration key has a value that its type does not allow, or a master URL is unknown or
+    malformed.  Raised when the context is made, before anything is started."""
+
+
+class ArgumentError(AsparkleError, ValueError):
+    """An argument's value is out of range (0 partitions, a negative fraction).  Raised at the call,
+    not at the action."""
+
+
+class ArgumentTypeError(AsparkleError, TypeError):
+    """An argument has a type that the operation can't use.  Raised at the call, not at the action."""
+
+
+class JvmOnlyError(AsparkleError, NotImplementedError):
+    """A method of PySpark that rests on the JVM was called; the message says what to use instead."""
+
+    def __init__(self, name: str, instead: str) -> None:
+        super().__init__(f"{name} needs the JVM, which asparkle does not have; use {instead}")
+
+
+class PluginError(AsparkleError):
+    """A plugin can't be used: it failed to import, claims a name that is taken, is blocked, was written
+    for another API version, or a hook of it returned what the hook's contract does not allow.
+
+    ``plugin``: its name."""
+
+    def __init__(self, plugin: str, problem: str) -> None:
+        super().__init__(f"plugin {plugin!r}: {problem}")
+        self.plugin = plugin
+
+
+# ------------------------------------------------------------------- a context used at the wrong place
+
+
+class ContextError(AsparkleError, RuntimeError):
+    """A context can't be used here or now; the subclasses say why."""
+
+
+class ContextStopped(ContextError):
+    """The context was stopped, or was never entered; also what jobs get that a stop interrupted."""
+
+    def __init__(self, message: str = "this SparkContext is stopped; make a new one") -> None:
+        super().__init__(message)
+
+
+class ForkedContextError(ContextError):
+    """A context was used in a forked child of the process that made it.  The child can't share its
+    parent's executors: make a context in the child, or start it with the 'spawn' method."""
+
+    def __init__(
+        self,
+        message: str = "this SparkContext belongs to the parent process; a forked child must make its own",
+    ) -> None:
+        super().__init__(message)
+
+
+class NestedContextError(ContextError):
+    """A context or an RDD was used inside a task, or captured by a function that is sent to tasks.
+
+    Transformations and actions belong to the driver: collect or broadcast what the function needs."""
+
+    def __init__(self, what: str = "a SparkContext or RDD") -> None:
+        super().__init__(
+            f"{what} can't be used inside a task: only the driver starts jobs. "
+            "Join the two RDDs, or collect() the small one first and broadcast it."
+        )
+
+
+class DeadlockError(ContextError):
+    """A blocking call was made where waiting could never end: on the context's own loop thread."""
+
+
+# ------------------------------------------------------------------------------------ data and functions
+
+
+class PicklingFailed(AsparkleError, PicklingError):
+    """A function, an element, a result or a broadcast value can't be pickled.
+
+    ``name``: the variable that holds the culprit, as the user wrote it; ``path``: the way to it from what
+    was being pickled, outermost first, e.g. ``('lambda at job.py:7', 'self', 'connection')``.  The
+    message names both; ``__cause__`` is what pickle itself said."""
+
+    def __init__(self, what: str, name: str = "", path: tuple[str, ...] = (), reason: str = "") -> None:
+        at = f": {name!r}" if name else ""
+        way = f" (reached by {' -> '.join(path)})" if path else ""
+        why = f": {reason}" if reason else ""
+        super().__init__(f"can't pickle {what}{at}{way}{why}")
+        self.name = name
+        self.path = path
+
+
+class KeyHashError(AsparkleError, TypeError):
+    """A key can't be put into a partition the same way in every process: it can't be hashed, or it is
+    hashed by its identity only."""
+
+
+class UserFunctionError(AsparkleError, RuntimeError):
+    """A user's function broke the rules of the operation that called it: a ``StopIteration`` escaped it,
+    it returned something that can't be iterated, it gave a non-pair to an operation on pairs."""
+
+
+# ---------------------------------------------------------------------------------------------- storage
+
+
+class StorageError(AsparkleError):
+    """Blocks can't be written or read in ``directory``: the disk is full, read-only or gone.
+
+    ``__cause__`` is the operating system's error."""
+
+    def __init__(self, directory: str, problem: str) -> None:
+        super().__init__(
+            f"storage directory {directory!r}: {problem}; "
+            "free space there, or name other directories in spark.local.dir"
+        )
+        self.directory = directory
+
+
+class StoreFull(AsparkleError):
+    """A block store has no room for a block, and nothing left that it may evict.  Raised by
+    ``BlockStore.put``, which then has kept nothing of the block."""
+
+    def __init__(self, store: str, needed: int, limit: int) -> None:
+        super().__init__(f"{store} is full: a block needs {needed} bytes, the limit is {limit}")
+        self.store = store
+        self.needed = needed
+        self.limit = limit
+
+
+# ------------------------------------------------------------------------------------------------- jobs
+
+
+class JobFailed(AsparkleError):
+    """A job ended without a result.
+
+    The message opens with the user's own exception (type and text), then the user's frames, then where
+    it happened.  ``__cause__`` is the user's original exception where it could be carried over.
+
+    ``kind``: 'task' (an attempt failed for the last time), 'fetch', 'indeterminate', 'excluded',
+    'barrier', 'cancelled' or 'result'.  ``job``, ``stage``, ``stage_name``, ``partition``, ``attempt``
+    (from 0), ``host`` and ``executor`` are None (or empty) where the failure has no such place.
+    """
+
+    kind = "task"
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        frames: str = "",
+        kind: str | None = None,
+        job: int | None = None,
+        stage: int | None = None,
+        stage_name: str = "",
+        partition: int | None = None,
+        attempt: int | None = None,
+        host: str | None = None,
+        executor: str | None = None,
+    ) -> None:
+        self.reason = reason
+        self.frames = frames
+        if kind is not None:
+            self.kind = kind
+        self.job = job
+        self.stage = stage
+        self.stage_name = stage_name
+        self.partition = partition
+        self.attempt = attempt
+        self.host = host
+        self.executor = executor
+        super().__init__("\n".join(filter(None, (reason.rstrip(), frames.rstrip(), self.where))))
+
+    @property
+    def where(self) -> str:
+        """One line: partition, stage, job, attempt, executor and host, as far as they are known."""
+        parts = []
+        if self.partition is not None:
+            parts.append(f"partition {self.partition}")
+        if self.stage is not None:
+            name = f" ({self.stage_name})" if self.stage_name else ""
+            parts.append(f"stage {self.stage}{name}")
+        if self.job is not None:
+            parts.append(f"job {self.job}")
+        line = "in " + " of ".join(parts) if parts else ""
+        if self.attempt is not None:
+            line += f", attempt {self.attempt}"
+        if self.executor is not None:
+            line += f", on executor {self.executor}"
+        if self.host is not None:
+            line += f" at {self.host}"
+        return line.lstrip(", ")
+
+
+class JobCancelled(JobFailed):
+    """The job was cancelled: by its group, a tag, its id, Ctrl-C, or because its context stopped."""
+
+    kind = "cancelled"
+
+
+class ResultTooLarge(JobFailed):
+    """The results of one job together exceed ``spark.driver.maxResultSize``; nothing more is fetched."""
+
+    kind = "result"
+
+    def __init__(self, size: int, limit: int, *, job: int | None = None) -> None:
+        super().__init__(
+            f"the job's results take {size} bytes so far, more than spark.driver.maxResultSize ({limit}): "
+            "aggregate first, take() a part, iterate with toLocalIterator(), or raise the limit",
+            job=job,
+        )
+        self.size = size
+        self.limit = limit
+
+
+class TaskKilled(BaseException):
+    """Raised inside a running task to end it, because nobody wants its result any more.
+
+    Not an ``Exception``: a user's ``except Exception`` lets it pass.  Never reaches the driver's caller."""

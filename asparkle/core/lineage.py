@@ -1,0 +1,364 @@
+"""Lineage: RDDs as five properties.
+
+A `Node` is its partitions, its dependencies, a way to compute a partition (the `Step` it builds for
+workers), a partitioner if it has one, and preferred locations.  Everything else about RDDs is made of
+these.  The properties of some nodes are known only after I/O or a job (the files that a glob names, the
+bounds of a sort), so a node is *prepared* by the planner before they are read: transformations
+stay lazy and never block.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.partitioner import Partitioner
+from asparkle.core.program import Apply, Cached, Cartesian, Combine, Concatenate, Select, Step, Transform
+from asparkle.core.scheduler.messages import Determinism
+from asparkle.core.shuffle.steps import ShuffleRead, ShuffleSpec
+from asparkle.core.storagelevel import StorageLevel
+
+if TYPE_CHECKING:
+    from asparkle.core.plan import Planner, StageBuilder
+
+__all__ = ["Dependency", "Narrow", "Node", "OneToOne", "Shuffle"]
+
+_ids = itertools.count()
+
+
+class Dependency:
+    """How a node's partitions come from those of ``parent``."""
+
+    __slots__ = ("parent",)
+
+    def __init__(self, parent: Node) -> None:
+        self.parent = parent
+
+
+class OneToOne(Dependency):
+    """Narrow: partition i comes from the parent's partition i."""
+
+    __slots__ = ()
+
+
+class Narrow(Dependency):
+    """Narrow: each partition comes from a few whole partitions of the parent."""
+
+    __slots__ = ()
+
+
+class Shuffle(Dependency):
+    """Wide: each partition comes from pieces of all partitions of the parent, through shuffle ``spec.id``."""
+
+    __slots__ = ("__weakref__", "shipped", "spec", "stage")
+
+    def __init__(self, parent: Node, spec: ShuffleSpec, stage: int) -> None:
+        super().__init__(parent)
+        self.spec = spec
+        self.stage = stage
+        self.shipped: object = None  # the stage that writes it, ready to be launched again
+
+
+class Node(ABC):
+    """One RDD in the lineage graph.
+
+    ``parents`` is known at once; ``num_partitions``, ``dependencies`` and ``partitioner`` once
+    `prepare` has run, which the planner does parents first, and once.
+    """
+
+    parents: tuple[Node, ...] = ()
+    num_partitions: int
+    dependencies: tuple[Dependency, ...] = ()
+    partitioner: Partitioner | None = None
+    determinism: Determinism = Determinism.DETERMINATE
+
+    def __init__(self, parents: Iterable[Node] = ()) -> None:
+        self.id = next(_ids)
+        self.parents = tuple(parents)
+        self.name: str | None = None
+        self.storage_level = StorageLevel.NONE
+        self.prepared = False
+        self.barrier = False
+
+    @abstractmethod
+    async def prepare(self, planner: Planner) -> None:
+        """Set ``num_partitions``, ``dependencies`` and ``partitioner``; the parents are prepared."""
+
+    @abstractmethod
+    def build(self, builder: StageBuilder) -> Step:
+        """The step that computes this node, its narrow inputs already in ``builder``."""
+
+    def preferred_hosts(self, partition: int) -> Sequence[str]:
+        """Hosts near the partition's data; only sources know."""
+        return ()
+
+    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+        """The narrow parents' partitions which ``partition`` is computed from."""
+        return [(d.parent, partition) for d in self.dependencies if not isinstance(d, Shuffle)]
+
+    @property
+    def cached(self) -> Cached | None:
+        level = self.storage_level
+        if not (level.useDisk or level.useMemory):
+            return None
+        return Cached(
+            self.id, (level.useDisk, level.useMemory, level.useOffHeap, level.deserialized, level.replication)
+        )
+
+    def set_prepared(
+        self, num_partitions: int, dependencies: Iterable[Dependency] = (), partitioner: Partitioner | None = None
+    ) -> None:
+        self.num_partitions = num_partitions
+        self.dependencies = tuple(dependencies)
+        self.partitioner = partitioner
+        self.determinism = max((d.parent.determinism for d in self.dependencies), default=Determinism.DETERMINATE)
+
+
+class Source(Node):
+    """A node without parents, whose partitions come from outside.
+
+    ``payload(partition)`` is what a task needs to compute it and the stage's binary does not hold:
+    plain picklable data, or a `BlockRef`.
+    """
+
+    def payload(self, partition: int) -> object:
+        return None
+
+
+class Mapped(Node):
+    """``transform`` over each partition of one parent."""
+
+    def __init__(
+        self,
+        parent: Node,
+        transform: Transform | Callable[..., Iterable[Any]],
+        *,
+        preserves_partitioning: bool = False,
+        barrier: bool = False,
+        determinism: Determinism = Determinism.DETERMINATE,
+    ) -> None:
+        super().__init__((parent,))
+        self.transform = transform
+        self.preserves_partitioning = preserves_partitioning
+        self.barrier = barrier
+        self.least_determinism = determinism
+
+    async def prepare(self, planner: Planner) -> None:
+        (parent,) = self.parents
+        keep = parent.partitioner if self.preserves_partitioning else None
+        self.set_prepared(parent.num_partitions, (OneToOne(parent),), keep)
+        self.determinism = max(self.determinism, self.least_determinism)
+
+    def build(self, builder: StageBuilder) -> Step:
+        return Apply(builder.index(self.parents[0]), self.transform)
+
+
+class Indexed(Mapped):
+    """A `Mapped` whose transform needs to know how many elements each partition of the parent has."""
+
+    def __init__(self, parent: Node, make: Callable[[Sequence[int]], Transform]) -> None:
+        super().__init__(parent, Transform())
+        self.make = make
+
+    async def prepare(self, planner: Planner) -> None:
+        await super().prepare(planner)
+        counts: Sequence[int] = ()
+        if self.num_partitions > 1:
+            counts = await planner.count_partitions(self.parents[0], range(self.num_partitions - 1))
+        self.transform = self.make([0, *itertools.accumulate(counts)])
+
+
+class Union(Node):
+    """All partitions of all parents, one after the other; or, when all parents share one partitioner,
+    partition i of each parent joined into one, which keeps that partitioner."""
+
+    def __init__(self, parents: Iterable[Node]) -> None:
+        super().__init__(parents)
+        self.aligned = False
+
+    async def prepare(self, planner: Planner) -> None:
+        parents = self.parents
+        first = parents[0].partitioner
+        self.aligned = first is not None and all(p.partitioner == first for p in parents[1:])
+        dependencies = [(OneToOne if self.aligned else Narrow)(p) for p in parents]
+        if self.aligned:
+            self.set_prepared(parents[0].num_partitions, dependencies, first)
+        else:
+            self.set_prepared(sum(p.num_partitions for p in parents), dependencies)
+            self.offsets = [0, *itertools.accumulate(p.num_partitions for p in parents)]
+
+    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+        if self.aligned:
+            return super().sources_of(partition)
+        from bisect import bisect_right
+
+        which = bisect_right(self.offsets, partition) - 1
+        return ((self.parents[which], partition - self.offsets[which]),)
+
+    def build(self, builder: StageBuilder) -> Step:
+        inputs = [builder.index(p) for p in self.parents]
+        if self.aligned:
+            return Combine(inputs, _chain_inputs)
+        return Select([(i, p) for i, parent in zip(inputs, self.parents, strict=True) for p in range(parent.num_partitions)])
+
+
+def _chain_inputs(partition: int, inputs: Sequence[Any], task: object) -> Iterable[Any]:
+    return itertools.chain.from_iterable(inputs)
+
+
+class Coalesced(Node):
+    """At most ``n`` partitions, each several neighbouring ones of the parent: no data crosses partitions."""
+
+    def __init__(self, parent: Node, n: int) -> None:
+        super().__init__((parent,))
+        self.n = n
+
+    async def prepare(self, planner: Planner) -> None:
+        (parent,) = self.parents
+        many = parent.num_partitions
+        n = min(self.n, many)
+        self.groups = [range(i * many // n, (i + 1) * many // n) for i in range(n)]
+        self.set_prepared(n, (Narrow(parent),))
+
+    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+        return [(self.parents[0], p) for p in self.groups[partition]]
+
+    def build(self, builder: StageBuilder) -> Step:
+        return Concatenate(builder.index(self.parents[0]), self.groups)
+
+
+class CartesianProduct(Node):
+    """Partition (i, j) pairs the left parent's partition i with the right parent's partition j."""
+
+    def __init__(self, left: Node, right: Node) -> None:
+        super().__init__((left, right))
+
+    async def prepare(self, planner: Planner) -> None:
+        left, right = self.parents
+        self.set_prepared(left.num_partitions * right.num_partitions, (Narrow(left), Narrow(right)))
+
+    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+        left, right = self.parents
+        i, j = divmod(partition, right.num_partitions)
+        return ((left, i), (right, j))
+
+    def build(self, builder: StageBuilder) -> Step:
+        left, right = self.parents
+        return Cartesian(builder.index(left), builder.index(right), right.num_partitions)
+
+
+class Zipped(Node):
+    """``function(partition, iterators, task)`` over equal partitions of several parents."""
+
+    def __init__(self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str) -> None:
+        super().__init__(parents)
+        self.function = function
+        self.operation = operation
+
+    async def prepare(self, planner: Planner) -> None:
+        counts = [p.num_partitions for p in self.parents]
+        if len(set(counts)) > 1:
+            from asparkle.core.errors import ArgumentError
+
+            raise ArgumentError(
+                f"{self.operation} needs RDDs with the same number of partitions, and these have {counts}; "
+                "repartition one of them"
+            )
+        self.set_prepared(counts[0], [OneToOne(p) for p in self.parents])
+
+    def build(self, builder: StageBuilder) -> Step:
+        return Combine([builder.index(p) for p in self.parents], self.function)
+
+
+class Shuffled(Node):
+    """Pairs of the parent brought together by key: partition i holds the keys that the partitioner
+    sends to i.  Where the parent is already partitioned so, the work is done without a shuffle.
+
+    ``wanted``: the partitioner, or a way to make it in the planner (a number of partitions that depends
+    on the parent, range bounds that a sample gives).
+    """
+
+    def __init__(self, parent: Node, wanted: Partitioner | PartitionerPlan, spec: Callable[[Partitioner], ShuffleSpec]) -> None:
+        super().__init__((parent,))
+        self.wanted = wanted
+        self.make_spec = spec
+        self.shuffle: Shuffle | None = None
+
+    async def prepare(self, planner: Planner) -> None:
+        (parent,) = self.parents
+        wanted = self.wanted
+        partitioner = wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, (parent,))
+        self.spec = self.make_spec(partitioner)
+        if parent.partitioner == partitioner:
+            self.set_prepared(parent.num_partitions, (OneToOne(parent),), partitioner)
+            return
+        self.shuffle = planner.new_shuffle(parent, self.spec)
+        self.set_prepared(partitioner.numPartitions, (self.shuffle,), partitioner)
+
+    def build(self, builder: StageBuilder) -> Step:
+        if self.shuffle is None:
+            return self.spec.local_step(builder.index(self.parents[0]))
+        return ShuffleRead(self.spec)
+
+
+class CoGrouped(Node):
+    """For each key of any parent, the lists of its values in each; co-partitioned parents are not shuffled."""
+
+    def __init__(
+        self,
+        parents: Iterable[Node],
+        wanted: Partitioner | PartitionerPlan,
+        spec: Callable[[Partitioner], ShuffleSpec],
+        function: Callable[..., Iterable[Any]],
+    ) -> None:
+        super().__init__(parents)
+        self.wanted = wanted
+        self.make_spec = spec
+        self.function = function
+
+    async def prepare(self, planner: Planner) -> None:
+        wanted = self.wanted
+        partitioner = wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, self.parents)
+        dependencies: list[Dependency] = []
+        self.inputs: list[ShuffleSpec | None] = []
+        for parent in self.parents:
+            if parent.partitioner == partitioner:
+                dependencies.append(OneToOne(parent))
+                self.inputs.append(None)
+            else:
+                spec = self.make_spec(partitioner)
+                dependencies.append(planner.new_shuffle(parent, spec))
+                self.inputs.append(spec)
+        self.set_prepared(partitioner.numPartitions, dependencies, partitioner)
+
+    def build(self, builder: StageBuilder) -> Step:
+        indexes = [
+            builder.index(parent) if spec is None else builder.add(ShuffleRead(spec))
+            for parent, spec in zip(self.parents, self.inputs, strict=True)
+        ]
+        return Combine(indexes, self.function)
+
+
+class PartitionerPlan(ABC):
+    """A partitioner that is chosen when the job is planned."""
+
+    @abstractmethod
+    async def choose(self, planner: Planner, parents: Sequence[Node]) -> Partitioner: ...
+
+
+class DefaultHash(PartitionerPlan):
+    """Hash partitioning into ``n`` partitions, or, for None, into as many as Spark's rule says:
+    ``spark.default.parallelism`` if set, else the most partitions that any parent has.
+
+    ``func``: the partition function, which must be equal for two RDDs to count as partitioned alike.
+    """
+
+    def __init__(self, n: int | None, func: Callable[[Any], int]) -> None:
+        self.n = n
+        self.func = func
+
+    async def choose(self, planner: Planner, parents: Sequence[Node]) -> Partitioner:
+        n = self.n or planner.default_reduce_partitions
+        return Partitioner(n or max((p.num_partitions for p in parents), default=0) or 1, self.func)

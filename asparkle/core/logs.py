@@ -1,0 +1,45 @@
+"""asparkle's own log: structured, through the host's logging, which it never configures.
+
+A host that has configured structlog gets the records there.  Otherwise they go to the standard library's
+logger ``asparkle`` as one line of text, and Python's own default decides what is seen (warnings, on
+stderr).  Both are imported with the first record, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+    from structlog.typing import Processor
+
+
+def get_logger() -> BoundLogger:
+    """A structlog logger: ``get_logger().warning("what happened", key=value, ...)``.
+
+    Ask for it where something is logged, not at import."""
+    import structlog
+
+    if structlog.is_configured():
+        logger: BoundLogger = structlog.get_logger("asparkle")
+        return logger
+    import logging
+
+    processors: list[Processor] = [
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        _as_text,
+    ]
+    logger = structlog.wrap_logger(
+        logging.getLogger("asparkle"), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
+    )
+    return logger
+
+
+def _as_text(_logger: object, _method: str, record: MutableMapping[str, Any]) -> str:
+    """``what happened: key=value key=value``, then the traceback if there is one."""
+    event, traceback = record.pop("event"), record.pop("exception", None)
+    fields = " ".join(f"{key}={value!r}" for key, value in record.items())
+    line = f"{event}: {fields}" if fields else str(event)
+    return f"{line}\n{traceback}" if traceback else line

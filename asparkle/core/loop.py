@@ -1,0 +1,45 @@
+"""Calling into an event loop from other threads, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+__all__ = ["LoopCaller", "loop_caller"]
+
+LoopCaller: TypeAlias = Callable[[Callable[[], Any]], None]
+
+
+def loop_caller() -> LoopCaller:
+    """A function that runs another one soon on the event loop that runs now.
+
+    It may be called from any thread, never blocks, and does nothing once the loop has ended.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _trio_caller()
+
+    def call(function: Callable[[], Any]) -> None:
+        try:
+            loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+    return call
+
+
+def _trio_caller() -> LoopCaller:
+    import trio
+
+    token = trio.lowlevel.current_trio_token()
+
+    def call(function: Callable[[], Any]) -> None:
+        try:
+            token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            return
+
+    return call

@@ -1,0 +1,77 @@
+"""Objects on their way between processes: in the message when small, in a file when large."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asparkle.core.errors import StorageError
+from asparkle.core.protocol import FileRef, Live, Payload
+from asparkle.core.serializer import Buffer, CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
+
+__all__ = ["frame", "load", "load_frame", "load_ref", "map_ref", "pack", "write_file"]
+
+_PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
+
+
+def frame(value: Any) -> bytes:
+    """``value`` as one frame."""
+    return b"".join(pack_frame(dumps(value)))
+
+
+def load_frame(data: bytes) -> Any:
+    """The object of a frame; arrays in it are writable, and nobody else's."""
+    return read_frame(memoryview(bytearray(data)))[0]
+
+
+def pack(chunks: Sequence[Buffer], limit: int, path: str) -> Payload:
+    """A pickle and its buffers (`serializer.dumps`) as a message field: bytes up to ``limit``, else a file."""
+    size = sum(memoryview(c).nbytes for c in chunks)
+    if size > limit:
+        return write_file(pack_frame(chunks), path)
+    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(pack_frame(chunks))
+
+
+def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
+    """Write frames to a new file at ``path``, which no one sees before it is whole."""
+    partial = f"{path}.partial"
+    try:
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            length = write_all(fd, list(pieces))
+        finally:
+            os.close(fd)
+        os.rename(partial, path)
+    except OSError as error:
+        if os.path.exists(partial):
+            os.unlink(partial)
+        raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
+    return FileRef(path, length)
+
+
+def map_ref(ref: FileRef) -> memoryview:
+    """The file, mapped copy-on-write.  Raises `CorruptBlock` if it is not as long as it was written."""
+    try:
+        view = map_file(ref.path)
+    except FileNotFoundError:
+        raise CorruptBlock(f"{ref.path} is gone") from None
+    if len(view) != ref.length:
+        raise CorruptBlock(f"{ref.path} has {len(view)} bytes, {ref.length} were written")
+    return view
+
+
+def load_ref(ref: FileRef) -> Any:
+    """The object in a file of one frame."""
+    return read_frame(map_ref(ref))[0]
+
+
+def load(payload: Any) -> Any:
+    """The object, made anew (except a `Live` one)."""
+    kind = type(payload)
+    if kind is Live:
+        return payload.value
+    if kind is bytes:
+        return pickle.loads(payload) if payload[:2] == _PICKLE else load_frame(payload)
+    return load_ref(FileRef(*payload))

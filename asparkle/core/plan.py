@@ -1,0 +1,256 @@
+"""From lineage to stages: an asynchronous step before the scheduler.
+
+The planner prepares the nodes of a job parents first (listing files, running preparatory jobs), cuts the
+lineage at its shuffles, and makes one binary per stage.  It walks with its own stack: lineage may be
+deeper than Python's recursion limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.lineage import Narrow, Node, Shuffle, Source
+from asparkle.core.program import Program, SourceStep, Step
+from asparkle.core.scheduler.messages import Block, StageSpec
+from asparkle.core.shuffle.steps import ShuffleSpec, ShuffleWrite
+from asparkle.core.transforms import CollectList, Count, Sink
+
+if TYPE_CHECKING:
+    from asparkle.core.driver import Driver
+
+__all__ = ["JobPlan", "Planner", "StageBuilder", "StagePlan"]
+
+
+class StageBuilder:
+    """Collects the steps of one stage; nodes are added parents first."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.positions: dict[int, int] = {}
+        self.persisted: list[Node] = []
+
+    def add(self, step: Step) -> int:
+        if isinstance(step, SourceStep):
+            step.index = len(self.steps)
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def add_node(self, node: Node) -> None:
+        step = node.build(self)
+        step.cached = node.cached
+        if step.cached is not None:
+            self.persisted.append(node)
+        self.positions[node.id] = self.add(step)
+
+    def index(self, node: Node) -> int:
+        return self.positions[node.id]
+
+
+class StagePlan:
+    """A stage: what the scheduler is told, and what executors are sent."""
+
+    def __init__(self, final: Node, stage: int, shuffle: Shuffle | None, sink: Sink | ShuffleWrite | None) -> None:
+        self.final = final
+        self.stage = stage
+        self.shuffle = shuffle
+        self.sink = sink
+        self.parents: list[Shuffle] = []
+        self.barrier = False
+        self.simple = True
+        self.sources: list[Source] = []
+        self.builder = StageBuilder()
+        self._cut()
+
+    def _cut(self) -> None:
+        builder = self.builder
+        for node in _postorder(self.final, narrow_only=True):
+            builder.add_node(node)
+            self.barrier |= node.barrier
+            if isinstance(node, Source):
+                self.sources.append(node)
+            for dependency in node.dependencies:
+                if isinstance(dependency, Shuffle):
+                    self.parents.append(dependency)
+                elif isinstance(dependency, Narrow) or len(node.dependencies) > 1:
+                    self.simple = False
+
+    @property
+    def tasks(self) -> int:
+        return self.final.num_partitions
+
+    @property
+    def program(self) -> Program:
+        return Program(self.builder.steps)
+
+    def leaves(self, partition: int) -> Iterator[tuple[int, Source, int]]:
+        """(step, source, source partition) for each piece of outside data that ``partition`` needs."""
+        if self.simple:  # one chain: partition i all the way down
+            for source in self.sources:
+                yield self.builder.index(source), source, partition
+            return
+        stack: list[tuple[Node, int]] = [(self.final, partition)]
+        seen: set[tuple[int, int]] = set()
+        while stack:
+            node, p = stack.pop()
+            if (node.id, p) in seen:
+                continue
+            seen.add((node.id, p))
+            if isinstance(node, Source):
+                yield self.builder.index(node), node, p
+            else:
+                stack.extend(node.sources_of(p))
+
+    def spec(self) -> StageSpec:
+        blocks, hosts = self._preferences()
+        return StageSpec(
+            stage=self.stage,
+            tasks=self.tasks,
+            parents=tuple(dict.fromkeys(d.spec.id for d in self.parents)),
+            shuffle=self.shuffle.spec.id if self.shuffle is not None else None,
+            determinism=self.final.determinism,
+            barrier=self.barrier,
+            hosts=hosts,
+            blocks=blocks,
+            name=self.final.name or f"{type(self.final).__name__} {self.final.id}",
+        )
+
+    def _preferences(self) -> tuple[Sequence[Sequence[Block]] | None, Sequence[Sequence[str]] | None]:
+        located = [s for s in self.sources if type(s).preferred_hosts is not Node.preferred_hosts]
+        persisted = self.builder.persisted
+        if not persisted and not located:
+            return None, None
+        if self.simple:
+            rdds = [n.id for n in reversed(persisted)]
+            blocks = [tuple((rdd, p) for rdd in rdds) for p in range(self.tasks)] if rdds else None
+        else:
+            blocks = [tuple(self.cached_blocks(p)) for p in range(self.tasks)] if persisted else None
+        hosts = None
+        if located:
+            hosts = [
+                tuple(h for _, source, p in self.leaves(i) for h in source.preferred_hosts(p)) for i in range(self.tasks)
+            ]
+        return blocks, hosts
+
+    def cached_blocks(self, partition: int) -> Iterator[Block]:
+        """The nearest cached partitions that ``partition`` is computed from."""
+        stack: list[tuple[Node, int]] = [(self.final, partition)]
+        seen: set[tuple[int, int]] = set()
+        while stack:
+            node, p = stack.pop()
+            if (node.id, p) in seen:
+                continue
+            seen.add((node.id, p))
+            if node.cached is not None:
+                yield (node.id, p)
+            else:
+                stack.extend(node.sources_of(p))
+
+
+class JobPlan:
+    """The stages of a job, parents first; the last is the result stage."""
+
+    def __init__(self, stages: list[StagePlan], partitions: Sequence[int]) -> None:
+        self.stages = stages
+        self.partitions = partitions
+
+    @property
+    def result(self) -> StagePlan:
+        return self.stages[-1]
+
+
+def _postorder(final: Node, *, narrow_only: bool) -> Iterator[Node]:
+    """Nodes below ``final``, parents first, each once; through shuffles too unless ``narrow_only``."""
+    done: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(final, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            yield node
+            continue
+        if node.id in done:
+            continue
+        done.add(node.id)
+        stack.append((node, True))
+        if node.prepared:
+            below = [d.parent for d in node.dependencies if not (narrow_only and isinstance(d, Shuffle))]
+        else:
+            below = list(node.parents)
+        stack.extend((parent, False) for parent in reversed(below) if parent.id not in done)
+
+
+class Planner:
+    """Prepares nodes and cuts jobs into stages.  One per context."""
+
+    def __init__(self, driver: Driver, default_reduce_partitions: int | None, default_min_partitions: int) -> None:
+        self.driver = driver
+        self.default_reduce_partitions = default_reduce_partitions
+        self.default_min_partitions = default_min_partitions
+        self._shuffle_ids = itertools.count()
+        self._stage_ids = itertools.count()
+
+    def new_shuffle(self, parent: Node, spec: ShuffleSpec) -> Shuffle:
+        spec.id = next(self._shuffle_ids)
+        shuffle = Shuffle(parent, spec, next(self._stage_ids))
+        self.driver.own_shuffle(shuffle)
+        return shuffle
+
+    async def prepare(self, final: Node) -> None:
+        """Prepare ``final`` and all that it rests on.
+
+        Preparing may run jobs; two jobs planned at once may both prepare a node, so each node has a
+        lock for as long as that takes.
+        """
+        if final.prepared:
+            return
+        for node in _unprepared(final):
+            if not node.prepared:
+                await self.driver.prepare_once(node, self)
+
+    async def count_partitions(self, node: Node, partitions: Sequence[int]) -> list[int]:
+        """A preparatory job: the number of elements of some partitions."""
+        counts: list[int] = await self.driver.run_job(node, Count(), partitions)
+        return counts
+
+    async def collect(self, node: Node, sink: Sink | None = None) -> list[Any]:
+        """A preparatory job: what ``sink`` makes of each partition."""
+        values: list[Any] = await self.driver.run_job(node, sink or CollectList(), None)
+        return values
+
+    async def plan(self, final: Node, sink: Sink, partitions: Sequence[int] | None) -> JobPlan:
+        await self.prepare(final)
+        wanted = range(final.num_partitions) if partitions is None else partitions
+        stages: list[StagePlan] = []
+        # Depth first, parents before children, with an explicit stack; a stage may be pushed several
+        # times before it is expanded, by each of its children.
+        stack: list[tuple[StagePlan, bool]] = [(StagePlan(final, next(self._stage_ids), None, sink), False)]
+        expanded: set[int] = set()
+        while stack:
+            stage, done = stack.pop()
+            if done:
+                stages.append(stage)
+            elif stage.stage not in expanded:
+                expanded.add(stage.stage)
+                stack.append((stage, True))
+                for shuffle in stage.parents:
+                    if shuffle.stage not in expanded:
+                        stack.append((StagePlan(shuffle.parent, shuffle.stage, shuffle, ShuffleWrite(shuffle.spec)), False))
+        return JobPlan(stages, wanted)
+
+
+def _unprepared(final: Node) -> list[Node]:
+    """The nodes that still need preparing, parents first; below a prepared node all are."""
+    order: list[Node] = []
+    done: set[int] = set()
+    stack: list[tuple[Node, bool]] = [(final, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            order.append(node)
+        elif not node.prepared and node.id not in done:
+            done.add(node.id)
+            stack.append((node, True))
+            stack.extend((parent, False) for parent in node.parents)
+    return order
+

@@ -1,0 +1,319 @@
+"""What driver and executors say to each other: named tuples, and their form on a byte stream.
+
+A message travels as a msgpack array, ``[code, field, ...]``; messages travel in batches, each batch with its
+length in front.  Fields are plain data; what users wrote (functions, elements, errors) is already pickled
+bytes, or a `FileRef` to them when it is large and the executor shares the driver's files.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import msgpack
+
+__all__ = ["FileRef", "MessageReader", "Payload", "ToDriver", "ToExecutor", "encode"]
+
+
+class FileRef(NamedTuple):
+    """A file of frames (see `serializer`), ``length`` bytes long."""
+
+    path: str
+    length: int
+
+
+Payload: TypeAlias = "bytes | FileRef | Live"
+
+
+class Live(NamedTuple):
+    """An object that is handed over as it is, between threads of one process."""
+
+    value: Any
+
+
+class RunTask(NamedTuple):
+    """One attempt.
+
+    ``data``: (step, partition, payload) for each piece of outside data that it needs.
+    ``elsewhere``: the cached partitions it could use that lie in another executor's heap.
+    """
+
+    tid: int
+    stage_attempt: int
+    partition: int
+    attempt: int
+    data: Sequence[tuple[int, int, Payload]] = ()
+    elsewhere: Sequence[tuple[int, int]] = ()
+
+
+# ---------------------------------------------------------------------------------- driver -> executor
+
+
+class Install(NamedTuple):
+    """A stage's binary; ``reusable``: its functions hold nothing that an attempt could change."""
+
+    stage: int
+    binary: Payload
+    reusable: bool
+
+
+class Forget(NamedTuple):
+    stage: int
+
+
+class MapTable(NamedTuple):
+    """Where the map outputs of ``shuffle`` lie: ``(tid, location)`` by map partition."""
+
+    shuffle: int
+    version: int
+    outputs: Sequence[tuple[int, Any]]
+
+
+class Run(NamedTuple):
+    stage: int
+    tasks: Sequence[RunTask]
+    properties: dict[str, str]
+    peers: Sequence[str] | None = None
+
+
+class Recall(NamedTuple):
+    tids: Sequence[int]
+
+
+class Kill(NamedTuple):
+    tids: Sequence[int]
+    reason: str
+
+
+class DropRdd(NamedTuple):
+    rdd: int
+
+
+class DropBroadcast(NamedTuple):
+    broadcast: int
+
+
+class DropShuffle(NamedTuple):
+    shuffle: int
+
+
+class AnswerCommit(NamedTuple):
+    tid: int
+    granted: bool
+
+
+class ReleaseBarrier(NamedTuple):
+    tid: int
+    round: int
+    messages: Sequence[str]
+
+
+class Export(NamedTuple):
+    """Write the block as a file for a reader elsewhere, or for a replica."""
+
+    rdd: int
+    partition: int
+    request: int
+
+
+class TakeBlock(NamedTuple):
+    """The answer to `WantBlock` (``request``), or, with request -1, a replica to keep; None: not to be had."""
+
+    rdd: int
+    partition: int
+    request: int
+    ref: FileRef | None
+    level: Sequence[Any] = ()
+
+
+class Surroundings(NamedTuple):
+    """The driver's ``sys.path`` and working directory, when they changed."""
+
+    path: Sequence[str]
+    directory: str
+
+
+class Shutdown(NamedTuple):
+    pass
+
+
+ToExecutor: TypeAlias = (
+    Install
+    | Forget
+    | MapTable
+    | Run
+    | Recall
+    | Kill
+    | DropRdd
+    | DropBroadcast
+    | DropShuffle
+    | AnswerCommit
+    | ReleaseBarrier
+    | Export
+    | TakeBlock
+    | Surroundings
+    | Shutdown
+)
+
+# ---------------------------------------------------------------------------------- executor -> driver
+
+
+class Ready(NamedTuple):
+    pid: int
+
+
+class Started(NamedTuple):
+    tid: int
+
+
+class Succeeded(NamedTuple):
+    tid: int
+    seconds: float
+    result: Any  # of a result task a Payload, of a map task the location of its output
+    updates: Any = None  # accumulators: a Payload
+    sizes: Sequence[int] | None = None
+
+
+class Failed(NamedTuple):
+    """``error``: a pickled `TaskError`."""
+
+    tid: int
+    error: Payload
+    penalised: bool = True
+    killed: bool = False
+    fatal: bool = False
+
+
+class FetchFailed(NamedTuple):
+    tid: int
+    shuffle: int
+    map_partition: int
+    map_tid: int
+    error: Payload
+
+
+class Returned(NamedTuple):
+    tids: Sequence[int]
+
+
+class BlocksChanged(NamedTuple):
+    """``added`` and ``removed``: (rdd, partition); ``replicas``: copies that are still to be made elsewhere."""
+
+    added: Sequence[Sequence[int]]
+    removed: Sequence[Sequence[int]]
+    scope: str
+    replicas: int = 0
+    level: Sequence[Any] = ()
+
+
+class RequestCommit(NamedTuple):
+    tid: int
+
+
+class BarrierReached(NamedTuple):
+    tid: int
+    round: int
+    message: str
+
+
+class WantBlock(NamedTuple):
+    rdd: int
+    partition: int
+    request: int
+
+
+class Exported(NamedTuple):
+    rdd: int
+    partition: int
+    request: int
+    ref: FileRef | None
+
+
+ToDriver: TypeAlias = (
+    Ready
+    | Started
+    | Succeeded
+    | Failed
+    | FetchFailed
+    | Returned
+    | BlocksChanged
+    | RequestCommit
+    | BarrierReached
+    | WantBlock
+    | Exported
+)
+
+# ------------------------------------------------------------------------------------------ byte stream
+
+_TYPES: list[Any] = [
+    Install,
+    Forget,
+    MapTable,
+    Run,
+    Recall,
+    Kill,
+    DropRdd,
+    DropBroadcast,
+    DropShuffle,
+    AnswerCommit,
+    ReleaseBarrier,
+    Export,
+    TakeBlock,
+    Surroundings,
+    Shutdown,
+    Ready,
+    Started,
+    Succeeded,
+    Failed,
+    FetchFailed,
+    Returned,
+    BlocksChanged,
+    RequestCommit,
+    BarrierReached,
+    WantBlock,
+    Exported,
+]
+_CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
+_LENGTH = struct.Struct("<I")
+_FILE_REF = 1
+_MOST = 1 << 31
+
+
+def _default(value: Any) -> Any:
+    raise TypeError(f"{value!r} of type {type(value).__name__} is not plain data")
+
+
+def encode(messages: Iterable[ToExecutor | ToDriver]) -> bytes:
+    """A batch as bytes, its length in front."""
+    body = cast(bytes, msgpack.packb([(_CODES[type(m)], *m) for m in messages], default=_default))
+    return _LENGTH.pack(len(body)) + body
+
+
+class MessageReader:
+    """Cuts a byte stream into batches of messages: `feed` what was received, and take what is whole."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        messages: list[Any] = []
+        buffer = self._buffer
+        buffer += data
+        start, end = 0, len(buffer)
+        while end - start >= 4:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if end - start - 4 < length:
+                break
+            with memoryview(buffer) as view, view[start + 4 : start + 4 + length] as body:
+                batch = msgpack.unpackb(body, strict_map_key=False, max_bin_len=_MOST, max_str_len=_MOST)
+            start += 4 + length
+            messages.extend(_TYPES[fields[0]](*fields[1:]) for fields in batch)
+        if start:
+            del buffer[:start]
+        return messages
+
+
+def payload(value: Any) -> Payload:
+    """A payload field as it came off the wire."""
+    return FileRef(*value) if type(value) is list else value

@@ -1,0 +1,167 @@
+"""What executors are sent: stages' binaries and partitions of the driver's collections.
+
+Each is pickled once.  What is surely small is pickled on the event loop, the rest in a thread; what is
+large goes into a file of the application, which executors on this host map.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import Any, Final
+
+from anyio import to_thread
+
+from asparkle.core import closures, protocol
+from asparkle.core.contracts import AppSpec
+from asparkle.core.errors import PicklingFailed
+from asparkle.core.payloads import load, pack
+from asparkle.core.plan import StagePlan
+from asparkle.core.protocol import FileRef, Live, Payload
+from asparkle.core.serializer import dumps, is_immutable
+from asparkle.core.sources import Collection
+
+__all__ = ["ShippedStage", "Shipping"]
+
+_INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
+
+
+class ShippedStage:
+    """A stage on its way to executors; held by its job, and by its shuffle if it writes one."""
+
+    __slots__ = ("__weakref__", "_binary", "_shipping", "persists", "plan", "properties", "reusable")
+
+    def __init__(self, plan: StagePlan, properties: dict[str, str], shipping: Shipping) -> None:
+        self.plan = plan
+        self.properties = properties
+        self.persists = bool(plan.builder.persisted)
+        self.reusable = closures.is_reusable(plan.program, plan.sink)
+        self._shipping = shipping
+        self._binary: Payload | None = None
+
+    def make_binary(self) -> None:
+        """Pickle the program, if that has not been done."""
+        if self._binary is None:
+            chunks = closures.dumps((self.plan.program, self.plan.sink), "a function of the job")
+            self._binary = self._shipping.pack(chunks)
+
+    def install(self) -> protocol.Install:
+        """The message that brings the binary to an executor."""
+        self.make_binary()
+        assert self._binary is not None
+        return protocol.Install(self.plan.stage, self._binary, self.reusable)
+
+    def data(self, partition: int) -> list[tuple[int, int, Payload]]:
+        """The outside data that a task needs."""
+        if not self.plan.sources:
+            return []
+        pieces = []
+        for step, source, p in self.plan.leaves(partition):
+            payload = self._shipping.payload(source, p)
+            if payload is not None:
+                pieces.append((step, p, payload))
+        return pieces
+
+
+class Shipping:
+    """One per driver."""
+
+    def __init__(self, app: AppSpec) -> None:
+        self.app = app
+        self.stages: weakref.WeakValueDictionary[int, ShippedStage] = weakref.WeakValueDictionary()
+        self.surroundings = protocol.Surroundings(app.path, app.directory)
+        self._files = itertools.count()
+
+    def pack(self, chunks: Sequence[Any]) -> Payload:
+        path = os.path.join(self.app.directories[0], "data", str(next(self._files)))
+        return pack(chunks, _INLINE, path)
+
+    def look_around(self) -> None:
+        """Note the driver's ``sys.path`` and working directory, if they have changed."""
+        path, directory = tuple(sys.path), _working_directory(self.app.directory)
+        if path != self.surroundings.path or directory != self.surroundings.directory:
+            self.surroundings = protocol.Surroundings(path, directory)
+
+    async def ship(self, plans: Sequence[StagePlan], complete: set[int], properties: dict[str, str]) -> list[ShippedStage]:
+        """Make ready what executors will be sent for these stages, but for those in ``complete``."""
+        self.look_around()
+        stages = []
+        heavy: list[Any] = []
+        for plan in plans:
+            stage = ShippedStage(plan, properties, self)
+            stages.append(stage)
+            if plan.stage in complete:
+                continue
+            if stage.reusable:
+                stage.make_binary()
+            else:
+                heavy.append(stage.make_binary)
+            for source in plan.sources:
+                if isinstance(source, Collection) and len(source.payloads) < source.num_partitions:
+                    if source.is_light() or self.app.in_process and source.immutable:
+                        self._pack_collection(source)
+                    else:
+                        heavy.append(lambda source=source: self._pack_collection(source))
+        if heavy:
+            await to_thread.run_sync(lambda: [make() for make in heavy])
+        for plan, stage in zip(plans, stages, strict=True):
+            self.stages[plan.stage] = stage
+            if plan.shuffle is not None:
+                plan.shuffle.shipped = stage
+        return stages
+
+    def payload(self, source: Any, partition: int) -> Payload | None:
+        if isinstance(source, Collection):
+            found = source.payloads.get(partition)
+            if found is None:
+                self._pack_collection(source)
+                found = source.payloads[partition]
+            return found
+        value = source.payload(partition)
+        if value is None or self.app.in_process:
+            return value  # type: ignore[no-any-return]
+        return self.pack(dumps(value.value if type(value) is Live else value))
+
+    def _pack_collection(self, source: Collection) -> None:
+        with source.lock:
+            if self.app.in_process and source.immutable is None:
+                source.immutable = is_immutable(source.data)
+            for partition in range(source.num_partitions):
+                if partition not in source.payloads:
+                    source.payloads[partition] = self._pack_slice(source, partition)
+
+    def _pack_slice(self, source: Collection, partition: int) -> Payload:
+        elements = source.slice(partition)
+        if source.immutable:
+            return Live(elements)
+        try:
+            chunks = dumps(elements)
+        except PicklingFailed:
+            raise
+        except Exception as error:  # pickling runs users' code
+            raise closures.diagnose(elements, "an element given to parallelize", error) from error
+        packed = self.pack(chunks)
+        if type(packed) is FileRef:
+            weakref.finalize(source, _unlink, packed.path).atexit = False
+        return packed
+
+    @staticmethod
+    def load_now(payload: Any) -> Any:
+        return load(protocol.payload(payload))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return  # the application's directory is gone already
+
+
+def _working_directory(known: str) -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # somebody removed it
+        return known

@@ -1,0 +1,144 @@
+"""Where RDDs come from: collections in the driver, ranges, text files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.lineage import Source
+from asparkle.core.program import SourceStep, Step
+from asparkle.core.protocol import Live, Payload
+from asparkle.core.textfiles import FileSplit, expand, plan_splits, read_lines
+
+if TYPE_CHECKING:
+    from asparkle.core.plan import Planner, StageBuilder
+    from asparkle.core.worker.task import TaskEnvironment
+
+__all__ = ["Collection", "Empty", "Range", "TextFiles", "slice_bounds"]
+
+
+def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
+    """Cuts ``length`` positions into ``slices`` runs whose lengths differ by one at most, as Spark does."""
+    return [(i * length // slices, (i + 1) * length // slices) for i in range(slices)]
+
+
+class Range(Source):
+    """A ``range``: workers get three numbers and make their part of it."""
+
+    def __init__(self, whole: range, slices: int) -> None:
+        super().__init__()
+        self.whole = whole
+        self.slices = slices
+
+    async def prepare(self, planner: Planner) -> None:
+        self.set_prepared(self.slices)
+
+    def build(self, builder: StageBuilder) -> Step:
+        return RangeStep(self.whole, self.slices)
+
+
+class RangeStep(Step):
+    __slots__ = ("slices", "whole")
+
+    def __init__(self, whole: range, slices: int) -> None:
+        self.cached = None
+        self.whole = whole
+        self.slices = slices
+
+    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        n, slices = len(self.whole), self.slices
+        return iter(self.whole[partition * n // slices : (partition + 1) * n // slices])
+
+
+class Empty(Source):
+    """No partitions at all."""
+
+    async def prepare(self, planner: Planner) -> None:
+        self.set_prepared(0)
+
+    def build(self, builder: StageBuilder) -> Step:
+        return RangeStep(range(0), 1)
+
+
+class Collection(Source):
+    """A sequence of the driver's, sliced lazily and kept in kind: a slice of an array is an array.
+
+    What a task is sent is made once per partition and context, when a task first needs it: a short
+    pickle, or a file of the application for large slices.  Elements that can't be changed are handed
+    to threads of this process as they are.
+    """
+
+    def __init__(self, data: Sequence[Any], slices: int) -> None:
+        super().__init__()
+        self.data = data
+        self.bounds = slice_bounds(len(data), slices)
+        self.payloads: dict[int, Payload] = {}
+        self.immutable: bool | None = None
+        self.lock = threading.Lock()
+
+    async def prepare(self, planner: Planner) -> None:
+        self.set_prepared(len(self.bounds))
+
+    def slice(self, partition: int) -> Sequence[Any]:
+        start, stop = self.bounds[partition]
+        return self.data[start:stop]
+
+    def is_light(self) -> bool:
+        """Whether all slices together are surely quick to pickle."""
+        data = self.data
+        return len(data) <= 256 and type(data) is list and _NUMBERS.issuperset(map(type, data))
+
+    def build(self, builder: StageBuilder) -> Step:
+        return CollectionStep()
+
+
+_NUMBERS = frozenset({int, float, bool, type(None)})
+
+
+class CollectionStep(SourceStep):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.cached = None
+
+    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        elements: Iterator[Any] = iter(task.data(self.index, partition))
+        return elements
+
+
+class TextFiles(Source):
+    """The lines of text files; large files in several splits."""
+
+    def __init__(self, paths: str, min_partitions: int | None, use_unicode: bool) -> None:
+        super().__init__()
+        self.paths = paths
+        self.min_partitions = min_partitions
+        self.use_unicode = use_unicode
+        self.directory = os.getcwd()
+        self.name = paths
+
+    async def prepare(self, planner: Planner) -> None:
+        from anyio import to_thread
+
+        least = planner.default_min_partitions if self.min_partitions is None else self.min_partitions
+        self.splits: list[FileSplit] = await to_thread.run_sync(lambda: plan_splits(expand(self.paths), least))
+        self.set_prepared(len(self.splits))
+
+    def payload(self, partition: int) -> object:
+        return Live(self.splits[partition])
+
+    def build(self, builder: StageBuilder) -> Step:
+        return TextStep(self.use_unicode)
+
+
+class TextStep(SourceStep):
+    __slots__ = ("use_unicode",)
+
+    def __init__(self, use_unicode: bool) -> None:
+        self.cached = None
+        self.use_unicode = use_unicode
+
+    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        return read_lines(task.data(self.index, partition), self.use_unicode)

@@ -1,0 +1,69 @@
+"""What a running task can know about itself, and which task is running in this thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["TaskContext"]
+
+_running = threading.local()
+
+
+class TaskContext:
+    """Facts about the task attempt that runs in this thread.
+
+    ``TaskContext.get()`` gives it inside a task, and None in the driver.
+    """
+
+    def __init__(
+        self, stage: int, partition: int, attempt: int, tid: int, properties: dict[str, str] | None = None
+    ) -> None:
+        self._stage = stage
+        self._partition = partition
+        self._attempt = attempt
+        self._tid = tid
+        self._properties = properties or {}
+        self._accumulators: dict[int, Any] = {}
+        self._cleanups: list[Callable[[], None]] = []
+        self._request_commit: Callable[[], bool] | None = None
+
+    @classmethod
+    def get(cls) -> TaskContext | None:
+        """The context of the task that runs in this thread; None outside a task."""
+        return getattr(_running, "context", None)
+
+    def stageId(self) -> int:
+        """The stage that this task belongs to."""
+        return self._stage
+
+    def partitionId(self) -> int:
+        """The number of the partition that this task computes."""
+        return self._partition
+
+    def attemptNumber(self) -> int:
+        """How many attempts at this partition came before this one in its stage."""
+        return self._attempt
+
+    def taskAttemptId(self) -> int:
+        """A number that no other attempt of the application has."""
+        return self._tid
+
+    def getLocalProperty(self, key: str) -> str | None:
+        """A local property of the job, as it was set when the job was submitted; None if unset."""
+        return self._properties.get(key)
+
+    def add_cleanup(self, function: Callable[[], None]) -> None:
+        """Call ``function`` when the attempt ends, however it ends; the last added is called first."""
+        self._cleanups.append(function)
+
+
+def enter(context: TaskContext) -> None:
+    """``context`` is the running task of this thread from now on."""
+    _running.context = context
+
+
+def leave() -> None:
+    """No task runs in this thread any more."""
+    _running.context = None

@@ -1,0 +1,280 @@
+"""The narrow operations as workers run them: small picklable objects over C iterators.
+
+They are classes rather than closures so that a stage's binary holds a reference to the class and the
+user's function, instead of our own code by value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, compress, count, islice, repeat
+from random import Random
+from typing import Any
+
+from asparkle.core.program import Transform
+
+__all__ = [
+    "Filter",
+    "FlatMap",
+    "FlatMapValues",
+    "Glom",
+    "KeyBy",
+    "Keys",
+    "Map",
+    "MapPartitions",
+    "MapPartitionsWithIndex",
+    "MapValues",
+    "Sample",
+    "Values",
+    "WithIndex",
+]
+
+
+class _OfFunction(Transform):
+    """A transform that is one user function and a way to apply it."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def functions(self) -> Sequence[Callable[..., Any]]:
+        return (self.function,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.function,))
+
+
+class Map(_OfFunction):
+    __slots__ = ()
+    elementwise = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return map(self.function, elements)
+
+
+class FlatMap(_OfFunction):
+    __slots__ = ()
+    elementwise = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return chain.from_iterable(map(self.function, elements))
+
+
+class Filter(_OfFunction):
+    __slots__ = ()
+    elementwise = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return filter(self.function, elements)
+
+
+class MapPartitions(_OfFunction):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return _iterable(self.function(elements), self.function, "mapPartitions")
+
+
+class MapPartitionsWithIndex(_OfFunction):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return _iterable(self.function(partition, elements), self.function, "mapPartitionsWithIndex")
+
+
+def _iterable(value: Any, function: Callable[..., Any], operation: str) -> Iterable[Any]:
+    if hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
+        return value  # type: ignore[no-any-return]
+    name = getattr(function, "__qualname__", repr(function))
+    raise TypeError(
+        f"{operation}: {name} returned {value!r}, which is not iterable; "
+        "yield its results, or return a list (an empty one for none)"
+    )
+
+
+class KeyBy(_OfFunction):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        function = self.function
+        return ((function(x), x) for x in elements)
+
+
+class MapValues(_OfFunction):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        function = self.function
+        return ((k, function(v)) for k, v in pairs(elements, "mapValues"))
+
+
+class FlatMapValues(_OfFunction):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        function = self.function
+        return ((k, x) for k, v in pairs(elements, "flatMapValues") for x in function(v))
+
+
+class Keys(Transform):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return (x[0] for x in elements)
+
+
+class Values(Transform):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return (x[1] for x in elements)
+
+
+class Glom(Transform):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return (list(elements),)
+
+
+class WithIndex(Transform):
+    """Pairs each element with its position: ``starts[partition]`` and up."""
+
+    __slots__ = ("starts",)
+
+    def __init__(self, starts: Sequence[int]) -> None:
+        self.starts = starts
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return zip(elements, count(self.starts[partition]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (WithIndex, (self.starts,))
+
+
+class Sample(Transform):
+    """Each element with probability ``fraction`` (or Poisson many times, with replacement)."""
+
+    __slots__ = ("fraction", "seed", "with_replacement")
+
+    def __init__(self, with_replacement: bool, fraction: float, seed: int) -> None:
+        self.with_replacement = with_replacement
+        self.fraction = fraction
+        self.seed = seed
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        random = Random(self.seed ^ partition)
+        for _ in range(10):  # neighbouring seeds start out alike
+            random.random()
+        if self.with_replacement:
+            draw = _poisson(random, self.fraction)
+            return chain.from_iterable(map(repeat, elements, draw))
+        fraction, uniform = self.fraction, random.random
+        return compress(elements, (uniform() < fraction for _ in repeat(None)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Sample, (self.with_replacement, self.fraction, self.seed))
+
+
+def _poisson(random: Random, mean: float) -> Iterator[int]:
+    """Poisson draws: exponential gaps summed up to 1 (Knuth, TAOCP 2, 3.4.1)."""
+    while True:
+        n, total = 0, random.expovariate(1.0) / mean if mean > 0 else 2.0
+        while total <= 1.0:
+            n += 1
+            total += random.expovariate(1.0) / mean
+        yield n
+
+
+def pairs(elements: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
+    """``elements``, of which each must be a pair; what is not gives an error that shows it."""
+    for element in elements:
+        try:
+            key, value = element
+        except (TypeError, ValueError) as error:
+            raise not_a_pair(element, operation) from error
+        yield key, value
+
+
+def not_a_pair(element: Any, operation: str) -> TypeError:
+    shown = repr(element)
+    return TypeError(
+        f"{operation} needs (key, value) pairs, and got {shown[:200]} of type {type(element).__name__}; "
+        "make pairs first, e.g. with keyBy(f) or map(lambda x: (key, x))"
+    )
+
+
+# ------------------------------------------------------------------------------ what tasks return
+
+
+class Sink:
+    """The end of a result task: consumes a partition and returns the task's value.
+
+    ``exhausts``: it reads to the end whenever it returns normally.
+    """
+
+    __slots__ = ()
+    exhausts: bool = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        raise NotImplementedError
+
+
+class CollectList(Sink):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        return list(elements)
+
+
+class Count(Sink):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        total, step = 0, 4096
+        while True:
+            n = len(list(islice(elements, step)))  # a C loop, in bounded memory
+            total += n
+            if n < step:
+                return total
+
+
+class TakeFirst(Sink):
+    __slots__ = ("n",)
+    exhausts = False
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        return list(islice(elements, self.n))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (TakeFirst, (self.n,))
+
+
+class Call(Sink):
+    """A user's (or an action's) function of the partition's iterator."""
+
+    __slots__ = ("function",)
+    exhausts = False
+
+    def __init__(self, function: Callable[[Iterator[Any]], Any]) -> None:
+        self.function = function
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        return self.function(elements)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Call, (self.function,))
+
+
+class CallToEnd(Call):
+    """A function that is known to read the iterator to its end."""
+
+    __slots__ = ()
+    exhausts = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (CallToEnd, (self.function,))

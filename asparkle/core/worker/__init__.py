@@ -1,0 +1,1 @@
+"""The worker runtime that every backend starts: runs tasks, keeps blocks, reads and writes shuffles."""

@@ -1,0 +1,159 @@
+"""Cached partitions in a worker: kept while they are computed, read where they lie.
+
+A partition of immutable elements is kept as a live list and read without unpickling.  Any other is kept as
+frames (pickled batches) and unpickled for each reader, so that a task that changes an element changes
+its own copy.  What does not fit in the heap goes to disk, if its storage level has a disk, or is not kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, Final
+
+from asparkle.core.contracts import BlockId, BlockStore
+from asparkle.core.errors import StoreFull
+from asparkle.core.program import Cached
+from asparkle.core.protocol import BlocksChanged
+from asparkle.core.payloads import frame, load_frame
+from asparkle.core.serializer import CorruptBlock, estimate_size, is_immutable, read_frames
+
+__all__ = ["BlockManager", "Frames"]
+
+_BATCH: Final = 4096
+
+
+class Frames:
+    """A partition as pickled batches of elements."""
+
+    __slots__ = ("chunks",)
+
+    def __init__(self, chunks: list[bytes]) -> None:
+        self.chunks = chunks
+
+    def elements(self) -> Iterator[Any]:
+        return chain.from_iterable(map(load_frame, self.chunks))
+
+
+class BlockManager:
+    """One per worker, shared by its slots."""
+
+    def __init__(self, memory: Any, disk: BlockStore, report: Callable[[BlocksChanged], None]) -> None:
+        self.memory = memory
+        self.disk = disk
+        self.report = report
+        self.levels: dict[BlockId, Sequence[Any]] = {}
+        self.lock = threading.Lock()
+
+    def read(self, block: BlockId) -> Iterable[Any] | None:
+        """The elements of a block that is here or on this host; None where it must be computed."""
+        value = self.memory.get(block)
+        if value is not None:
+            return value.elements() if type(value) is Frames else value  # type: ignore[no-any-return]
+        view = self.disk.get(block)
+        if view is None:
+            return None
+        return self._from_disk(block, view)
+
+    def _from_disk(self, block: BlockId, view: memoryview) -> Iterable[Any] | None:
+        try:
+            return list(chain.from_iterable(read_frames(view, 0, len(view))))
+        except CorruptBlock:  # a torn file is a lost one
+            self.disk.remove(block)
+            self.report(BlocksChanged((), (block,), "host"))
+            return None
+
+    def keep(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        """Store ``elements`` as the storage level says, and give them back to the task that computed them."""
+        block = (cached.rdd, partition)
+        use_disk, use_memory = cached.level[0], cached.level[1]
+        if use_memory:
+            gathered, size, whole = self._gather(elements, self.memory.limit)
+            if whole and self._put_in_memory(block, gathered, size, cached.level):
+                return gathered
+            elements = chain(gathered, elements)
+        if not use_disk:
+            return elements
+        return self._put_on_disk(block, elements, cached.level)
+
+    def _gather(self, elements: Iterator[Any], limit: int) -> tuple[list[Any], int, bool]:
+        """As much of ``elements`` as ``limit`` bytes hold: (elements, their size, whether these are all)."""
+        gathered: list[Any] = []
+        size, step = 0, _BATCH
+        while True:
+            batch = list(islice(elements, step))
+            gathered += batch
+            if len(batch) < step:
+                return gathered, size + estimate_size(batch) if batch else size, True
+            size += estimate_size(batch)
+            if size > limit:
+                return gathered, size, False
+            step = min(step * 2, 1 << 17)
+
+    def _put_in_memory(self, block: BlockId, elements: list[Any], size: int, level: Sequence[Any]) -> bool:
+        value: Any = elements
+        if not is_immutable(elements):
+            value = Frames([frame(elements[i : i + _BATCH]) for i in range(0, len(elements), _BATCH)])
+            size = sum(map(len, value.chunks))
+        try:
+            evicted = self.memory.put(block, value, size)
+        except StoreFull:
+            return False
+        self._stored(block, level, "worker")
+        for victim, what in evicted:
+            self._evicted(victim, what)
+        return True
+
+    def _evicted(self, block: BlockId, value: Any) -> None:
+        level = self.levels.pop(block, (False,))
+        self.report(BlocksChanged((), (block,), "worker"))
+        if level[0]:
+            self._write(block, Frames.elements(value) if type(value) is Frames else iter(value))
+            self._stored(block, level, "host", replicate=False)
+
+    def _put_on_disk(self, block: BlockId, elements: Iterator[Any], level: Sequence[Any]) -> Iterable[Any]:
+        self._write(block, elements)
+        self._stored(block, level, "host")
+        return self.read(block) or ()
+
+    def _write(self, block: BlockId, elements: Iterator[Any]) -> None:
+        self.disk.put(block, map(frame, _batches(elements)))
+
+    def _stored(self, block: BlockId, level: Sequence[Any], scope: str, replicate: bool = True) -> None:
+        self.levels[block] = level
+        copies = level[4] - 1 if replicate else 0
+        self.report(BlocksChanged((block,), (), scope, copies, tuple(level)))
+
+    def export(self, block: BlockId) -> Iterable[bytes] | None:
+        """The block as frames, for a reader elsewhere."""
+        value = self.memory.get(block)
+        if value is None:
+            view = self.disk.get(block)
+            return None if view is None else [bytes(view)]
+        if type(value) is Frames:
+            return value.chunks
+        return map(frame, _batches(iter(value)))
+
+    def adopt(self, block: BlockId, level: Sequence[Any], view: memoryview) -> None:
+        """Keep a replica of a block that another executor computed."""
+        elements = list(chain.from_iterable(read_frames(view, 0, len(view))))
+        one = (*level[:4], 1)
+        if level[1] and self._put_in_memory(block, elements, estimate_size(elements), one):
+            return
+        if level[0]:
+            self._write(block, iter(elements))
+            self._stored(block, one, "host")
+
+    def drop_rdd(self, rdd: int) -> None:
+        for block in [b for b in self.levels if b[0] == rdd]:
+            self.levels.pop(block, None)
+            self.memory.remove(block)
+            self.disk.remove(block)
+
+
+def _batches(elements: Iterator[Any]) -> Iterator[list[Any]]:
+    step = 64
+    while batch := list(islice(elements, step)):
+        yield batch
+        step = _BATCH if estimate_size(batch) < 1 << 18 else 64

@@ -1,0 +1,124 @@
+"""A worker at the end of a socket: the main thread runs tasks, a second thread listens.
+
+The listener is what lets an attempt be killed, and queued ones be given back, while the main thread is
+deep in a user's code.  It sleeps in the kernel while nothing is queued: an idle worker costs no CPU.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from asparkle.core.contracts import AppSpec
+from asparkle.core.errors import TaskKilled
+from asparkle.core.protocol import MessageReader, Ready, Started, encode
+from asparkle.core.worker.runtime import Worker
+
+__all__ = ["running_task", "serve"]
+
+_TICK: Final = 0.005  # seconds between looks at held-back reports, while there are any
+
+
+def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
+    """Be a worker for the driver at the other end of ``connection``; returns when it says so or is gone."""
+    sending = threading.Lock()
+
+    def send(batch: Sequence[Any]) -> None:
+        try:
+            with sending:
+                connection.sendall(encode(batch))
+        except (BrokenPipeError, ConnectionResetError):
+            _leave()  # the driver is gone, and with it whoever wanted this
+
+    main = threading.get_ident()
+
+    def interrupt(tid: int) -> None:
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
+    worker.mark = _mark(app, executor)
+
+    def on_signal(number: int, frame: Any) -> None:
+        tid = worker.interruptible
+        if tid is not None and tid in worker.killing:
+            raise TaskKilled(worker.killing[tid])
+
+    signal.signal(signal.SIGUSR1, on_signal)
+    threading.Thread(target=_listen, args=(connection, worker), name="asparkle-listener", daemon=True).start()
+    worker.report(Ready(os.getpid()))
+    worker.run_slot()
+    connection.close()
+
+
+def _listen(connection: socket.socket, worker: Worker) -> None:
+    reader = MessageReader()
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    told: set[int] = set()
+    while True:
+        busy = bool(worker.waiting or worker.has_reports or any(tid not in told for tid in worker.running))
+        if not poll.poll(_TICK * 1000 if busy else None):
+            worker.flush()
+            told = _tell_started(worker, told)
+            continue
+        try:
+            data = connection.recv(1 << 18)
+        except ConnectionResetError:
+            data = b""
+        except OSError:
+            return  # closed by the main thread, which is leaving
+        if not data:
+            _leave()
+        worker.receive(reader.feed(data))
+
+
+def _tell_started(worker: Worker, told: set[int]) -> set[int]:
+    """Report attempts that have run for more than a tick: only long ones are worth a message."""
+    now = time.monotonic()
+    running = dict(worker.running)
+    for tid, since in running.items():
+        if tid not in told and now - since >= _TICK:
+            worker.report(Started(tid))
+            told.add(tid)
+    return told & running.keys()
+
+
+def _leave() -> None:
+    """End this process at once, whatever its main thread is doing."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # the terminal is gone too
+    os._exit(0)
+
+
+def _mark_path(app: AppSpec, executor: str) -> str:
+    return os.path.join(app.directories[0], f"running-{executor}")
+
+
+def _mark(app: AppSpec, executor: str) -> mmap.mmap:
+    """Eight bytes shared with the driver: which attempt runs here, still readable after a crash."""
+    path = _mark_path(app, executor)
+    with open(path, "w+b", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        file.write(bytes(8))
+        file.flush()
+        return mmap.mmap(file.fileno(), 8)
+
+
+def running_task(app: AppSpec, executor: str) -> list[int] | None:
+    """The attempts that ran in a worker when it ended; None where that can't be known."""
+    try:
+        with open(_mark_path(app, executor), "rb") as file:
+            tid = int.from_bytes(file.read(8), "little")
+    except OSError:
+        return None
+    return [tid - 1] if tid else []

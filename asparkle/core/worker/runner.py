@@ -1,0 +1,91 @@
+"""One attempt, from what was sent to what is reported."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core import protocol, taskcontext
+from asparkle.core.accumulators import updates_of
+from asparkle.core.errors import PicklingFailed, TaskKilled
+from asparkle.core.payloads import pack
+from asparkle.core.protocol import Live, Payload
+from asparkle.core.serializer import dumps
+from asparkle.core.shuffle.steps import MapOutputMissing, ShuffleWrite
+from asparkle.core.taskcontext import TaskContext
+from asparkle.core.worker.failure import describe_failure
+from asparkle.core.worker.task import TaskEnvironment
+
+if TYPE_CHECKING:
+    from asparkle.core.worker.runtime import Item, Worker
+
+__all__ = ["run_attempt"]
+
+
+def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
+    """Run one attempt, and say how it went.  Never raises: whatever happens in it is its report."""
+    task = item.task
+    context = TaskContext(item.stage, task.partition, task.attempt, task.tid, item.properties)
+    context._request_commit = lambda: worker.request_commit(task.tid)
+    taskcontext.enter(context)
+    started = time.perf_counter()
+    try:
+        worker.interruptible = task.tid
+        try:
+            program, sink = worker.stages[item.stage].unpickle()
+            environment = TaskEnvironment(worker, task, context)
+            if type(sink) is ShuffleWrite:
+                written = sink.write(program, task.partition, environment)
+                updates = _pack_updates(worker, context)
+                return protocol.Succeeded(
+                    task.tid, time.perf_counter() - started, written.location, updates, written.sizes
+                )
+            value = program.run(task.partition, sink, environment)
+        finally:
+            _clean_up(context)
+            worker.interruptible = None
+        seconds = time.perf_counter() - started
+        return protocol.Succeeded(
+            task.tid, seconds, _pack_result(worker, task.tid, value), _pack_updates(worker, context)
+        )
+    except MapOutputMissing as missing:
+        error = describe_failure(missing, live=worker.in_process)
+        return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error)
+    except TaskKilled as killed:
+        return protocol.Failed(task.tid, describe_failure(killed, live=worker.in_process), False, True)
+    except BaseException as error:  # whatever a user's function raises, SystemExit included, is its report
+        was_killed = task.tid in worker.killing
+        fatal = isinstance(error, PicklingFailed)
+        described = describe_failure(error, live=worker.in_process)
+        return protocol.Failed(task.tid, described, not was_killed, was_killed, fatal)
+    finally:
+        taskcontext.leave()
+
+
+def _clean_up(context: TaskContext) -> None:
+    while context._cleanups:
+        context._cleanups.pop()()
+
+
+def _pack_result(worker: Worker, tid: int, value: Any) -> Payload:
+    if worker.in_process:
+        return Live(value)
+    path = os.path.join(worker.app.directories[0], "results", str(tid))
+    try:
+        chunks = dumps(value)
+    except Exception as error:  # pickling runs users' code
+        from asparkle.core.closures import diagnose
+
+        raise diagnose(value, "the task's result", error) from error
+    return pack(chunks, worker.app.direct_result, path)
+
+
+def _pack_updates(worker: Worker, context: TaskContext) -> Payload | None:
+    if not context._accumulators:
+        return None
+    updates = updates_of(context)
+    if worker.in_process:
+        return Live(updates)
+    path = os.path.join(worker.app.directories[0], "results", f"{context._tid}-updates")
+    return pack(dumps(updates), worker.app.direct_result, path)

@@ -1,0 +1,313 @@
+"""The worker: one per executor, its slots' threads run tasks, and another thread feeds it messages.
+
+`Worker.receive` is called with the driver's messages, in order, by whoever reads the channel; it never
+runs a user's code.  `Worker.run_slot` is the loop of one slot.  What a slot reports is collected for a few
+milliseconds at most, so that short tasks do not cost a system call each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from asparkle.core import broadcast, protocol
+from asparkle.core.contracts import AppSpec
+from asparkle.core.payloads import load, map_ref, write_file
+from asparkle.core.protocol import FileRef, RunTask
+from asparkle.core.serializer import read_frames
+from asparkle.core.worker.blocks import BlockManager
+from asparkle.core.worker.runner import run_attempt
+
+__all__ = ["Item", "Stage", "Worker"]
+
+_NO_TASK = bytes(8)
+HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
+FETCH_WAIT = 0.5  # seconds that a reader waits for a block of another executor before it computes it
+
+
+class Stage:
+    """A stage's binary in this worker, and, where it may be used again, what it unpickles to."""
+
+    __slots__ = ("binary", "cached", "reusable")
+
+    def __init__(self, binary: Any, reusable: bool) -> None:
+        self.binary = binary
+        self.reusable = reusable
+        self.cached: Any = None
+
+    def unpickle(self) -> Any:
+        """(program, sink), fresh unless nothing in it can change."""
+        if not self.reusable:
+            return load(self.binary)
+        if self.cached is None:
+            self.cached = load(self.binary)
+        return self.cached
+
+
+class Item(NamedTuple):
+    stage: int
+    task: RunTask
+    properties: dict[str, str]
+    peers: Sequence[str] | None
+
+
+class Worker:
+    """The state that an executor's slots share.
+
+    ``send``: takes a batch of reports for the driver; thread-safe.
+    ``interrupt``: asks the attempt that runs in a slot to end; None where that can't be done.
+    """
+
+    def __init__(
+        self,
+        app: AppSpec,
+        executor: str,
+        send: Callable[[Sequence[Any]], None],
+        *,
+        in_process: bool,
+        interrupt: Callable[[int], None] | None = None,
+    ) -> None:
+        self.app = app
+        self.executor = executor
+        self.in_process = in_process
+        self.interrupt = interrupt
+        self._send = send
+        self._outbox: list[Any] = []
+        self._outbox_lock = threading.Lock()
+        self._flushed = 0.0
+        self.stages: dict[int, Stage] = {}
+        self.tables: dict[int, protocol.MapTable] = {}
+        self.queue: SimpleQueue[int | None] = SimpleQueue()
+        self.waiting: dict[int, Item] = {}
+        self.running: dict[int, float] = {}
+        self.killing: dict[int, str] = {}
+        self.interruptible: int | None = None  # the attempt that is inside a user's code, of a single slot
+        self.mark: mmap.mmap | None = None
+        self._answers: dict[Any, SimpleQueue[Any]] = {}
+        self._requests = 0
+        self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
+        self.blocks = self._block_manager()
+
+    def _block_manager(self) -> BlockManager:
+        stores = {name: _load_class(where) for name, where in self.app.stores.items()}
+        policy = _load_class(self.app.cache_policy)() if self.app.cache_policy else None
+        memory = stores["memory"](self.app.storage_memory, policy)
+        disk = stores["disk"]([os.path.join(d, "blocks") for d in self.app.directories])
+        return BlockManager(memory, disk, self.report_later)
+
+    # ------------------------------------------------------------------------- from the driver
+
+    def receive(self, messages: Iterable[Any]) -> None:
+        """Take the driver's messages, in order."""
+        for message in messages:
+            _HANDLERS[type(message)](self, message)
+
+    def _run(self, message: protocol.Run) -> None:
+        for task in message.tasks:
+            task = RunTask(*task)
+            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.peers)
+            self.queue.put(task.tid)
+
+    def _install(self, message: protocol.Install) -> None:
+        self.stages[message.stage] = Stage(protocol.payload(message.binary), message.reusable)
+
+    def _forget(self, message: protocol.Forget) -> None:
+        self.stages.pop(message.stage, None)
+
+    def _map_table(self, message: protocol.MapTable) -> None:
+        self.tables[message.shuffle] = message
+
+    def _recall(self, message: protocol.Recall) -> None:
+        given_back = [tid for tid in message.tids if self.waiting.pop(tid, None) is not None]
+        if given_back:
+            self.report(protocol.Returned(given_back))
+
+    def _kill(self, message: protocol.Kill) -> None:
+        given_back = []
+        for tid in message.tids:
+            if self.waiting.pop(tid, None) is not None:
+                given_back.append(tid)
+            elif tid in self.running:
+                self.killing[tid] = message.reason
+                if self.interrupt is not None:
+                    self.interrupt(tid)
+        if given_back:
+            self.report(protocol.Returned(given_back))
+
+    def _drop_rdd(self, message: protocol.DropRdd) -> None:
+        self.blocks.drop_rdd(message.rdd)
+
+    def _drop_broadcast(self, message: protocol.DropBroadcast) -> None:
+        broadcast.forget(self.app.app_id, message.broadcast)
+
+    def _drop_shuffle(self, message: protocol.DropShuffle) -> None:
+        self.tables.pop(message.shuffle, None)
+
+    def _answer_commit(self, message: protocol.AnswerCommit) -> None:
+        self._answer(("commit", message.tid), message.granted)
+
+    def _release_barrier(self, message: protocol.ReleaseBarrier) -> None:
+        self._answer(("barrier", message.tid, message.round), list(message.messages))
+
+    def _take_block(self, message: protocol.TakeBlock) -> None:
+        ref = FileRef(*message.ref) if message.ref is not None else None
+        if message.request >= 0:
+            if not self._answer(("block", message.request), ref) and ref is not None:
+                os.unlink(ref.path)  # the reader has given up waiting
+        elif ref is not None:
+            self.blocks.adopt((message.rdd, message.partition), message.level, map_ref(ref))
+            os.unlink(ref.path)
+
+    def _export(self, message: protocol.Export) -> None:
+        ref = self.export((message.rdd, message.partition))
+        self.report(protocol.Exported(message.rdd, message.partition, message.request, ref))
+
+    def _surroundings(self, message: protocol.Surroundings) -> None:
+        if not self.in_process:
+            sys.path[:] = list(message.path)
+            os.chdir(message.directory)
+
+    def _shutdown(self, message: protocol.Shutdown) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the slots' loops once they have finished what they run."""
+        self.waiting.clear()
+        for _ in range(self.app.slots):
+            self.queue.put(None)
+
+    # ------------------------------------------------------------------------- asking the driver
+
+    def _ask(self, key: Any, question: Any, timeout: float | None) -> Any:
+        answers: SimpleQueue[Any] = SimpleQueue()
+        self._answers[key] = answers
+        try:
+            self.report(question)
+            return answers.get(timeout=timeout)
+        finally:
+            self._answers.pop(key, None)
+
+    def _answer(self, key: Any, value: Any) -> bool:
+        waiting = self._answers.get(key)
+        if waiting is None:
+            return False
+        waiting.put(value)
+        return True
+
+    def request_commit(self, tid: int) -> bool:
+        """Whether attempt ``tid`` is the one that may publish its partition's output."""
+        granted: bool = self._ask(("commit", tid), protocol.RequestCommit(tid), None)
+        return granted
+
+    def barrier(self, tid: int, number: int, message: str) -> list[str]:
+        """Wait until all tasks of the barrier stage are here; their messages in order of partition."""
+        messages: list[str] = self._ask(("barrier", tid, number), protocol.BarrierReached(tid, number, message), None)
+        return messages
+
+    def fetch_block(self, block: tuple[int, int]) -> Iterable[Any] | None:
+        """A cached partition out of another executor's heap, if that answers in time."""
+        from queue import Empty
+
+        self._requests += 1
+        request = self._requests
+        try:
+            ref = self._ask(("block", request), protocol.WantBlock(*block, request), FETCH_WAIT)
+        except Empty:
+            return None
+        if ref is None:
+            return None
+        view = map_ref(ref)
+        os.unlink(ref.path)
+        return [x for batch in read_frames(view, 0, len(view)) for x in batch]
+
+    def export(self, block: tuple[int, int]) -> FileRef | None:
+        """Write a block of this worker to a file of its own."""
+        frames = self.blocks.export(block)
+        if frames is None:
+            return None
+        name = f"export-{self.executor}-{block[0]}-{block[1]}-{time.monotonic_ns()}"
+        return write_file(frames, os.path.join(self.app.directories[0], "results", name))
+
+    # ------------------------------------------------------------------------- reports
+
+    def report(self, message: Any) -> None:
+        """Tell the driver, now, what waits to be told and this."""
+        with self._outbox_lock:
+            self._outbox.append(message)
+            self._flush()
+
+    def report_later(self, message: Any) -> None:
+        """Tell the driver with the next report."""
+        with self._outbox_lock:
+            self._outbox.append(message)
+
+    @property
+    def has_reports(self) -> bool:
+        return bool(self._outbox)
+
+    def flush(self) -> bool:
+        """Send what waits; says whether anything did."""
+        with self._outbox_lock:
+            if not self._outbox:
+                return False
+            self._flush()
+            return True
+
+    def _flush(self) -> None:
+        batch, self._outbox = self._outbox, []
+        self._flushed = time.monotonic()
+        self._send(batch)
+
+    # ------------------------------------------------------------------------- running
+
+    def run_slot(self) -> None:
+        """Run what is queued until `stop`."""
+        while (tid := self.queue.get()) is not None:
+            item = self.waiting.pop(tid, None)
+            if item is None:
+                continue  # recalled or killed before it started
+            self.running[tid] = started = time.monotonic()
+            mark = self.mark
+            if mark is not None:
+                mark[:] = (tid + 1).to_bytes(8, "little")
+            report = run_attempt(self, item)
+            if mark is not None:
+                mark[:] = _NO_TASK
+            self.running.pop(tid, None)
+            self.killing.pop(tid, None)
+            now = time.monotonic()
+            if self.waiting and now - started < HOLD_BACK and now - self._flushed < HOLD_BACK:
+                self.report_later(report)
+            else:
+                self.report(report)
+
+
+def _load_class(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
+    protocol.Install: Worker._install,
+    protocol.Forget: Worker._forget,
+    protocol.MapTable: Worker._map_table,
+    protocol.Run: Worker._run,
+    protocol.Recall: Worker._recall,
+    protocol.Kill: Worker._kill,
+    protocol.DropRdd: Worker._drop_rdd,
+    protocol.DropBroadcast: Worker._drop_broadcast,
+    protocol.DropShuffle: Worker._drop_shuffle,
+    protocol.AnswerCommit: Worker._answer_commit,
+    protocol.ReleaseBarrier: Worker._release_barrier,
+    protocol.Export: Worker._export,
+    protocol.TakeBlock: Worker._take_block,
+    protocol.Surroundings: Worker._surroundings,
+    protocol.Shutdown: Worker._shutdown,
+}

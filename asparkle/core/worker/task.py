@@ -1,0 +1,74 @@
+"""What one attempt has at hand while it runs: its data, map outputs, blocks, memory and scratch space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.payloads import load
+from asparkle.core.program import Cached
+from asparkle.core.protocol import RunTask
+from asparkle.core.taskcontext import TaskContext
+
+if TYPE_CHECKING:
+    from asparkle.core.worker.runtime import Worker
+
+__all__ = ["TaskEnvironment"]
+
+
+class TaskEnvironment:
+    """The surroundings of one attempt; program steps ask it for what they can't hold themselves."""
+
+    __slots__ = ("_data", "context", "task", "worker")
+
+    def __init__(self, worker: Worker, task: RunTask, context: TaskContext) -> None:
+        self.worker = worker
+        self.task = task
+        self.context = context
+        self._data = {(step, partition): payload for step, partition, payload in task.data}
+
+    # --- data from the driver
+
+    def data(self, step: int, partition: int) -> Any:
+        """What the driver sent for this partition of a source, unpickled afresh."""
+        return load(self._data[step, partition])
+
+    # --- cached partitions
+
+    def read_block(self, cached: Cached, partition: int) -> Iterable[Any] | None:
+        """The elements of a cached partition, or None if it has to be computed."""
+        block = (cached.rdd, partition)
+        found = self.worker.blocks.read(block)
+        if found is None and block in self.task.elsewhere:
+            found = self.worker.fetch_block(block)
+        return found
+
+    def keep_block(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        """Store a partition that is being computed; returns its elements."""
+        return self.worker.blocks.keep(cached, partition, elements)
+
+    # --- shuffle
+
+    def map_outputs(self, shuffle: int) -> Sequence[tuple[int, Any]]:
+        """(tid, location) of each map output of ``shuffle``, in map order."""
+        return self.worker.tables[shuffle].outputs
+
+    def shuffle_file(self, shuffle: int, partition: int) -> str:
+        """Where this attempt writes its map output: a name that no other attempt uses."""
+        directories = self.worker.app.directories
+        directory = directories[partition % len(directories)]
+        return os.path.join(directory, "shuffle", f"{shuffle}-{partition}-{self.task.tid}")
+
+    @property
+    def spill_directories(self) -> Sequence[str]:
+        return self.worker.spill_directories
+
+    @property
+    def memory_limit(self) -> int:
+        """Bytes that this attempt may hold before it spills: its slot's share of the worker's."""
+        return self.worker.app.worker_memory
+
+    def reusable(self, elements: Iterator[Any]) -> Iterable[Any]:
+        """``elements``, to be read more than once."""
+        return list(elements)

@@ -1,0 +1,71 @@
+"""The hooks: what a plugin may provide.
+
+A plugin is a module (or an object) with functions of these names, marked ``@hookimpl``; it leaves out the
+arguments that it does not need.  Hooks are for set-up: each is called at most once per context.  What
+happens while jobs run goes over the bus, to listeners.
+
+Where a class is asked for, ``"module:Class"`` may be given in its place, and is imported when it is used.
+What runs in workers (stores, policies) must be importable there by that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pluggy import HookspecMarker
+
+from asparkle.core.bus import Listener
+from asparkle.core.conf import SparkConf
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager
+
+hookspec = HookspecMarker("asparkle")
+
+
+@hookspec
+def asparkle_cluster_managers() -> Mapping[str, type[ClusterManager] | str]:  # type: ignore[empty-body]
+    """Cluster managers by the scheme of their master URLs; used for a context whose master says ``scheme://``.
+
+    The class is called without arguments; ``open(app)`` finds the whole URL in ``app.master``.
+
+    Example::
+
+        @hookimpl
+        def asparkle_cluster_managers():
+            return {"slurm": "asparkle_slurm.manager:SlurmManager"}
+    """
+
+
+@hookspec
+def asparkle_block_stores() -> Mapping[str, type[BlockStore] | str]:  # type: ignore[empty-body]
+    """Block stores by name; loaded in workers.
+
+    Example::
+
+        @hookimpl
+        def asparkle_block_stores():
+            return {"redis": "asparkle_redis.store:RedisStore"}
+    """
+
+
+@hookspec
+def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type: ignore[empty-body]
+    """Cache policies by name; loaded in workers when ``asparkle.cache.policy`` names one.
+
+    Example::
+
+        @hookimpl
+        def asparkle_cache_policies():
+            return {"lfu": "asparkle_lfu:LeastFrequentlyUsed"}
+    """
+
+
+@hookspec
+def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:  # type: ignore[empty-body]
+    """Listeners for one context, new ones each time; asked only of plugins that the context activates.
+
+    Example::
+
+        @hookimpl
+        def asparkle_listeners(conf):
+            return [StatsdListener(conf.get("statsd.address", "localhost:8125"))]
+    """

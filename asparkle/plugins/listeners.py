@@ -1,0 +1,42 @@
+"""Listeners that come with asparkle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from asparkle.core.bus import Listener
+from asparkle.core.logs import get_logger
+
+E = TypeVar("E")
+
+
+class EventRecorder(Listener):
+    """Keeps every event in a list: for tests, and for a look at what a job does.
+
+    ``SparkContext(plugins=[recorder := EventRecorder()])``; complete once the context has stopped.
+    """
+
+    def __init__(self, *events: type) -> None:
+        self.events = events
+        self.recorded: list[Any] = []
+
+    async def on_event(self, event: Any) -> None:
+        self.recorded.append(event)
+
+    def of_type(self, event_type: type[E]) -> list[E]:
+        """The recorded events of one type, subclasses included, in order."""
+        return [event for event in self.recorded if isinstance(event, event_type)]
+
+
+class LogListener(Listener):
+    """Logs every event at level info, through asparkle's logger: its type, and its fields by name.
+
+    Activated by name: ``asparkle.plugins = log``.
+    """
+
+    name = "log"
+
+    def on_event(self, event: Any) -> None:  # in a thread: the host's log handlers may block
+        names: Iterable[str] = getattr(event, "__dataclass_fields__", ())
+        get_logger().info(type(event).__name__, **{name: getattr(event, name) for name in names})

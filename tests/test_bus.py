@@ -1,0 +1,371 @@
+"""The bus: every event to every listener, and no listener slows or fails anybody else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import logging
+import threading
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from asparkle.core.bus import Bus, Listener
+from asparkle.core.errors import ArgumentTypeError
+
+
+@dataclass(frozen=True)
+class Started:
+    number: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    number: int
+
+
+@dataclass(frozen=True)
+class EndedWell(Ended):
+    pass
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+pytestmark = pytest.mark.anyio
+
+
+class Recorder(Listener):
+    """Keeps what it gets; a subclass says how."""
+
+    def __init__(self):
+        self.got = []
+        self.closed = False
+
+    def on_event(self, event):
+        self.got.append(event)
+
+
+class AsyncRecorder(Recorder):
+    async def on_event(self, event):
+        await anyio.lowlevel.checkpoint()
+        self.got.append(event)
+
+    async def close(self):
+        self.closed = True
+
+
+class ThreadRecorder(Recorder):
+    def on_event(self, event):
+        self.thread = threading.current_thread()
+        self.got.append(event)
+
+    def close(self):
+        self.closed = True
+
+
+EVENTS = [Started(1), Ended(1), Started(2), EndedWell(2)]
+
+
+@pytest.mark.parametrize("kind", [AsyncRecorder, ThreadRecorder])
+async def test_every_event_reaches_every_listener_in_order(kind):
+    first, second = kind(), kind()
+    async with Bus() as bus:
+        bus.add(first)
+        bus.add(second)
+        for event in EVENTS:
+            bus.post(event)
+    assert first.got == second.got == EVENTS
+    assert first.closed and second.closed
+
+
+async def test_functions_are_listeners_too():
+    got, got_async = [], []
+
+    async def listen(event):
+        got_async.append(event)
+
+    async with Bus() as bus:
+        bus.add(got.append)
+        bus.add(functools.partial(listen))
+        bus.post(1)
+    assert got == got_async == [1]
+
+
+async def test_what_is_no_listener_is_refused():
+    with pytest.raises(ArgumentTypeError, match="not 3"):
+        Bus().add(3)
+
+
+async def test_types_narrow_what_is_delivered_and_include_subclasses():
+    got, recorder = [], AsyncRecorder()
+    recorder.events = (Started,)
+    async with Bus() as bus:
+        bus.add(got.append, Ended)
+        bus.add(recorder)
+        for event in EVENTS:
+            bus.post(event)
+    assert got == [Ended(1), EndedWell(2)]
+    assert recorder.got == [Started(1), Started(2)]
+
+
+async def test_the_bus_is_active_only_while_somebody_listens():
+    async with Bus() as bus:
+        assert not bus.active
+        feed = bus.add(print)
+        assert bus.active
+        bus.remove(feed)
+        assert not bus.active
+
+
+async def test_listeners_added_before_the_bus_runs_miss_nothing():
+    bus, recorder, got = Bus(), AsyncRecorder(), []
+    bus.add(recorder)
+    bus.add(got.append)
+    bus.post(1)
+    async with bus:
+        bus.post(2)
+    assert recorder.got == got == [1, 2]
+
+
+async def test_a_removed_listener_gets_what_was_posted_before():
+    recorder = AsyncRecorder()
+    async with Bus() as bus:
+        feed = bus.add(recorder)
+        bus.post(1)
+        bus.remove(feed)
+        bus.post(2)
+    assert recorder.got == [1]
+    assert recorder.closed
+
+
+async def test_plain_listeners_run_in_a_thread_of_their_own_that_ends():
+    first, second = ThreadRecorder(), ThreadRecorder()
+    async with Bus() as bus:
+        bus.add(first)
+        bus.add(second)
+        bus.post(1)
+    assert len({first.thread, second.thread, threading.current_thread()}) == 3
+    assert not first.thread.is_alive()
+
+
+# ---------------------------------------------------------------------------------- slow and failing ones
+
+
+async def test_a_slow_listener_loses_events_and_another_none(caplog):
+    got, go_on = [], anyio.Event()
+
+    async def slow(event):
+        await go_on.wait()
+        got.append(event)
+
+    quick = AsyncRecorder()
+    async with Bus(queue_size=2) as bus:
+        feed = bus.add(slow, name="snail")
+        bus.add(quick)
+        for number in range(10):
+            bus.post(number)
+            while len(quick.got) <= number:
+                await anyio.lowlevel.checkpoint()
+        go_on.set()
+    assert quick.got == list(range(10))
+    assert len(got) + feed.dropped == 10
+    assert got == list(range(len(got)))
+    assert "snail" in caplog.text and f"events_dropped={feed.dropped}" in caplog.text
+
+
+async def test_a_slow_thread_loses_events_too(caplog):
+    got, go_on = [], threading.Event()
+
+    def slow(event):
+        go_on.wait()
+        got.append(event)
+
+    async with Bus(queue_size=2) as bus:
+        feed = bus.add(slow, name="snail")
+        for number in range(10):
+            bus.post(number)
+        go_on.set()
+    assert len(got) in (2, 3)
+    assert len(got) + feed.dropped == 10
+    assert f"events_dropped={feed.dropped}" in caplog.text
+
+
+async def wrong_async(event):
+    raise KeyError(event)
+
+
+def wrong(event):
+    raise SystemExit(event)
+
+
+def returns_a_coroutine(event):
+    return wrong_async(event)
+
+
+@pytest.mark.parametrize(
+    "listener", [wrong_async, wrong, returns_a_coroutine, lambda event: wrong_async(event)]
+)
+async def test_a_failing_listener_is_logged_once_and_stays(caplog, listener):
+    recorder = AsyncRecorder()
+    async with Bus() as bus:
+        feed = bus.add(listener, name="clumsy")
+        bus.add(recorder)
+        for number in range(5):
+            bus.post(number)
+    assert feed.errors == 5
+    assert recorder.got == list(range(5))
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "clumsy" in caplog.text and "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [AsyncRecorder, ThreadRecorder])
+async def test_a_failing_listener_leaves_when_its_policy_says_so(caplog, kind):
+    class Clumsy(kind):
+        on_error = "remove"
+        if kind is AsyncRecorder:
+
+            async def on_event(self, event):
+                raise KeyError(event)
+        else:
+
+            def on_event(self, event):
+                raise KeyError(event)
+
+    async with Bus() as bus:
+        clumsy = Clumsy()
+        feed = bus.add(clumsy)
+        bus.post(0)
+        while not clumsy.closed:
+            await anyio.to_thread.run_sync(lambda: None)
+        bus.post(1)
+        assert not bus.active
+    assert (feed.errors, feed.dropped) == (1, 0)
+    assert "it is removed" in caplog.text
+
+
+async def test_an_error_in_close_is_logged(caplog):
+    class Clumsy(AsyncRecorder):
+        async def close(self):
+            raise KeyError("close")
+
+    async with Bus() as bus:
+        bus.add(Clumsy())
+    assert "Clumsy" in caplog.text and "at='close'" in caplog.text
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_listener_that_never_returns_does_not_hold_up_the_stop(caplog, is_async):
+    never = threading.Event()
+
+    async def hangs_async(event):
+        await anyio.sleep_forever()
+
+    bus = Bus(flush_timeout=0.01)
+    async with bus:
+        feed = bus.add(hangs_async if is_async else lambda event: never.wait(), name="hangs")
+        for number in range(3):
+            bus.post(number)
+            await anyio.to_thread.run_sync(lambda: None)
+    never.set()
+    assert feed.dropped == 2
+    assert "hangs" in caplog.text
+
+
+async def test_cancelling_the_host_still_flushes():
+    recorder = AsyncRecorder()
+    with anyio.CancelScope() as scope:
+        async with Bus() as bus:
+            bus.add(recorder)
+            bus.post(1)
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert recorder.got == [1]
+
+
+async def test_an_error_inside_the_bus_passes_through_unchanged():
+    with pytest.raises(KeyError, match="mine"):
+        async with Bus() as bus:
+            bus.add(AsyncRecorder())
+            raise KeyError("mine")
+
+
+# --------------------------------------------------------------------------------------------- subscriptions
+
+
+async def test_events_as_an_async_iterator_by_type():
+    async with Bus() as bus:
+        ended = bus.subscribe(Ended)
+        for event in EVENTS:
+            bus.post(event)
+        assert [await anext(ended), await anext(ended)] == [Ended(1), EndedWell(2)]
+
+
+async def test_a_subscription_waits_for_events_and_ends_with_the_bus():
+    got = []
+
+    async def consume(events):
+        async for event in events:
+            got.append(event)
+
+    async with anyio.create_task_group() as tasks:
+        async with Bus() as bus:
+            tasks.start_soon(consume, bus.subscribe())
+            await anyio.wait_all_tasks_blocked()
+            bus.post(1)
+            await anyio.wait_all_tasks_blocked()
+            bus.post(2)
+    assert got == [1, 2]
+
+
+async def test_what_is_queued_when_the_bus_closes_can_still_be_read():
+    async with Bus() as bus:
+        events = bus.subscribe()
+        bus.post(1)
+    assert [event async for event in events] == [1]
+    assert [event async for event in bus.subscribe()] == []
+
+
+async def test_a_closed_subscription_ends_and_is_removed():
+    async with Bus() as bus:
+        events = bus.subscribe()
+        bus.post(1)
+        events.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+        bus.post(2)
+        assert not bus.active
+
+
+async def test_a_forgotten_subscription_is_removed():
+    async with Bus() as bus:
+        events = bus.subscribe()
+        bus.post(1)
+        del events
+        gc.collect()
+        bus.post(2)
+        assert not bus.active
+
+
+async def test_a_slow_subscription_counts_what_it_missed():
+    async with Bus(queue_size=2) as bus:
+        events = bus.subscribe()
+        for number in range(5):
+            bus.post(number)
+    assert [event async for event in events] == [0, 1]
+    assert events.dropped == 3
+
+
+async def test_a_cancelled_consumer_loses_no_event():
+    async with Bus() as bus:
+        events = bus.subscribe()
+        with anyio.move_on_after(0):
+            await anext(events)
+        bus.post(1)
+        with contextlib.suppress(StopAsyncIteration):
+            assert await anext(events) == 1

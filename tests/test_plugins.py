@@ -1,0 +1,293 @@
+"""Plugins: found by name when needed and not before, activated per context, blocked by name, clear errors."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import types
+
+import pytest
+
+from asparkle.core.bus import Listener
+from asparkle.core.conf import SparkConf
+from asparkle.core.contracts import ClusterManager
+from asparkle.core.errors import ConfigurationError, PluginError
+from asparkle.core.masters import Master
+from asparkle.plugins import API_VERSION, hookimpl
+from asparkle.plugins.listeners import EventRecorder, LogListener
+from asparkle.plugins.manager import BUILTIN, MANAGERS, PluginRegistry
+
+
+class Moon(ClusterManager):
+    def open(self, app):
+        raise NotImplementedError
+
+
+class Ears(Listener):
+    def __init__(self, conf):
+        self.conf = conf
+
+    def on_event(self, event):
+        pass
+
+
+def plugin(name="moon", **hooks):
+    """A module with these hooks."""
+    module = types.ModuleType(name)
+    for hook, function in hooks.items():
+        setattr(module, hook, hookimpl(function) if callable(function) else function)
+    return module
+
+
+def moon_plugin(name="moon", target=Moon):
+    return plugin(name, asparkle_cluster_managers=lambda: {"moon": target})
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Installs a distribution with one entry point, as pip would: a module and its metadata."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def install(name, source):
+        (tmp_path / f"{name}_plugin.py").write_text(source)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[asparkle]\n{name} = {name}_plugin\n")
+        monkeypatch.delitem(sys.modules, f"{name}_plugin", raising=False)
+
+    return install
+
+
+MOON = """
+from asparkle.core.bus import Listener
+from asparkle.plugins import hookimpl
+from asparkle.core.contracts import ClusterManager
+
+class Moon(ClusterManager):
+    def open(self, app): ...
+
+class Ears(Listener):
+    def on_event(self, event): ...
+
+@hookimpl
+def asparkle_cluster_managers():
+    return {"moon": "moon_plugin:Moon"}
+
+@hookimpl
+def asparkle_cache_policies():
+    return {"tidal": "moon_plugin:Tidal"}
+
+@hookimpl
+def asparkle_listeners(conf):
+    return [Ears()]
+"""
+
+
+def conf(**values):
+    return SparkConf().setAll([(key.replace("_", "."), value) for key, value in values.items()])
+
+
+# ------------------------------------------------------------------------------------------------- built-ins
+
+
+@pytest.mark.parametrize("scheme", BUILTIN[MANAGERS])
+def test_builtin_masters_are_cluster_managers(scheme):
+    assert isinstance(PluginRegistry(SparkConf()).cluster_manager(Master(scheme, 1)), ClusterManager)
+
+
+def test_builtin_names_scan_no_entry_points_and_import_no_pluggy():
+    script = (
+        "import sys, importlib.metadata\n"
+        "importlib.metadata.entry_points = None\n"
+        "from asparkle.core.conf import SparkConf; from asparkle.core.masters import Master\n"
+        "from asparkle.plugins.manager import PluginRegistry\n"
+        "registry = PluginRegistry(SparkConf())\n"
+        "registry.cluster_manager(Master('inline', 1)), registry.cache_policy('lru'), registry.listeners()\n"
+        "assert 'pluggy' not in sys.modules and 'structlog' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_unknown_names_list_what_is_known():
+    registry = PluginRegistry(SparkConf(), [moon_plugin()])
+    with pytest.raises(ConfigurationError, match=r"unknown master 'mars://x'.*local\[N\].*moon://\.\.\."):
+        registry.cluster_manager(Master("mars", rest="x"))
+    with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are lru"):
+        registry.cache_policy("mru")
+    with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk, memory"):
+        registry.block_store("tape")
+
+
+# ---------------------------------------------------------------------------------- plugins of one context
+
+
+def test_a_context_brings_its_own_plugins():
+    assert isinstance(PluginRegistry(SparkConf(), [moon_plugin()]).cluster_manager(Master("moon")), Moon)
+    with pytest.raises(ConfigurationError):
+        PluginRegistry(SparkConf()).cluster_manager(Master("moon"))
+
+
+def test_classes_for_workers_are_given_by_path():
+    lfu = plugin(asparkle_cache_policies=lambda: {"lfu": Moon, "mru": "x.y:Z"})
+    registry = PluginRegistry(SparkConf(), [lfu])
+    assert registry.cache_policy("lfu") == f"{__name__}:Moon"
+    assert registry.cache_policy("mru") == "x.y:Z"
+
+
+def test_listeners_get_the_configuration_and_keep_their_order():
+    recorder = EventRecorder()
+    settings = conf(asparkle_plugins="log")
+    ears = plugin("ears", asparkle_listeners=lambda conf: [Ears(conf)])
+    log, first, second = PluginRegistry(settings, [recorder, ears]).listeners()
+    assert isinstance(log, LogListener)
+    assert first is recorder
+    assert second.conf is settings
+
+
+def test_one_plugin_given_twice_counts_once():
+    moon = plugin("moon", asparkle_listeners=lambda conf: [Ears(conf)])
+    assert len(PluginRegistry(SparkConf(), [moon]).listeners()) == 1
+    assert isinstance(
+        PluginRegistry(SparkConf(), [moon_plugin(), EventRecorder()]).listeners()[0], EventRecorder
+    )
+
+
+# --------------------------------------------------------------------------------------- installed plugins
+
+
+def test_an_installed_plugin_is_found_by_its_scheme_and_otherwise_does_nothing(install):
+    install("moon", MOON)
+    registry = PluginRegistry(SparkConf())
+    assert "moon_plugin" not in sys.modules
+    assert type(registry.cluster_manager(Master("moon", rest="far"))).__name__ == "Moon"
+    assert registry.cache_policy("tidal") == "moon_plugin:Tidal"
+    assert registry.listeners() == []
+
+
+@pytest.mark.parametrize("arguments", [(conf(asparkle_plugins="moon"),), (SparkConf(), ["moon"])])
+def test_an_activated_plugin_listens(install, arguments):
+    install("moon", MOON)
+    assert [type(listener).__name__ for listener in PluginRegistry(*arguments).listeners()] == ["Ears"]
+
+
+@pytest.mark.parametrize("by", ["conf", "environment"])
+def test_a_blocked_plugin_is_never_imported(install, monkeypatch, by):
+    install("moon", MOON)
+    settings = conf(asparkle_plugins_block="moon") if by == "conf" else SparkConf()
+    if by == "environment":
+        monkeypatch.setenv("ASPARKLE_PLUGINS_BLOCK", "other, moon")
+    with pytest.raises(ConfigurationError, match="unknown master 'moon://'.*plugin 'moon' is blocked"):
+        PluginRegistry(settings).cluster_manager(Master("moon"))
+    with pytest.raises(PluginError, match="plugin 'moon': is blocked"):
+        PluginRegistry(settings, ["moon"])
+    assert "moon_plugin" not in sys.modules
+
+
+def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
+    install("moon", MOON)
+    install("bad", "import no_such_module")
+    registry = PluginRegistry(SparkConf())
+    assert registry.cluster_manager(Master("moon"))
+    assert list(registry.broken) == ["bad"]
+    with pytest.raises(ConfigurationError, match="unknown master 'mars://'.*plugin 'bad': failed to import"):
+        registry.cluster_manager(Master("mars"))
+    with pytest.raises(PluginError, match="plugin 'bad': failed to import 'bad_plugin': ModuleNotFoundError"):
+        PluginRegistry(SparkConf(), ["bad"])
+
+
+def test_a_plugin_that_is_not_installed_is_named_with_those_that_are(install):
+    install("moon", MOON)
+    with pytest.raises(PluginError, match="plugin 'mon': is not installed.*known: .*log.*moon"):
+        PluginRegistry(conf(asparkle_plugins="mon"))
+
+
+# ----------------------------------------------------------------------------------------- wrong plugins
+
+WRONG = {
+    "taken by asparkle": (
+        plugin(asparkle_cluster_managers=lambda: {"threads": Moon}),
+        "'threads' is already provided by asparkle itself",
+    ),
+    "no dict": (plugin(asparkle_cluster_managers=lambda: [Moon]), "expected a dict of names to classes"),
+    "no class": (plugin(asparkle_block_stores=lambda: {"x": 3}), "{'x': 3}: expected a name and a class"),
+    "no path": (plugin(asparkle_block_stores=lambda: {"x": "module"}), "a class or 'module:Class'"),
+    "raises": (
+        plugin(asparkle_cache_policies=lambda: {}["x"]),
+        "asparkle_cache_policies raised KeyError: 'x'",
+    ),
+    "unknown hook": (plugin(asparkle_moons=lambda: {"x": Moon}), "unknown hook 'asparkle_moons'"),
+    "unknown argument": (plugin(asparkle_listeners=lambda conf, moon: []), "moon"),
+    "no hook": (plugin(), "has no hook: mark its functions with asparkle.plugins.hookimpl"),
+    "a class": (Moon, "is a class: give an instance"),
+    "another version": (
+        plugin(ASPARKLE_API_VERSION=API_VERSION + 1),
+        "was written for API version 2, this is 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_plugin_says_what_is_wrong(wrong):
+    module, problem = WRONG[wrong]
+    with pytest.raises(PluginError) as caught:
+        PluginRegistry(SparkConf(), [module])
+    assert problem in str(caught.value)
+    assert caught.value.plugin in ("moon", "Moon")
+
+
+def test_two_plugins_with_one_scheme():
+    with pytest.raises(PluginError, match="plugin 'luna': .*'moon' is already provided by moon"):
+        PluginRegistry(SparkConf(), [moon_plugin(), moon_plugin("luna")])
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("no.such:Thing", "can't import 'no.such:Thing' for 'moon': No module named"),
+        ("asparkle.core.conf:Nothing", "can't import"),
+        (Ears, "is not a class derived from ClusterManager"),
+    ],
+)
+def test_a_manager_that_cannot_be_used_says_why(target, problem):
+    registry = PluginRegistry(SparkConf(), [moon_plugin(target=target)])
+    with pytest.raises(PluginError, match=problem):
+        registry.cluster_manager(Master("moon"))
+
+
+@pytest.mark.parametrize("returned", [3, [3], Ears])
+def test_a_wrong_listener_says_what_is_expected(returned):
+    registry = PluginRegistry(SparkConf(), [plugin(asparkle_listeners=lambda: returned)])
+    with pytest.raises(PluginError, match="expected a list of Listener objects"):
+        registry.listeners()
+
+
+# ------------------------------------------------------------------------------------ listeners on board
+
+
+def test_the_log_listener_logs_type_and_fields(caplog):
+    caplog.set_level(logging.INFO, "asparkle")
+    LogListener().on_event(PluginEvent(1, "x"))
+    assert caplog.messages == ["PluginEvent: job=1 name='x'"]
+
+
+def test_the_logs_go_to_structlog_where_the_host_has_configured_it(caplog):
+    import structlog
+
+    capture = structlog.testing.LogCapture()
+    structlog.configure(processors=[capture])
+    try:
+        LogListener().on_event(PluginEvent(1, "x"))
+    finally:
+        structlog.reset_defaults()
+    assert capture.entries == [{"event": "PluginEvent", "job": 1, "name": "x", "log_level": "info"}]
+    assert not caplog.messages
+
+
+class PluginEvent:
+    __dataclass_fields__ = ("job", "name")
+
+    def __init__(self, job, name):
+        self.job = job
+        self.name = name
