@@ -31,6 +31,7 @@ class ThreadExecutor(Executor):
         self.info = ExecutorInfo("driver", 0, "localhost", app.slots, in_process=True)
         self._inbox: deque[Any] = deque()
         self._wake = wake
+        self._woken = False
         self._arrived = anyio.Event()
         self.worker = Worker(app, "driver", self._reported, in_process=True)
         self.threads = [
@@ -51,16 +52,17 @@ class ThreadExecutor(Executor):
 
     def _reported(self, batch: Sequence[Any]) -> None:
         self._inbox.append(batch)
-        self._wake(self._arrived_now)
+        if not self._woken:  # one wake-up serves all that is there when the loop comes to look
+            self._woken = True
+            self._wake(self._arrived_now)
 
     def _arrived_now(self) -> None:
         self._arrived.set()
 
     async def receive(self) -> Sequence[Any] | Lost:
-        while not self._inbox:
-            self._arrived = anyio.Event()
-            if not self._inbox:
-                await self._arrived.wait()
+        await self._arrived.wait()
+        self._arrived = anyio.Event()
+        self._woken = False
         return [message for _ in range(len(self._inbox)) for message in self._inbox.popleft()]
 
     def kill(self) -> bool:

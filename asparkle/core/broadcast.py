@@ -29,7 +29,7 @@ class Broadcast(Generic[T]):
         self._ref: FileRef | None = ref
         self._driver = weakref.ref(driver) if driver is not None else None
         if driver is not None:
-            self._finalizer = weakref.finalize(self, driver.broadcast_collected, identity, ref.path)
+            self._finalizer = weakref.finalize(self, _drop, self._driver, identity, ref.path)
             self._finalizer.atexit = False
 
     @property
@@ -41,14 +41,11 @@ class Broadcast(Generic[T]):
 
     def unpersist(self, blocking: bool = False) -> None:
         """Drop the workers' copies; a task that reads the value again fetches it again."""
-        driver = self._driver() if self._driver is not None else None
-        if driver is not None:
-            driver.drop_broadcast(self._id)
+        _drop(self._driver, self._id)
 
     def destroy(self, blocking: bool = False) -> None:
         """Drop the value everywhere; using it afterwards is an error."""
         self._ref = None
-        self.unpersist(blocking)
         self._finalizer()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -58,6 +55,13 @@ class Broadcast(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Broadcast {self._id}>"
+
+
+def _drop(driver: weakref.ref[Driver] | None, identity: int, path: str = "") -> None:
+    """Drop the workers' copies of a value, and the value itself with ``path``; from whatever thread."""
+    alive = driver() if driver is not None else None
+    if alive is not None:
+        alive.post(lambda: alive.drop_broadcast(identity, path))
 
 
 class _WorkerBroadcast(Broadcast[Any]):

@@ -30,6 +30,7 @@ from asparkle.core.logs import get_logger
 E = TypeVar("E")
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
 _END = object()  # behind the last event in a thread's queue
+_BATCH = 32  # events that a coroutine gets before others have their turn on the loop
 
 
 class Listener(ABC):
@@ -113,16 +114,19 @@ class _LoopFeed(Feed):
         if self._wake is not None:
             self._wake.set()
 
-    async def next(self) -> list[Any]:
-        """A list of the next event; empty when the feed has ended."""
+    async def filled(self) -> bool:
+        """Waits until an event is queued, True, or the feed has ended, False."""
+        await anyio.lowlevel.checkpoint()
         while not self._queue:
             if self._ended:
-                return []
+                return False
             self._wake = anyio.Event()
             await self._wake.wait()
             self._wake = None
-        await anyio.lowlevel.checkpoint()
-        return [self._queue.popleft()] if self._queue else []
+        return True
+
+    def take(self) -> Any:
+        return self._queue.popleft()
 
     def clear(self) -> int:
         """Forget what is queued; says how many events that was."""
@@ -191,13 +195,15 @@ class _TaskFeed(_LoopFeed):
             self._failures.say_dropped(last=True)
 
     async def _deliver(self) -> None:
-        while batch := await self.next():
-            try:
-                await self._handler(batch[0])  # type: ignore[misc]  # a coroutine function: see `_is_async`
-            except Exception as error:
-                if self._failures.failed(error, type(batch[0]).__name__):
-                    self.clear()  # it is removed: what it does not get is not dropped
-                    return
+        while await self.filled():
+            for _ in range(min(_BATCH, len(self._queue))):
+                event = self.take()
+                try:
+                    await self._handler(event)  # type: ignore[misc]  # a coroutine: see `_is_async`
+                except Exception as error:
+                    if self._failures.failed(error, type(event).__name__):
+                        self.clear()  # it is removed: what it does not get is not dropped
+                        return
             if not self._queue:
                 self._failures.say_dropped()
 
@@ -294,10 +300,10 @@ class Subscription(Generic[E]):
         return self
 
     async def __anext__(self) -> E:
-        for event in await self._feed.next():
-            result: E = event
-            return result
-        raise StopAsyncIteration
+        if not await self._feed.filled():
+            raise StopAsyncIteration
+        event: E = self._feed.take()
+        return event
 
     def close(self) -> None:
         """No more events; a consumer that waits for one is woken and ends."""

@@ -426,8 +426,12 @@ class Driver:
             self._to(name, protocol.DropRdd(rdd))
         self._deliver()
 
-    def drop_broadcast(self, identity: int) -> None:
-        """Drop the workers' copies of a broadcast value."""
+    def drop_broadcast(self, identity: int, path: str = "") -> None:
+        """Drop the workers' copies of a broadcast value, and with ``path`` its file."""
+        if self.stopped:
+            return
+        if path:
+            self._tasks.start_soon(to_thread.run_sync, _remove_file, path)
         for name in self._remotes:
             self._to(name, protocol.DropBroadcast(identity))
         self._deliver()
@@ -447,6 +451,11 @@ def _remove_shuffle(driver: weakref.ref[Driver], shuffle: int) -> None:
 def _remove_trees(paths: Sequence[str]) -> None:
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_file(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
 
 
 def _load_results(job: Job) -> list[Any]:

@@ -1,10 +1,10 @@
 """One hash for the same key in every process, whatever its PYTHONHASHSEED.
 
 Python's own hash differs between processes for str, bytes and what is made of them.  Numbers, None and
-tuples of ints hash exactly as PySpark's ``portable_hash`` has it (pyspark/core/rdd.py), so that these keys lie
-in the partitions where Spark puts them.  Strings and bytes hash by zlib.crc32 of their UTF-8, the quickest
-that the standard library has (170 ns a word with everything; blake2b takes 700); that its values are even
-modulo small numbers is tested.
+tuples of ints hash exactly as PySpark's ``portable_hash`` has it (pyspark/core/rdd.py), so that these keys
+lie in the partitions where Spark puts them.  Strings and bytes hash by zlib.crc32 of their UTF-8, the
+quickest that the standard library has (170 ns a word with everything; blake2b takes 700); that its values
+are even modulo small numbers is tested.
 
 Which rule applies is looked up by the ``__hash__`` that a type inherits, so a subclass is treated as its
 base until it defines a hash of its own.  Two keys that are equal hash alike, as Python demands.
@@ -28,9 +28,9 @@ def portable_hash(key: Any) -> int:
     """A hash of ``key`` that is the same in every process, and for equal keys.
 
     Known types: None, numbers (``1 == 1.0 == True == Decimal(1)`` hash alike; every NaN hashes to 0), str,
-    bytes, tuple, frozenset, date, time, datetime (by instant where aware), timedelta, UUID, Path, Enum, range,
-    numpy scalars (as the Python value they equal) and frozen dataclasses.  Types that define ``__hash__``
-    themselves fall to ``hash()``, which is the same in all workers, as they share one seed.
+    bytes, tuple, frozenset, date, time, datetime (by instant where aware), timedelta, UUID, Path, Enum,
+    range, numpy scalars (as the Python value they equal) and frozen dataclasses.  Types that define
+    ``__hash__`` themselves fall to ``hash()``, which is the same in all workers, as they share one seed.
 
     Raises `KeyHashError` for keys that can't be hashed (list, dict, ...) and for those which only have the
     hash of their identity, as it means nothing in another process.
@@ -149,7 +149,7 @@ def _hash_datetime(x: Any) -> int:
 
 
 def _micros(x: Any) -> int:
-    return (x.days * 86400 + x.seconds) * 1_000_000 + int(x.microseconds)
+    return int((x.days * 86400 + x.seconds) * 1_000_000 + x.microseconds)
 
 
 def _hash_timedelta(x: Any) -> int:
@@ -169,7 +169,8 @@ def _hash_range(x: range) -> int:
 
 
 def _hash_enum(x: Any) -> int:
-    return _hash_tuple((type(x).__qualname__, x._value_ if x._name_ is None else x._name_))  # no flag set: no name
+    name = x._value_ if x._name_ is None else x._name_  # a Flag without a flag set has no name
+    return _hash_tuple((type(x).__qualname__, name))
 
 
 def _hash_numpy(x: Any) -> int:
@@ -192,12 +193,14 @@ def _by_identity(x: object) -> int:
 
 
 def _not_hashable(x: object, problem: str) -> KeyHashError:
-    remedy = {
+    remedies: dict[type, str] = {
         list: "use a tuple: tuple(key)",
         set: "use a frozenset: frozenset(key)",
         dict: "use a tuple of its items: tuple(sorted(key.items()))",
         bytearray: "use bytes: bytes(key)",
-    }.get(type(x), "give it a __hash__, or use a key made of plain values (a tuple, a string, ...)")
+    }
+    otherwise = "give it a __hash__, or use a key made of plain values (a tuple, a string, ...)"
+    remedy = remedies.get(type(x), otherwise)
     return KeyHashError(f"{x!r} can't be a key: {problem}; {remedy}")
 
 

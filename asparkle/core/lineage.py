@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Apply, Cached, Cartesian, Combine, Concatenate, Select, Step, Transform
 from asparkle.core.scheduler.messages import Determinism
-from asparkle.core.shuffle.steps import ShuffleRead, ShuffleSpec
+from asparkle.core.shuffle.steps import CoGroupStep, ShuffleRead, ShuffleSpec
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ class CoGrouped(Node):
             builder.index(parent) if spec is None else builder.add(ShuffleRead(spec))
             for parent, spec in zip(self.parents, self.inputs, strict=True)
         ]
-        return Combine(indexes, self.function)
+        return CoGroupStep(indexes, self.function)
 
 
 class PartitionerPlan(ABC):
@@ -349,8 +349,7 @@ class PartitionerPlan(ABC):
 
 
 class DefaultHash(PartitionerPlan):
-    """Hash partitioning into ``n`` partitions, or, for None, into as many as Spark's rule says:
-    ``spark.default.parallelism`` if set, else the most partitions that any parent has.
+    """Hash partitioning into ``n`` partitions, or, for None, into as many as Spark's rule says.
 
     ``func``: the partition function, which must be equal for two RDDs to count as partitioned alike.
     """
@@ -360,5 +359,15 @@ class DefaultHash(PartitionerPlan):
         self.func = func
 
     async def choose(self, planner: Planner, parents: Sequence[Node]) -> Partitioner:
-        n = self.n or planner.default_reduce_partitions
-        return Partitioner(n or max((p.num_partitions for p in parents), default=0) or 1, self.func)
+        return Partitioner(self.n or default_partitions(planner, parents), self.func)
+
+
+def default_partitions(planner: Planner, parents: Sequence[Node]) -> int:
+    """``spark.default.parallelism`` if that is set, else as many partitions as the parents' union has: what
+    PySpark gives every operation by key."""
+    if planner.default_reduce_partitions:
+        return planner.default_reduce_partitions
+    first = parents[0].partitioner
+    if first is not None and all(p.partitioner == first for p in parents):
+        return first.numPartitions
+    return sum(p.num_partitions for p in parents) or 1

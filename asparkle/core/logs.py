@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.errors import ArgumentError
+
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
     from structlog.typing import Processor
@@ -35,6 +37,20 @@ def get_logger() -> BoundLogger:
         logging.getLogger("asparkle"), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
     )
     return logger
+
+
+_LEVELS = {"ALL": 1, "TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50, "OFF": 100}
+
+
+def set_level(level: str) -> None:
+    """Sets the level of the standard library's logger ``asparkle``: one of Spark's names, in any case.
+
+    Raises ArgumentError for another one."""
+    import logging
+
+    if str(level).upper() not in _LEVELS:
+        raise ArgumentError(f"log level {level!r}: expected one of {', '.join(_LEVELS)}")
+    logging.getLogger("asparkle").setLevel(_LEVELS[level.upper()])
 
 
 def _as_text(_logger: object, _method: str, record: MutableMapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -20,10 +21,11 @@ def loop_caller() -> LoopCaller:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return _trio_caller()
+    here = contextvars.copy_context()
 
     def call(function: Callable[[], Any]) -> None:
         try:
-            loop.call_soon_threadsafe(function)
+            loop.call_soon_threadsafe(function, context=here)
         except RuntimeError:
             if not loop.is_closed():
                 raise

@@ -15,22 +15,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from asparkle.core.errors import ConfigurationError
 
 _LOCAL_FORMS = "local, local[N], local[*], local[N,F], inline, threads[N], processes[N]"
 
 
-class Master(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Master:
     """A parsed master URL.
 
     ``scheme``: the cluster manager's name; for ``local...`` already 'processes' or 'threads'.
-    ``slots``: how many were asked for; None for ``scheme://`` URLs, whose ``rest`` the plugin parses.
+    ``count``: slots asked for; None for ``scheme://`` URLs, whose ``rest`` the plugin parses.
     ``max_failures``: F of ``local[N,F]``, else None."""
 
     scheme: str
-    slots: int | None = None
+    count: int | None = None
     max_failures: int | None = None
     rest: str = ""
 

@@ -14,7 +14,7 @@ __all__ = ["Partitioner", "RangePartitioner", "bounds_from_samples"]
 
 
 class Partitioner:
-    """Sends key ``k`` to partition ``partitionFunc(k) % numPartitions``; any int will do, also a negative one.
+    """Sends key ``k`` to partition ``partitionFunc(k) % numPartitions``; any int will do, negative ones too.
 
     Two partitioners are equal when both parts are, as in PySpark: RDDs with equal partitioners are joined
     without a shuffle.  Raises `ArgumentError` if ``num_partitions`` is less than 1.
@@ -90,9 +90,10 @@ class RangePartitioner(Partitioner):
         key_func: Callable[[Any], Any] | None = None,
         num_partitions: int | None = None,
     ) -> None:
-        super().__init__(len(bounds) + 1 if num_partitions is None else num_partitions, self._range)
-        if self.numPartitions <= len(bounds):
-            raise ArgumentError(f"{len(bounds)} bounds need {len(bounds) + 1} partitions, not {self.numPartitions}")
+        needed = len(bounds) + 1
+        super().__init__(needed if num_partitions is None else num_partitions, self._range)
+        if self.numPartitions < needed:
+            raise ArgumentError(f"{len(bounds)} bounds need {needed} partitions, not {self.numPartitions}")
         self.bounds = list(bounds)
         self.ascending = ascending
         self.key_func = key_func
@@ -121,7 +122,7 @@ class RangePartitioner(Partitioner):
 def bounds_from_samples(
     samples: Iterable[Any], num_partitions: int, key_func: Callable[[Any], Any] | None = None
 ) -> list[Any]:
-    """Bounds for a `RangePartitioner` that split ``samples`` (keys) evenly, as PySpark's ``sortByKey`` has it.
+    """Bounds for a `RangePartitioner` that split ``samples`` (keys) evenly, as in PySpark's ``sortByKey``.
 
     ``num_partitions - 1`` bounds, each ``key_func(sample)``; none without samples."""
     ordered = sorted(samples, key=key_func)

@@ -323,8 +323,8 @@ def _is_atom(kind: type) -> bool:
     if kind in _ATOMS:
         return True
     if kind.__module__ == "numpy":
-        numpy = sys.modules.get("numpy")
-        atom = numpy is not None and issubclass(kind, numpy.generic) and not issubclass(kind, (numpy.void, numpy.object_))
+        numpy: Any = sys.modules.get("numpy")
+        atom = issubclass(kind, numpy.generic) and not issubclass(kind, (numpy.void, numpy.object_))
     else:
         atom = kind.__name__ in _ATOM_NAMES.get(kind.__module__, ())
     if atom:
@@ -363,7 +363,8 @@ def _deep_size(obj: Any, seen: set[int], depth: int) -> int:
     if isinstance(obj, dict):
         return own + _sampled_size(obj.keys(), seen, depth) + _sampled_size(obj.values(), seen, depth)
     if isinstance(nbytes := getattr(obj, "nbytes", None), int):  # numpy arrays and their like
-        inside = _sampled_size(obj.ravel(), seen, depth) if getattr(obj, "dtype", None) == object else 0
+        of_objects = getattr(getattr(obj, "dtype", None), "hasobject", False)
+        inside = _sampled_size(obj.ravel(), seen, depth) if of_objects else 0
         return max(own, nbytes + 112) + inside
     return own + _attribute_size(obj, seen, depth)
 

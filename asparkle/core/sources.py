@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.errors import ArgumentError
 from asparkle.core.lineage import Source
 from asparkle.core.program import SourceStep, Step
 from asparkle.core.protocol import Live, Payload
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
     from asparkle.core.worker.task import TaskEnvironment
 
-__all__ = ["Collection", "Empty", "Range", "TextFiles", "slice_bounds"]
+__all__ = ["Collection", "Empty", "Range", "TextFiles", "slice_bounds", "sliceable"]
 
 
 def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
@@ -95,6 +97,26 @@ class Collection(Source):
 
 
 _NUMBERS = frozenset({int, float, bool, type(None)})
+
+
+def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
+    """``elements`` as something that can be sliced without changing its kind: itself, or a list of it.
+
+    Raises ArgumentError for a generator that has nothing left to give, which is hardly meant.
+    """
+    if isinstance(elements, (list, tuple)) or _is_array(elements):
+        return elements  # type: ignore[return-value]
+    state = getattr(elements, "gi_frame", elements)
+    if state is None:
+        raise ArgumentError(
+            f"{elements!r} is a generator that is already exhausted; make a new one, or a list to use it twice"
+        )
+    return list(elements)
+
+
+def _is_array(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray) and value.ndim > 0
 
 
 class CollectionStep(SourceStep):

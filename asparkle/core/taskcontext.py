@@ -27,6 +27,7 @@ class TaskContext:
         self._properties = properties or {}
         self._accumulators: dict[int, Any] = {}
         self._cleanups: list[Callable[[], None]] = []
+        self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
 
     @classmethod

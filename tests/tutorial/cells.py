@@ -1,10 +1,9 @@
 """The tutorial, cell by cell: its story in today's Python, with what it prints shown.
 
-Numbers in the names are those of the tutorial's cells.  Random numbers are seeded, so results can be compared;
-the data of two cells is smaller than the tutorial's, to keep the tests quick.
+Numbers in the names are those of the tutorial's cells.  Random numbers are seeded, so that results can be
+compared; the data of two cells is smaller than the tutorial's, to keep the tests quick.
 """
 
-# ruff: noqa: E731 - cells name lambdas, as the tutorial does
 from __future__ import annotations
 
 import os
@@ -170,13 +169,17 @@ def cell_15_text(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     path = os.path.join(ns.directory, "poem.txt")
     with open(path, "w", encoding="utf-8", newline="") as file:
         for i in range(40):
-            file.write(f"line {i}: the spark that lights {i % 7} fires, «{'ü' * (i % 4)}»\r\n" + "\n" * (i % 3))
+            file.write(
+                f"line {i}: the spark that lights {i % 7} fires, «{'ü' * (i % 4)}»\r\n" + "\n" * (i % 3)
+            )
     rddT = sc.textFile(path)
     show("head", rddT.take(5))
     show("count", rddT.count())
     show("all", rddT.collect())
     show("partitions of 3", sc.textFile(path, 3).glom().collect())
-    counts = rddT.flatMap(lambda line: line.split()).map(lambda word: (word, 1)).reduceByKey(lambda x, y: x + y)
+    counts = (
+        rddT.flatMap(lambda line: line.split()).map(lambda word: (word, 1)).reduceByKey(lambda x, y: x + y)
+    )
     show.bag("words", counts.collect())
     show("most frequent", counts.takeOrdered(4, key=lambda pair: (-pair[1], pair[0])))
 
@@ -338,7 +341,13 @@ def cell_27_scikit_learn(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     N = 10000  # number of data points
     D = 100  # number of dimensions
     X, y = make_regression(
-        n_samples=N, n_features=D, n_informative=int(D * 0.1), n_targets=1, bias=-6.0, noise=50.0, random_state=42
+        n_samples=N,
+        n_features=D,
+        n_informative=int(D * 0.1),
+        n_targets=1,
+        bias=-6.0,
+        noise=50.0,
+        random_state=42,
     )
     X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=7)
 
@@ -386,8 +395,8 @@ def cell_28_gradient_descent(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     slices = 4
     data = generate_data(N)
     show("size", len(data))
-    # Each partition is a mini-batch that starts from the model of the round before, as every task has a copy of
-    # its own of what its function captured; the weights are averaged between the rounds.
+    # Each partition is a mini-batch that starts from the model of the round before, as every task has a copy
+    # of its own of what its function captured; the weights are averaged between the rounds.
     sgd = lm.SGDClassifier(loss="log_loss", random_state=5)
     for ii in range(ITERATIONS):
         sgd = (

@@ -1,8 +1,8 @@
 """A notebook of cells that runs the same on PySpark and on both faces of asparkle.
 
 A cell is a function in blocking PySpark style: it takes the context ``sc``, the namespace ``ns`` that all
-cells share, and ``show``, which takes the place of ``print``.  What a cell shows is brought into a canonical text,
-so that results from different engines can be compared as strictly as they are meant to agree:
+cells share, and ``show``, which takes the place of ``print``.  What a cell shows is brought into a canonical
+text, so that results from different engines can be compared as strictly as they are meant to agree:
 
     show(label, value)         the same value, the same order, the same types
     show.bag(label, value)     the same elements in any order: what comes out of a shuffle
@@ -128,7 +128,11 @@ def canonical(value: Any) -> str:
         return f"[{', '.join(map(canonical, value))}]"
     if type(value) is tuple:
         return f"({', '.join(map(canonical, value))})"
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and type(value).__module__ != "numpy":
+    if (
+        isinstance(value, Iterable)
+        and not isinstance(value, (str, bytes))
+        and type(value).__module__ != "numpy"
+    ):
         return f"~[{', '.join(sorted(map(canonical, value)))}]"
     return repr(value)
 

@@ -39,9 +39,13 @@ def run_on_pyspark() -> dict[str, Outcome]:
 def main() -> None:
     import pyspark
 
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    # Spark's workers must find this package
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    if os.environ.get("PYTHONHASHSEED") != "0":  # PySpark hashes no string in a driver that lacks it
+        environment = {
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": str(Path(__file__).parents[1]),  # where Spark's workers find this package
+            "PYSPARK_PYTHON": sys.executable,
+        }
+        os.execve(sys.executable, [sys.executable, "-m", "tutorial.record"], os.environ | environment)
     first, second = run_on_pyspark(), run_on_pyspark()
     problems = []
     for name, outcome in first.items():
@@ -49,7 +53,9 @@ def main() -> None:
             problems.append(f"{name}: {outcome.error or outcome.skipped}")
         for label, value in outcome.shown.items():
             if not agree(second[name].shown.get(label), value):
-                problems.append(f"{name}: {label}: differs from run to run:\n{value}\n{second[name].shown[label]}")
+                problems.append(
+                    f"{name}: {label}: differs from run to run:\n{value}\n{second[name].shown[label]}"
+                )
     if problems:
         raise SystemExit("\n".join(problems))
     recorded = {

@@ -9,7 +9,9 @@ from asparkle.core.scheduler.messages import Block
 from asparkle.core.scheduler.records import Executor, Stage
 from asparkle.core.scheduler.tasksets import Places
 
-SHUFFLE_SHARE = 0.2  # of a reduce partition's bytes, that makes a host near (Spark's REDUCER_PREF_LOCS_FRACTION)
+SHUFFLE_SHARE = (
+    0.2  # of a reduce partition's bytes, that makes a host near (Spark's REDUCER_PREF_LOCS_FRACTION)
+)
 SHUFFLE_LIMIT = 16384  # maps * reducers: adding up more sizes would hold up the loop
 
 
@@ -69,7 +71,7 @@ class Blocks:
         """Forget a block that is nowhere."""
         for table in (self._heaps, self._hosts):
             if not table.get(block, True):
-                del table[block]  # type: ignore[attr-defined]
+                del table[block]
         if block not in self._heaps and block not in self._hosts and block[0] in self._rdds:
             self._rdds[block[0]].discard(block)
             if not self._rdds[block[0]]:
@@ -100,14 +102,16 @@ class Blocks:
 
     def _cached(self, block: Block) -> Places | None:
         executors = list(self._heaps.get(block, ()))
-        on_hosts = [self._fleet.hosts[name] for name in self._hosts.get(block, ()) if name in self._fleet.hosts]
+        on_hosts = [
+            self._fleet.hosts[name] for name in self._hosts.get(block, ()) if name in self._fleet.hosts
+        ]
         on_hosts = [host for host in on_hosts if host.executors]
         return (executors, on_hosts) if executors or on_hosts else None
 
     def _near_outputs(self, stage: Stage) -> dict[int, list[str]]:
         """Hosts with a good part of each partition's shuffle input.  Only where task i reads reduce
         partition i of each parent, as far as the numbers tell."""
-        if not stage.parents or len(self._fleet.hosts) < 2:
+        if not stage.parents or self._fleet.occupied < 2:
             return {}
         tables = [parent.outputs for parent in stage.parents]
         if sum(map(len, tables)) * stage.size > SHUFFLE_LIMIT:
@@ -127,4 +131,3 @@ class Blocks:
                 if amount and amount >= SHUFFLE_SHARE * totals[partition]:
                     near.setdefault(partition, []).append(host)
         return near
-

@@ -15,8 +15,8 @@ from asparkle.core.scheduler.announcer import Announcer
 from asparkle.core.scheduler.fleet import Fleet
 from asparkle.core.scheduler.messages import Task
 from asparkle.core.scheduler.pools import Pools
-from asparkle.core.scheduler.records import Attempt, Executor, Stage
-from asparkle.core.scheduler.tasksets import LIVE, TaskSet
+from asparkle.core.scheduler.records import Attempt, Executor
+from asparkle.core.scheduler.tasksets import FAR, NEAR, TaskSet
 from asparkle.core.scheduler.turn import Turn
 
 NEAR_SETS = 16  # task sets with input near an executor that are compared for it, the oldest first
@@ -26,7 +26,7 @@ class Dispatch:
     def __init__(self, turn: Turn, pools: Pools, announcer: Announcer) -> None:
         self._turn = turn
         self._announcer = announcer
-        self._fleet = Fleet(self._begun, self._ended)
+        self.fleet = Fleet(self._begun, self._ended)
         self._pools = pools
         self._offers: deque[Executor] = deque()
         self._touched: list[Executor] = []  # may need work ahead
@@ -61,7 +61,7 @@ class Dispatch:
         self._turn.timers.cancel(("open", tasks))
         tasks.detach()
         for host in tasks.by_host:
-            self._fleet.drop_host(host)
+            self.fleet.drop_host(host)
 
     def requeue(self, tasks: TaskSet, partition: int) -> None:
         """The partition goes back to the front of its queues."""
@@ -97,6 +97,25 @@ class Dispatch:
 
         timers.set(key, tasks.since + tasks.wait(self._turn.conf.locality_wait), over)
 
+    def release(self, executor: Executor) -> None:
+        """An executor is gone: what would have liked to run on it, or on its host, need not wait for it."""
+        for tasks in list(executor.local):
+            tasks.let_go(tasks.by_executor.pop(executor, None))
+            self.rank(tasks)
+        executor.local.clear()
+        host = executor.host
+        if not host.executors:
+            for tasks in host.local:
+                tasks.let_go(tasks.by_host.get(host))
+                self.rank(tasks)
+            self.fleet.drop_host(host)
+
+    def observe(self, tasks: TaskSet, attempt: Attempt, seconds: float) -> None:
+        """A wanted attempt succeeded after so long."""
+        tasks.observe(seconds, attempt.luck == FAR, self._turn.conf.prefetch_horizon)
+        if tasks.n_held and tasks.observed == 1 and not tasks.open and not tasks.paused:
+            self.await_near(tasks)  # what was a guess is known now
+
     def offer(self, executor: Executor) -> None:
         """It may have got a free slot, or its queue has become shorter."""
         self._offers.append(executor)
@@ -113,9 +132,9 @@ class Dispatch:
             if len(executor.running) >= executor.slots:
                 if executor.queued <= executor.refill_at:
                     touched.append(executor)
-            elif executor.room() and self._give(executor):
+            elif (executor.local or executor.host.local) and executor.room() and self._give(executor):
                 offers.append(executor)
-        if self._fleet.idle:
+        if self.fleet.idle:
             self._deal_idle()
         for executor in touched:
             if not executor.frozen and executor.queued <= executor.refill_at and executor.usable():
@@ -124,13 +143,18 @@ class Dispatch:
 
     def _deal_idle(self) -> None:
         """One attempt to each idle executor in turn, while there are any."""
-        fleet = self._fleet
+        fleet = self.fleet
         while self.reserved is None and self._pools.first() is not None:
             executor = fleet.next_idle()
             if executor is None:
                 return
-            if not self._give(executor) and not any(self._give(other) for other in fleet.all_idle()):
+            if not self._give(executor) and not self._give_any():
                 return  # the idle ones are barred from all that is ready
+
+    def _give_any(self) -> bool:
+        return self.reserved is None and any(
+            other.room() and self._give(other) for other in self.fleet.all_idle()
+        )
 
     def _give(self, executor: Executor) -> bool:
         found = self._next(executor, ahead=False)
@@ -161,7 +185,7 @@ class Dispatch:
         return quota - executor.queued
 
     def _taken(self, tasks: TaskSet) -> None:
-        if tasks.luck == NEAR and not self._fleet.idle:
+        if tasks.luck == NEAR and not self.fleet.idle:
             # all slots are busy and near executors make progress: others need not take over
             tasks.since = self._turn.now
             tasks.open = False
@@ -188,8 +212,9 @@ class Dispatch:
         if partition in live:
             attempt.twin = live[partition]
             attempt.twin.twin = attempt
+            attempt.speculative = True
         live[partition] = attempt
-        self._fleet.send(attempt, turn.now)
+        self.fleet.send(attempt, turn.now)
         task = Task(tid, stage.id, stage.attempt, partition, number)
         key = (executor, tasks)
         batch = turn.launches.get(key)
@@ -254,7 +279,28 @@ class Dispatch:
             return None
         if tasks.gathering is None:
             return tasks, taken
-        if self.gather(tasks):
-            return self._next(executor, ahead) if executor.room() and not ahead else None
+        if not ahead and self.gather(tasks):
+            return self._next(executor, ahead) if executor.room() else None
         self.reserved = tasks
         return None
+
+    # ------------------------------------------------------------------------------------ counting
+
+    def _begun(self, attempt: Attempt) -> None:
+        """The attempt is presumed to run."""
+        if attempt.wanted:
+            tasks = attempt.stage.tasks
+            assert tasks is not None
+            tasks.running += 1
+            self._pools.count(tasks, 1)
+            if tasks.watch is not None:
+                tasks.watch.begun(attempt)
+        if self._turn.listening:
+            self._announcer.task_started(attempt)
+
+    def _ended(self, attempt: Attempt) -> None:
+        """A wanted attempt runs no more, or is wanted no more."""
+        tasks = attempt.stage.tasks
+        assert tasks is not None
+        tasks.running -= 1
+        self._pools.count(tasks, -1)

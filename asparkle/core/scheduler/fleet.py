@@ -20,6 +20,7 @@ class Fleet:
         self.attempts: dict[int, Attempt] = {}
         self.idle: OrderedDict[Host, None] = OrderedDict()  # hosts with a free slot, in the order of turns
         self.ahead: OrderedDict[Executor, None] = OrderedDict()  # those with attempts that could be recalled
+        self.occupied = 0  # hosts with an executor
         self.free = 0  # free slots of usable executors
         self.slots = 0  # all slots of usable executors
         self._graves: OrderedDict[str, int] = OrderedDict()
@@ -36,6 +37,7 @@ class Fleet:
     def add(self, name: str, epoch: int, host_name: str, slots: int) -> Executor:
         host = self.host(host_name)
         executor = Executor(name, epoch, host, slots)
+        self.occupied += not host.executors
         self.executors[name] = host.executors[name] = executor
         self.slots += slots
         self.free += slots
@@ -57,6 +59,7 @@ class Fleet:
         executor.queue.clear()
         self.ahead.pop(executor, None)
         del self.executors[executor.name], executor.host.executors[executor.name]
+        self.occupied -= not executor.host.executors
         self.bury(executor.name, executor.epoch)
         return running, queued
 

@@ -366,8 +366,7 @@ Command: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class MapOutput:
+class MapOutput(NamedTuple):
     """Where one map task's output lies: what the task reported, and who wrote it."""
 
     tid: int

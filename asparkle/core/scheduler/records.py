@@ -113,6 +113,7 @@ class Attempt:
         "recalled",
         "sent",
         "slow",
+        "speculative",
         "stage",
         "stage_attempt",
         "started",
@@ -137,6 +138,7 @@ class Attempt:
         self.recalled = False
         self.slow = False
         self.luck = 0  # how near it is to its input (tasksets.NEAR, FAR)
+        self.speculative = False
         self.twin: Attempt | None = None  # the other copy of a speculated partition
 
 
@@ -165,6 +167,7 @@ class Stage:
         "tasks",
         "tries",
         "version",
+        "writers",
         "written",
     )
 
@@ -184,11 +187,14 @@ class Stage:
         self.accepted = flags(spec.tasks, wanted)
         self.tries = counts(spec.tasks, wanted)  # attempts at each partition so far
         self.commits: dict[int, int] = {}  # partition: the attempt that may commit
-        self.fetch_failed: set[int] = set()  # attempts of this stage, since its last success, that could not read
+        self.fetch_failed: set[int] = (
+            set()
+        )  # attempts of this stage, since its last success, that could not read
         self.open = True  # StageDone has not been said
         self.removed = False
         is_map = spec.shuffle is not None
         self.outputs: list[MapOutput | None] = [None] * spec.tasks if is_map else []
+        self.writers: list[Executor | None] = [None] * len(self.outputs)
         self.missing = len(self.outputs)
         self.written: dict[Executor, list[int]] = {}  # by writer; may name outputs since rewritten by others
         self.version = version
@@ -199,7 +205,7 @@ class Stage:
 
 
 class Job:
-    __slots__ = ("id", "left", "result", "seq", "spec", "stages", "taken")
+    __slots__ = ("id", "left", "result", "seq", "spec", "stages", "wanted")
 
     def __init__(self, spec: JobSpec, seq: int) -> None:
         self.id = spec.job
@@ -207,5 +213,6 @@ class Job:
         self.seq = seq
         self.stages: list[Stage] = []
         self.result: Stage
-        self.taken: dict[int, None] = {}
-        self.left = 0
+        wanted = spec.partitions
+        self.wanted = wanted if isinstance(wanted, range) else tuple(dict.fromkeys(wanted))
+        self.left = len(self.wanted)  # results not taken yet

@@ -51,6 +51,9 @@ class TaskSet:
     """One run of a stage.  Made when the stage is started, gone when it is complete or not needed."""
 
     __slots__ = (
+        "_again",
+        "_fresh",
+        "_held",
         "bars",
         "by_executor",
         "by_host",
@@ -84,9 +87,6 @@ class TaskSet:
         "status",
         "total",
         "watch",
-        "_again",
-        "_fresh",
-        "_held",
     )
 
     def __init__(self, stage: Stage, partitions: Sequence[int]) -> None:
@@ -256,7 +256,7 @@ class TaskSet:
         while queue:
             partition = queue.popleft()
             status = self.status[partition]
-            if status == FREE or status == HELD:  # MARKED ones have a queue of their own
+            if status in (FREE, HELD):  # MARKED ones have a queue of their own
                 self._forget(partition)
                 self.status[partition] = LIVE
                 return partition
@@ -299,12 +299,23 @@ class TaskSet:
         self._forget(partition)
         return True
 
+    def marked_pending(self) -> list[int]:
+        return [partition for partition in self.marked if self.status[partition] == MARKED]
+
     def any_pending(self) -> int:
         """Some pending partition, for an error message."""
         for partition in range(self.stage.size):
             if self.status[partition] in (FREE, HELD, MARKED):
                 return partition
         return -1
+
+    def near(self, partition: int) -> list[Executor]:
+        """Executors that the partition would like, the nearest first."""
+        executors, hosts = self.places(partition) if self.places is not None else ((), ())
+        return [*executors, *(executor for host in hosts for executor in host.executors.values())]
+
+    def mark_live(self, partition: int) -> None:
+        self.status[partition] = LIVE
 
     def let_go(self, queue: deque[int] | None) -> None:
         """An executor or host is gone: what was held for it alone need not wait."""

@@ -31,6 +31,10 @@ class Timers:
             self._heap = [(when, n, key) for key, (when, n, _) in self._alarms.items()]
             heapq.heapify(self._heap)
 
+    def due(self, now: float) -> bool:
+        """Whether it may be worth calling ``ring``."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def next(self) -> float | None:
         heap, alarms = self._heap, self._alarms
         while heap:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asparkle.core.scheduler.messages import Command, Emit, Kill, Recall, SchedulerConf, Task
+from asparkle.core.scheduler.messages import Command, Emit, Kill, Launch, Recall, SchedulerConf, Task
 from asparkle.core.scheduler.records import Executor
 from asparkle.core.scheduler.tasksets import TaskSet
-from asparkle.core.scheduler.messages import Launch
 from asparkle.core.scheduler.timers import Timers
 
 
@@ -46,7 +45,9 @@ class Turn:
         if self.launches:
             for (executor, tasks), attempts in self.launches.items():
                 out.append(
-                    Launch(executor.name, executor.epoch, tasks.stage.id, attempts, tasks.shuffles, tasks.peers)
+                    Launch(
+                        executor.name, executor.epoch, tasks.stage.id, attempts, tasks.shuffles, tasks.peers
+                    )
                 )
             self.launches.clear()
         self.out = []

@@ -1,8 +1,8 @@
 """What becomes of the values of one key: loops that run once per record, on both sides of a shuffle.
 
 A *table* maps each key to its combiner, in order of first appearance; it is a plain dict, so keys behave
-as dict keys do (1 and 1.0 are one key, the first seen is kept).  ``fold`` takes raw values into it, on the map
-side and for inputs that were not combined; ``merge`` takes combiners.  These loops are the hottest of
+as dict keys do (1 and 1.0 are one key, the first seen is kept).  ``fold`` takes raw values into it, on the
+map side and for inputs that were not combined; ``merge`` takes combiners.  These loops are the hottest of
 all: each record's tuple is used up before the next is made (it then never leaves the processor's cache;
 collecting a thousand first and treating columns costs twice as much), and each does nothing that its
 operation does not need.
@@ -161,7 +161,7 @@ class _Distinct(Aggregator):
         table.update(records)
 
     def take(self, table: Table, batch: Batch) -> None:
-        table.update(zip(batch.keys, repeat(None)))  # noqa: B905  (repeat has no end)
+        table.update(zip(batch.keys, repeat(None)))
 
 
 GROUP = _Group(_one, _append, operator.iadd)

@@ -12,8 +12,8 @@ and a reducer reads one stretch per flush.  Files are written under another name
 are whole.  Everything that a reader acts upon is checked first: the length of the file against the
 footer, the footer and the index against their checksums, every frame against its own.
 
-Frames hold ``(keys, values, combined)`` of a `Batch`; a column of strings is joined by NUL characters, which is
-four times quicker to write than a list of them, and shorter.
+Frames hold ``(keys, values, combined)`` of a `Batch`; a column of strings is joined by NUL characters, which
+is four times quicker to write than a list of them, and shorter.
 """
 
 from __future__ import annotations
@@ -209,7 +209,8 @@ def _stretches(source: _Source, reducer: int) -> list[tuple[int, int]]:
     magic, version, reducers, flushes, position, length, size, checksum, own = FOOTER.unpack(footer)
     if magic != MAGIC or version != 1 or crc32(footer[:-4]) != own:
         raise CorruptBlock("it has no footer: cut off, or not a map output")
-    if size != source.size or position + length + FOOTER.size != size or length != flushes * (reducers + 1) * 8:
+    whole = position + length + FOOTER.size == size and length == flushes * (reducers + 1) * 8
+    if size != source.size or not whole:
         raise CorruptBlock(f"it has {source.size} bytes, {size} expected")
     index = source.read(position, length)
     if crc32(index) != checksum:

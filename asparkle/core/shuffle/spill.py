@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from asparkle.core.errors import StorageError
 from asparkle.core.serializer import CorruptBlock, dumps, pack_frame, read_frame, write_all
 
-__all__ = ["Meter", "Segment", "SpillFile", "SpillSpace", "read_into"]
+__all__ = ["Meter", "Segment", "SpillFile", "SpillFiles", "SpillSpace", "read_into"]
 
 _RSS_STEP = 4 << 20  # look at /proc once in so many bytes taken
 
@@ -107,11 +107,11 @@ class Meter:
 
 
 class Segment(NamedTuple):
-    """Where in a spill file one object lies, and how many elements it has."""
+    """Where in a spill file one object lies, and how many rows it has."""
 
     offset: int
     length: int
-    count: int = 0
+    rows: int = 0
 
 
 class SpillFile:
@@ -127,7 +127,7 @@ class SpillFile:
         except OSError as error:
             raise StorageError(directory, f"no spill file can be made: {error.strerror}") from error
 
-    def append(self, obj: object, count: int = 0) -> Segment:
+    def append(self, obj: object, rows: int = 0) -> Segment:
         """Write ``obj``; raises `StorageError` if there is no room, `PicklingFailed` if it has no bytes."""
         frame = pack_frame(dumps(obj))
         try:
@@ -136,7 +136,7 @@ class SpillFile:
             # What was written of the frame is behind the end, and will be written over.
             os.lseek(self._fd, self._end, os.SEEK_SET)
             raise StorageError(self.directory, f"spilling {self._end} bytes: {error.strerror}") from error
-        segment = Segment(self._end, length, count)
+        segment = Segment(self._end, length, rows)
         self._end += length
         self._space.bytes_spilled += length
         return segment
@@ -199,3 +199,19 @@ def _anonymous_memory() -> int:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class SpillFiles:
+    """Spill files of one operation, one to a directory, used in turn."""
+
+    def __init__(self, space: SpillSpace) -> None:
+        self._space = space
+        self._files: list[SpillFile] = []
+        self._turn = -1
+
+    def next(self) -> SpillFile:
+        self._turn += 1
+        many = len(self._space.directories)
+        if len(self._files) < many:
+            self._files.append(self._space.new_file())
+        return self._files[self._turn % many]

@@ -5,28 +5,36 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
+from zlib import crc32
 
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner
-from asparkle.core.serializer import Buffer, estimate_size, write_all
-from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator
-from asparkle.core.shuffle.batch import Batch, explain
+from asparkle.core.serializer import Buffer, write_all
+from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
+from asparkle.core.shuffle.batch import Batch, batches_of, explain
 from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index
 from asparkle.core.shuffle.spill import Meter, SpillSpace
+from asparkle.core.shuffle.weighing import (
+    FIRST_STEP,
+    MAX_STEP_COMBINED,
+    POINTER,
+    SAMPLE,
+    Scales,
+    average_size,
+    next_step,
+    rows_per_frame,
+)
 
 __all__ = ["write_map_output"]
 
 INLINE_LIMIT = 4096
-FRAME_BYTES = 1 << 20
-FRAME_RECORDS = 1 << 14
 WRITE_BYTES = 8 << 20
-MAX_STEP = 2048  # records between two looks at the memory; a few more big ones than expected must fit
 PROBE = 4096
-DICT_ENTRY = 104  # bytes: entry, hash table slot, and the room a growing dict keeps
 
 
 def write_map_output(
@@ -70,21 +78,25 @@ def write_map_output(
 # -------------------------------------------------------------------------------- three ways to fill it
 
 
-def _write_plain(records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace) -> None:
-    buckets = _Buckets(partitioner)
+def _write_plain(
+    records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace
+) -> None:
+    buckets = Buckets(partitioner)
     meter = Meter(space)
-    step = 16
+    step = FIRST_STEP
     while added := buckets.fill(records, step):
-        nbytes = buckets.last_size() * added
-        if meter.add(nbytes):
-            output.flush(buckets.take())
+        size = buckets.sample_record_size()
+        if meter.add(size * added):
+            output.flush(buckets.take(), size)
             meter.clear(spilled=True)
-        step = _next_step(step, added, nbytes, space)
-    output.flush(buckets.take())
+        step = next_step(step, size, space)
+    output.flush(buckets.take(), buckets.sample_record_size())
     meter.clear()
 
 
-def _write_groups(records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace) -> None:
+def _write_groups(
+    records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace
+) -> None:
     """Group first if keys repeat: hashing and bucketing a key once and sending its values as one list is
     quicker than sending pairs, from about three values per key."""
     probe = list(islice(records, PROBE))
@@ -103,20 +115,202 @@ def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _write_combined(
-    records: Iterator[Any], aggregator: Aggregator, partitioner: Partitioner, output: _Output, space: SpillSpace
+    records: Iterator[Any],
+    aggregator: Aggregator,
+    partitioner: Partitioner,
+    output: _Output,
+    space: SpillSpace,
 ) -> None:
     table = aggregator.new_table()
+    scales = Scales(aggregator)
     meter = Meter(space)
-    step = 16
-    grouping = aggregator is GROUP
-    keys_only = aggregator is DISTINCT
-    counted = _Counted(records)
-    while True:
-        before = len(table)
-        chunk = islice(counted, step)
-        aggregator.fold(table, chunk)
-        if counted.exhausted_in(step):
-            break
-        nbytes = 0
-        step = _next_step(step, step, nbytes, space)
-    del grouping, keys_only, before
+    step = FIRST_STEP
+    while (first := next(records, _END)) is not _END:
+        aggregator.fold(table, (first,))
+        aggregator.fold(table, islice(records, step - 1))
+        nbytes = scales(table, step)
+        if meter.add(nbytes - meter.used):
+            _flush_table(table, aggregator, partitioner, output, nbytes)
+            table = aggregator.new_table()
+            scales = Scales(aggregator)
+            meter.clear(spilled=True)
+        step = next_step(step, scales.growth // step, space, MAX_STEP_COMBINED)
+    _flush_table(table, aggregator, partitioner, output, meter.used)
+    meter.clear()
+
+
+def _flush_table(
+    table: Table, aggregator: Aggregator, partitioner: Partitioner, output: _Output, nbytes: int
+) -> None:
+    if not table:
+        return
+    n = partitioner.numPartitions
+    keys = list(table)
+    parts = partitioner.partitions(keys)
+    if aggregator is DISTINCT:
+        columns: list[list[Any]] = [[] for _ in range(n)]
+        appends = [c.append for c in columns]
+        for key, part in zip(keys, parts, strict=True):
+            appends[part](key)
+        batches = [Batch(c, None, True) for c in columns]
+    else:
+        flats: list[list[Any]] = [[] for _ in range(n)]
+        extends = [f.extend for f in flats]
+        for item, part in zip(table.items(), parts, strict=True):
+            extends[part](item)
+        batches = [Batch(f[0::2], f[1::2], True) for f in flats]
+    output.flush(batches, nbytes // len(keys))
+
+
+_END = object()
+
+
+class Buckets:
+    """Records by reducer: for each, keys and values alternating in one list, which is the quickest to fill
+    (one call per record) and to take apart (two slices)."""
+
+    def __init__(self, partitioner: Partitioner) -> None:
+        self._partitioner = partitioner
+        self._hashed = partitioner.partitionFunc is portable_hash
+        self._n = partitioner.numPartitions
+        self._turn = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._flats: list[list[Any]] = [[] for _ in range(self._n)]
+        self._extends = [f.extend for f in self._flats]
+        self._length = 0
+
+    def take(self) -> list[Batch]:
+        """What is in the buckets; they are empty then."""
+        batches = [Batch(f[0::2], f[1::2]) for f in self._flats]
+        self._reset()
+        return batches
+
+    def fill(self, records: Iterator[Any], count: int) -> int:
+        """Bucket the next ``count`` records; how many there were."""
+        chunk = islice(records, count)
+        if not self._hashed:
+            self._fill_partitioned(list(chunk))
+        else:
+            self._fill_hashed(chunk)
+        length = sum(map(len, self._flats))
+        added = (length - self._length) // 2
+        self._length = length
+        return added
+
+    def _fill_hashed(self, records: Iterable[Any]) -> None:
+        extends, n = self._extends, self._n
+        kv: Any = (None, None)
+        try:
+            for kv in records:
+                k, v = kv
+                # A pair that is not a tuple might be an iterator, which is used up now.
+                pair = kv if type(kv) is tuple else (k, v)
+                if type(k) is int:
+                    extends[hash(k) % n](pair)
+                elif type(k) is str:
+                    extends[crc32(k.encode("utf-8", "surrogatepass")) % n](pair)
+                else:
+                    extends[portable_hash(k) % n](pair)
+        except (TypeError, ValueError) as error:
+            explain(kv, error)
+
+    def _fill_partitioned(self, records: list[Any]) -> None:
+        extends = self._extends
+        (batch,) = batches_of(records, len(records)) if records else (Batch([], []),)
+        parts = self._partitioner.partitions(batch.keys)
+        for pair, part in zip(batch.pairs(), parts, strict=True):
+            extends[part](pair)
+
+    def sample_record_size(self) -> int:
+        """About how many bytes one of the latest records takes here."""
+        for _ in range(self._n):
+            self._turn = (self._turn + 1) % self._n
+            if flat := self._flats[self._turn]:
+                return 2 * (POINTER + average_size(flat[-SAMPLE:]))
+        return 1
+
+
+# ------------------------------------------------------------------------------------------- the file
+
+
+class _Output:
+    """Frames on their way to a file that appears whole or not at all; or to memory, if they are few."""
+
+    def __init__(self, path: str, reducers: int, inline_limit: int) -> None:
+        self._path = path
+        self._directory = os.path.dirname(path) or "."
+        self._inline_limit = inline_limit
+        self._temporary = ""
+        self._fd = -1
+        self._flushes: list[array[int]] = []
+        self._sizes = array("Q", bytes(8 * reducers))
+        self._records = 0
+        self._position = 0
+        self._parts: list[Buffer] = []
+        self._waiting = 0
+
+    def flush(self, batches: Sequence[Batch], record_size: int) -> None:
+        """Append ``batches``, one for each reducer; ``record_size``: bytes of a record, about."""
+        step = rows_per_frame(record_size)
+        bounds = array("Q", (self._position,))
+        for reducer, batch in enumerate(batches):
+            start = self._position
+            for at in range(0, len(batch.keys), step):
+                self._append(_slice(batch, at, at + step))
+            self._sizes[reducer] += self._position - start
+            bounds.append(self._position)
+        self._flushes.append(bounds)
+        if self._fd >= 0 or self._position > self._inline_limit:
+            self._write()
+
+    def _append(self, batch: Batch) -> None:
+        parts = pack_batch(batch)
+        nbytes = sum(map(len, parts))
+        self._parts += parts
+        self._records += len(batch.keys)
+        self._position += nbytes
+        self._waiting += nbytes
+        if self._waiting >= WRITE_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            if self._fd < 0:
+                name = os.path.basename(self._path)
+                self._fd, self._temporary = tempfile.mkstemp(".tmp", name + ".", self._directory)
+            write_all(self._fd, self._parts)
+        except OSError as error:
+            raise StorageError(self._directory, f"map output {self._path!r}: {error.strerror}") from error
+        self._parts.clear()
+        self._waiting = 0
+
+    def finish(self) -> MapOutputInfo:
+        """Publish what was appended."""
+        self._parts.append(pack_index(self._flushes, len(self._sizes), self._position))
+        if self._fd < 0 and self._position <= self._inline_limit:
+            return MapOutputInfo("", self._sizes, self._records, b"".join(self._parts))
+        self._write()
+        fd, self._fd = self._fd, -1
+        try:
+            os.close(fd)
+            os.rename(self._temporary, self._path)
+        except OSError as error:
+            raise StorageError(self._directory, f"map output {self._path!r}: {error.strerror}") from error
+        return MapOutputInfo(self._path, self._sizes, self._records)
+
+    def abort(self) -> None:
+        """Leave nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        if self._temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+
+def _slice(batch: Batch, start: int, end: int) -> Batch:
+    if start == 0 and end >= len(batch.keys):
+        return batch
+    keys, values, combined = batch
+    return Batch(keys[start:end], None if values is None else values[start:end], combined)

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from asparkle.core import broadcast, protocol
@@ -78,6 +78,7 @@ class Worker:
         self.executor = executor
         self.in_process = in_process
         self.interrupt = interrupt
+        self.holds_back = not in_process  # somebody flushes what is held back while a long task runs
         self._send = send
         self._outbox: list[Any] = []
         self._outbox_lock = threading.Lock()
@@ -213,8 +214,6 @@ class Worker:
 
     def fetch_block(self, block: tuple[int, int]) -> Iterable[Any] | None:
         """A cached partition out of another executor's heap, if that answers in time."""
-        from queue import Empty
-
         self._requests += 1
         request = self._requests
         try:
@@ -269,7 +268,7 @@ class Worker:
 
     def run_slot(self) -> None:
         """Run what is queued until `stop`."""
-        while (tid := self.queue.get()) is not None:
+        while (tid := self._next()) is not None:
             item = self.waiting.pop(tid, None)
             if item is None:
                 continue  # recalled or killed before it started
@@ -283,10 +282,18 @@ class Worker:
             self.running.pop(tid, None)
             self.killing.pop(tid, None)
             now = time.monotonic()
-            if self.waiting and now - started < HOLD_BACK and now - self._flushed < HOLD_BACK:
+            if self.holds_back and self.waiting and now - started < HOLD_BACK and now - self._flushed < HOLD_BACK:
                 self.report_later(report)
             else:
                 self.report(report)
+
+    def _next(self) -> int | None:
+        """The next attempt's number; before waiting for one, everything is reported."""
+        try:
+            return self.queue.get_nowait()
+        except Empty:
+            self.flush()
+            return self.queue.get()
 
 
 def _load_class(where: str) -> Any:

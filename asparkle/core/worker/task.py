@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core.payloads import load
 from asparkle.core.program import Cached
 from asparkle.core.protocol import RunTask
+from asparkle.core.shuffle import SpillSpace
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ __all__ = ["TaskEnvironment"]
 class TaskEnvironment:
     """The surroundings of one attempt; program steps ask it for what they can't hold themselves."""
 
-    __slots__ = ("_data", "context", "task", "worker")
+    __slots__ = ("_data", "_space", "context", "task", "worker")
 
     def __init__(self, worker: Worker, task: RunTask, context: TaskContext) -> None:
         self.worker = worker
         self.task = task
         self.context = context
+        self._space: SpillSpace | None = None
+        context._environment = self
         self._data = {(step, partition): payload for step, partition, payload in task.data}
 
     # --- data from the driver
@@ -57,18 +60,29 @@ class TaskEnvironment:
     def shuffle_file(self, shuffle: int, partition: int) -> str:
         """Where this attempt writes its map output: a name that no other attempt uses."""
         directories = self.worker.app.directories
-        directory = directories[partition % len(directories)]
-        return os.path.join(directory, "shuffle", f"{shuffle}-{partition}-{self.task.tid}")
+        directory = os.path.join(directories[partition % len(directories)], f"shuffle-{shuffle}")
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        return os.path.join(directory, f"{partition}-{self.task.tid}")
 
     @property
-    def spill_directories(self) -> Sequence[str]:
-        return self.worker.spill_directories
-
-    @property
-    def memory_limit(self) -> int:
-        """Bytes that this attempt may hold before it spills: its slot's share of the worker's."""
-        return self.worker.app.worker_memory
+    def space(self) -> SpillSpace:
+        """What this attempt may hold in memory before it spills, and where to; closed at its end."""
+        if self._space is None:
+            app = self.worker.app
+            self._space = SpillSpace(
+                self.worker.spill_directories, app.worker_memory, None if app.in_process else app.worker_memory
+            )
+            self.context.add_cleanup(self._space.close)
+        return self._space
 
     def reusable(self, elements: Iterator[Any]) -> Iterable[Any]:
         """``elements``, to be read more than once."""
         return list(elements)
+
+
+def current_environment() -> TaskEnvironment:
+    """That of the attempt which runs in this thread."""
+    context = TaskContext.get()
+    assert context is not None
+    environment: TaskEnvironment = context._environment
+    return environment

@@ -1,0 +1,64 @@
+"""asparkle: Spark's resilient distributed datasets as a Python library on asyncio.
+
+    from asparkle import SparkContext
+
+    with SparkContext("local[*]") as sc:
+        print(sc.parallelize(range(10)).map(lambda x: x * x).sum())
+
+`asparkle.aio` has the same names for asynchronous programs.  Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from asparkle.context import SparkContext
+    from asparkle.core.accumulators import Accumulator, AccumulatorParam
+    from asparkle.core.broadcast import Broadcast
+    from asparkle.core.conf import SparkConf
+    from asparkle.core.statcounter import StatCounter
+    from asparkle.core.storagelevel import StorageLevel
+    from asparkle.core.taskcontext import TaskContext
+    from asparkle.rdd import RDD
+
+__all__ = [
+    "RDD",
+    "Accumulator",
+    "AccumulatorParam",
+    "Broadcast",
+    "SparkConf",
+    "SparkContext",
+    "StatCounter",
+    "StorageLevel",
+    "TaskContext",
+    "__version__",
+]
+
+_WHERE = {
+    "RDD": "asparkle.rdd",
+    "Accumulator": "asparkle.core.accumulators",
+    "AccumulatorParam": "asparkle.core.accumulators",
+    "Broadcast": "asparkle.core.broadcast",
+    "SparkConf": "asparkle.core.conf",
+    "SparkContext": "asparkle.context",
+    "StatCounter": "asparkle.core.statcounter",
+    "StorageLevel": "asparkle.core.storagelevel",
+    "TaskContext": "asparkle.core.taskcontext",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'asparkle' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,47 @@
+"""asparkle for asynchronous programs: the same names as in `asparkle`, with coroutines for actions.
+
+    async with SparkContext(master="local[*]") as sc:
+        print(await sc.parallelize(range(10)).map(lambda x: x * x).sum())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from asparkle.core.accumulators import Accumulator, AccumulatorParam
+from asparkle.core.application import Application
+from asparkle.core.broadcast import Broadcast
+from asparkle.core.conf import SparkConf
+from asparkle.core.context import SparkContext as _SparkContext
+from asparkle.core.rdd import RDD
+from asparkle.core.statcounter import StatCounter
+from asparkle.core.storagelevel import StorageLevel
+from asparkle.core.taskcontext import TaskContext
+
+__all__ = [
+    "RDD",
+    "Accumulator",
+    "AccumulatorParam",
+    "Broadcast",
+    "SparkConf",
+    "SparkContext",
+    "StatCounter",
+    "StorageLevel",
+    "TaskContext",
+]
+
+
+class SparkContext(_SparkContext):
+    __doc__ = _SparkContext.__doc__
+
+    def __init__(
+        self,
+        master: str | None = None,
+        appName: str | None = None,
+        *,
+        conf: SparkConf | None = None,
+        plugins: Iterable[object] = (),
+    ) -> None:
+        from asparkle.application import new_application
+
+        super().__init__(new_application(master, appName, conf, plugins))

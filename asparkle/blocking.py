@@ -1,0 +1,114 @@
+"""What the blocking context has besides the generated methods: how it starts, stops, and is the only one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from asparkle.application import new_application
+from asparkle.core.conf import SparkConf
+from asparkle.core.errors import ContextError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.taskcontext import TaskContext
+from asparkle.portal import Portal
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["BlockingContext"]
+
+T = TypeVar("T")
+
+
+class BlockingContext:
+    """A context whose event loop runs in a background thread.  One may be active at a time."""
+
+    _active: ClassVar[weakref.ref[BlockingContext] | None] = None
+    _active_lock: ClassVar[threading.RLock] = threading.RLock()
+
+    def __init__(
+        self,
+        master: str | None = None,
+        appName: str | None = None,
+        sparkHome: str | None = None,
+        pyFiles: Iterable[str] | None = None,
+        environment: dict[str, str] | None = None,
+        batchSize: int = 0,
+        serializer: object = None,
+        conf: SparkConf | None = None,
+        *,
+        plugins: Iterable[object] = (),
+    ) -> None:
+        if TaskContext.get() is not None:
+            raise NestedContextError("a SparkContext")
+        conf = SparkConf() if conf is None else conf.clone()
+        for name, value in (environment or {}).items():
+            conf.setExecutorEnv(name, value)
+        with BlockingContext._active_lock:
+            active = _alive(BlockingContext._active)
+            if active is not None:
+                raise ContextError(
+                    f"there is an active context already: {active!r}; stop() it first, or use getOrCreate()"
+                )
+            application = new_application(master, appName, conf, plugins)
+            self._pid = os.getpid()
+            self._portal = Portal(application)
+            try:
+                self._portal.start()
+            except BaseException:
+                application.manager.abandon()
+                application.directories.remove()
+                raise
+            self._context = self._portal.context
+            self._finalizer = weakref.finalize(self, _stop, self._portal, self._pid)
+            BlockingContext._active = weakref.ref(self)
+
+    @classmethod
+    def getOrCreate(cls, conf: SparkConf | None = None) -> Self:
+        """The active context, or a new one with ``conf``."""
+        with BlockingContext._active_lock:
+            active = _alive(BlockingContext._active)
+            if active is not None:
+                return active  # type: ignore[return-value]
+            return cls(conf=conf)
+
+    def stop(self) -> None:
+        """End all executors and remove all files.  May be called again."""
+        self._finalizer()
+        with BlockingContext._active_lock:
+            if BlockingContext._active is not None and BlockingContext._active() is self:
+                BlockingContext._active = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Run a coroutine function on the context's loop, and wait for it."""
+        if os.getpid() != self._pid:
+            raise ForkedContextError
+        if not self._finalizer.alive:
+            raise ContextStopped
+        return self._portal.call(function, *arguments)
+
+    def __reduce__(self) -> Any:
+        raise NestedContextError("a SparkContext")
+
+
+def _alive(reference: weakref.ref[BlockingContext] | None) -> BlockingContext | None:
+    context = reference() if reference is not None else None
+    if context is None or not context._finalizer.alive or context._pid != os.getpid():
+        return None
+    return context
+
+
+def _stop(portal: Portal, pid: int) -> None:
+    if os.getpid() == pid:
+        portal.stop()

@@ -1,0 +1,90 @@
+"""What a context is made of before there is an event loop: settings, directories, a cluster manager.
+
+Everything that can be wrong with a configuration is found here, before anything is started; then the
+manager may start what takes time (a process) while the rest of the program is still being imported.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from asparkle.core import conf as keys
+from asparkle.core.conf import SparkConf, check_conf, executor_env, scheduler_conf
+from asparkle.core.contracts import AppSpec, ClusterManager
+from asparkle.core.directories import ApplicationDirectories
+from asparkle.core.masters import Master, default_memory, parse_master
+
+if TYPE_CHECKING:
+    from asparkle.core.bus import Listener
+
+__all__ = ["Application", "Extensions"]
+
+_numbers = itertools.count()
+
+
+class Extensions(Protocol):
+    """Where an application finds what a name stands for; see `asparkle.plugins`."""
+
+    def cluster_manager(self, master: Master) -> ClusterManager: ...
+
+    def block_store(self, name: str) -> str: ...
+
+    def cache_policy(self, name: str) -> str: ...
+
+    def listeners(self) -> list[Listener]: ...
+
+
+class Application:
+    """One application's settings and surroundings.
+
+    Raises ConfigurationError for a bad key, value or master URL, and StorageError for a local directory
+    that can't be written to; then nothing has been started and nothing is left.
+    """
+
+    def __init__(self, conf: SparkConf, extensions: Extensions) -> None:
+        check_conf(conf)
+        self.conf = conf
+        self.start_time = int(time.time() * 1000)
+        self.master_url = keys.MASTER.read(conf)
+        master = parse_master(self.master_url)
+        self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
+        self.manager = extensions.cluster_manager(master)
+        self.listeners = extensions.listeners
+        self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
+        self.flush_timeout = keys.LISTENER_FLUSH_TIMEOUT.read(conf)
+        self.max_result = keys.MAX_RESULT_SIZE.read(conf)
+        self.slots = master.count or 1
+        parallelism = keys.DEFAULT_PARALLELISM.read(conf)
+        self.default_parallelism = parallelism or self.slots
+        self.default_reduce_partitions = parallelism
+        self.executors = self.slots
+        stores = {name: extensions.block_store(name) for name in ("memory", "disk")}
+        policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
+        app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
+        memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.slots
+        self.directories = ApplicationDirectories(keys.LOCAL_DIR.read(conf), app_id)
+        self.spec = AppSpec(
+            app_id=app_id,
+            name=keys.APP_NAME.read(conf),
+            directories=tuple(self.directories.paths),
+            slots=self.slots if self.manager.in_process else 1,
+            worker_memory=keys.PYTHON_WORKER_MEMORY.read(conf),
+            storage_memory=int(memory * keys.MEMORY_FRACTION.read(conf)),
+            direct_result=keys.DIRECT_RESULT_MAX.read(conf),
+            kill_timeout=keys.REAPER_KILL_TIMEOUT.read(conf),
+            environment=executor_env(conf),
+            path=tuple(sys.path),
+            directory=os.getcwd(),
+            stores=stores,
+            cache_policy=policy,
+            in_process=self.manager.in_process,
+        )
+        try:
+            self.manager.prestart(self.spec)
+        except BaseException:
+            self.directories.remove()
+            raise

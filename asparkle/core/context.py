@@ -1,0 +1,414 @@
+"""The entry point: a connection to the executors, and the way to RDDs and shared variables."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from asparkle.core import sources
+from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
+from asparkle.core.application import Application
+from asparkle.core.broadcast import Broadcast
+from asparkle.core.bus import Bus
+from asparkle.core.driver import Driver
+from asparkle.core.errors import ArgumentError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.jobs import JobOptions
+from asparkle.core.lineage import Node, Union
+from asparkle.core.loop import loop_caller
+from asparkle.core.payloads import write_file
+from asparkle.core.plan import Planner
+from asparkle.core.rdd import RDD
+from asparkle.core.serializer import dumps, pack_frame
+from asparkle.core.taskcontext import TaskContext
+from asparkle.core.transforms import Call, Sink
+
+if TYPE_CHECKING:
+    from asparkle.core.conf import SparkConf
+
+__all__ = ["SparkContext"]
+
+T = TypeVar("T")
+
+# Each context keeps its properties under its own id, so that contexts don't see each other's.
+_properties: ContextVar[Mapping[str, Mapping[str, str]]] = ContextVar("asparkle_properties", default={})
+
+GROUP, DESCRIPTION, TAGS, POOL = (
+    "spark.jobGroup.id",
+    "spark.job.description",
+    "spark.job.tags",
+    "spark.scheduler.pool",
+)
+
+
+class SparkContext:
+    """A connection to executors, for asynchronous programs.
+
+    Used with ``async with``; leaving the block ends all executors and removes all files, whatever went
+    wrong inside.  Everything that may do I/O or run a job is a coroutine.  There may be many contexts at
+    once, on asyncio or trio.
+
+    Job groups, tags, descriptions and local properties are context variables: they belong to the task
+    that sets them and to the tasks it starts afterwards, and go with each job that these submit.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._conf = application.conf
+        self._pid = os.getpid()
+        self._stack = AsyncExitStack()
+        self._driver_or_none: Driver | None = None
+        self._stopped = False
+        self._broadcast_ids = itertools.count()
+        self._persisted: dict[int, Node] = {}
+        self.bus = Bus(queue_size=application.listener_queue_size)
+
+    # ------------------------------------------------------------------------- life
+
+    async def __aenter__(self) -> SparkContext:
+        application = self._application
+        try:
+            call = loop_caller()
+            listeners = application.listeners()
+            stack = self._stack
+            await stack.__aenter__()
+            stack.push_async_callback(self._remove_directories)
+            cluster = await stack.enter_async_context(application.manager.open(application.spec))
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            driver = Driver(
+                application.spec,
+                application.scheduler,
+                call,
+                max_result=application.max_result,
+                emit=self.bus.post if listeners else None,
+            )
+            planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
+            driver.planner = planner
+            await tasks.start(self._serve, driver, cluster)
+            for listener in listeners:
+                self.bus.add(listener)
+            stack.callback(tasks.cancel_scope.cancel)
+            self._driver_or_none = driver
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
+            raise
+        return self
+
+    async def _serve(self, driver: Driver, cluster: Any, *, task_status: Any) -> None:
+        await driver.run(cluster, self._application.executors, task_status=task_status)
+
+    async def _remove_directories(self) -> None:
+        self._application.manager.abandon()
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._application.directories.remove)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End all executors and remove all files.  Jobs that run fail with `ContextStopped`.
+
+        Only in the task that entered the context.  May be called again.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._driver_or_none is not None:
+            self._driver_or_none.stop()
+        await self._stack.aclose()
+
+    @property
+    def _driver(self) -> Driver:
+        if TaskContext.get() is not None:
+            raise NestedContextError
+        if os.getpid() != self._pid:
+            raise ForkedContextError
+        if self._driver_or_none is None or self._stopped:
+            raise ContextStopped
+        return self._driver_or_none
+
+    def __reduce__(self) -> Any:
+        raise NestedContextError("a SparkContext")
+
+    # ------------------------------------------------------------------------- facts
+
+    @property
+    def applicationId(self) -> str:
+        """A name for this application that no other one has."""
+        return self._application.spec.app_id
+
+    @property
+    def appName(self) -> str:
+        """The application's name, as configured."""
+        return self._application.spec.name
+
+    @property
+    def master(self) -> str:
+        """The master URL."""
+        return self._application.master_url
+
+    @property
+    def startTime(self) -> int:
+        """When the context was made, in milliseconds since the epoch."""
+        return self._application.start_time
+
+    @property
+    def version(self) -> str:
+        """asparkle's version."""
+        from asparkle.core.version import VERSION
+
+        return VERSION
+
+    @property
+    def pythonVer(self) -> str:
+        """The Python version of driver and workers, as in '3.11'."""
+        import sys
+
+        return "%d.%d" % sys.version_info[:2]
+
+    @property
+    def defaultParallelism(self) -> int:
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots."""
+        return self._application.default_parallelism
+
+    @property
+    def defaultMinPartitions(self) -> int:
+        """The least partitions of a text file where none are asked for: the default parallelism, at most 2."""
+        return min(self.defaultParallelism, 2)
+
+    def getConf(self) -> SparkConf:
+        """A copy of the configuration."""
+        return self._conf.clone()
+
+    def __repr__(self) -> str:
+        return f"<SparkContext master={self.master} appName={self.appName}>"
+
+    # ------------------------------------------------------------------------- RDDs
+
+    def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
+        """An RDD of the elements of ``c``, in ``numSlices`` partitions of nearly equal length.
+
+        A ``range``, a list or a numpy array is kept in kind and sliced when a task needs it; any other
+        iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
+        Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
+        """
+        slices = self._slices(numSlices)
+        if type(c) is range:
+            return self._rdd(sources.Range(c, slices))
+        return self._rdd(sources.Collection(sources.sliceable(c), slices))
+
+    def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
+        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``."""
+        whole = range(start) if end is None else range(start, end, step)
+        return self._rdd(sources.Range(whole, self._slices(numSlices)))
+
+    def emptyRDD(self) -> RDD[Any]:
+        """An RDD without partitions and elements."""
+        return self._rdd(sources.Empty())
+
+    def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
+        """The lines of text files, without their ends; UTF-8.
+
+        ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
+        split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
+        partition each.  The files are looked for when a job needs them, not here.
+        ``use_unicode=False``: lines as bytes.
+        """
+        if minPartitions is not None:
+            _at_least_one(minPartitions, "minPartitions")
+        return self._rdd(sources.TextFiles(name, minPartitions, use_unicode))
+
+    def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
+        """All elements of all of ``rdds``, one RDD's partitions after another's."""
+        if not rdds:
+            raise ArgumentError("union needs at least one RDD; use emptyRDD() for none")
+        return self._rdd(Union([rdd._node for rdd in rdds])) if len(rdds) > 1 else rdds[0]
+
+    def _rdd(self, node: Node) -> RDD[Any]:
+        return RDD(node, self)
+
+    def _slices(self, n: int | None) -> int:
+        return self.defaultParallelism if n is None else _at_least_one(n, "numSlices")
+
+    async def runJob(
+        self,
+        rdd: RDD[T],
+        partitionFunc: Callable[[Iterator[T]], Iterable[Any]],
+        partitions: Sequence[int] | None = None,
+        allowLocal: bool = False,
+    ) -> list[Any]:
+        """``partitionFunc`` of each partition's iterator, all results in one list, in order of ``partitions``.
+
+        ``partitions`` defaults to all; ``allowLocal`` is ignored, as in Spark since 2.0.
+        """
+        if partitions is not None:
+            count = await rdd.getNumPartitions()
+            for p in partitions:
+                if not 0 <= p < count:
+                    raise ArgumentError(f"partition {p} does not exist: the RDD has {count}")
+        parts = await self._run(rdd._node, Call(_ListOf(partitionFunc)), partitions)
+        return list(itertools.chain.from_iterable(parts))
+
+    async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
+        return await self._driver.run_job(node, sink, partitions, self._options())
+
+    # ------------------------------------------------------------------------- shared variables
+
+    async def broadcast(self, value: T) -> Broadcast[T]:
+        """A read-only variable that tasks read as ``.value``: pickled once, here, and read once per worker.
+
+        Raises PicklingFailed, naming the part, if the value can't be pickled.
+        """
+        driver = self._driver
+        identity = next(self._broadcast_ids)
+        path = os.path.join(self._application.spec.directories[0], "data", f"broadcast-{identity}")
+        ref = await to_thread.run_sync(lambda: write_file(pack_frame(dumps(value)), path))
+        return Broadcast(value, identity, self.applicationId, ref, driver)
+
+    def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:
+        """A variable that tasks add to and the driver reads, starting at ``value``.
+
+        ``accum_param`` says how values add up; numbers need none.
+        """
+        accumulator: Accumulator[T] = Accumulator(value, accum_param or default_param(value))
+        self._driver.accumulators[accumulator.aid] = accumulator
+        return accumulator
+
+    # ------------------------------------------------------------------------- properties of jobs
+
+    def setLocalProperty(self, key: str, value: str | None) -> None:
+        """Set a property of the jobs that this task submits from now on; None removes it."""
+        mine = dict(self._local())
+        if value is None:
+            mine.pop(key, None)
+        else:
+            mine[key] = str(value)
+        _properties.set({**_properties.get(), self.applicationId: mine})
+
+    def getLocalProperty(self, key: str) -> str | None:
+        """A property set here or where this task was started; None if unset."""
+        return self._local().get(key)
+
+    def _local(self) -> Mapping[str, str]:
+        return _properties.get().get(self.applicationId, {})
+
+    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
+        """Put the jobs submitted from here on into a group, by which they can be cancelled together.
+
+        ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
+        """
+        self.setLocalProperty(GROUP, groupId)
+        self.setLocalProperty(DESCRIPTION, description)
+
+    def setJobDescription(self, value: str | None) -> None:
+        """Say in words what the jobs submitted from here on do."""
+        self.setLocalProperty(DESCRIPTION, value)
+
+    def addJobTag(self, tag: str) -> None:
+        """Give the jobs submitted from here on a tag, by which they can be cancelled."""
+        self._set_tags(self.getJobTags() | {_tag(tag)})
+
+    def removeJobTag(self, tag: str) -> None:
+        """Take a tag away again."""
+        self._set_tags(self.getJobTags() - {_tag(tag)})
+
+    def clearJobTags(self) -> None:
+        """Take all tags away."""
+        self._set_tags(set())
+
+    def getJobTags(self) -> set[str]:
+        """The tags that jobs submitted now would have."""
+        return set(filter(None, (self.getLocalProperty(TAGS) or "").split(",")))
+
+    def _set_tags(self, tags: Collection[str]) -> None:
+        self.setLocalProperty(TAGS, ",".join(sorted(tags)) or None)
+
+    @contextmanager
+    def jobTag(self, tag: str) -> Iterator[None]:
+        """``with sc.jobTag("x"):`` tags the jobs submitted inside."""
+        before = self.getLocalProperty(TAGS)
+        self.addJobTag(tag)
+        try:
+            yield
+        finally:
+            self.setLocalProperty(TAGS, before)
+
+    def _options(self) -> JobOptions:
+        mine = self._local()
+        if not mine:
+            return _NO_OPTIONS
+        return JobOptions(
+            pool=mine.get(POOL, "default"),
+            group=mine.get(GROUP),
+            tags=frozenset(self.getJobTags()),
+            description=mine.get(DESCRIPTION, ""),
+            properties=dict(mine),
+        )
+
+    async def cancelJobGroup(self, groupId: str) -> None:
+        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled."""
+        self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
+
+    async def cancelJobsWithTag(self, tag: str) -> None:
+        """Cancel the jobs that have a tag."""
+        self._driver.cancel_jobs(tag=_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
+
+    async def cancelAllJobs(self) -> None:
+        """Cancel every job."""
+        self._driver.cancel_jobs(reason="all jobs were cancelled")
+
+    def setLogLevel(self, logLevel: str) -> None:
+        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF."""
+        from asparkle.core.logs import set_level
+
+        set_level(logLevel)
+
+    @staticmethod
+    async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+        """Run a user's function of the driver's; off the event loop, which it might hold up."""
+        return await to_thread.run_sync(function, *arguments)
+
+    # ------------------------------------------------------------------------- persisted RDDs
+
+    def _persist(self, node: Node) -> None:
+        self._persisted[node.id] = node
+
+    def _unpersist(self, node: Node) -> None:
+        self._persisted.pop(node.id, None)
+        self._driver.unpersist(node.id)
+
+
+_NO_OPTIONS = JobOptions()
+
+
+class _ListOf:
+    """The list of what a function returns for a partition's iterator."""
+
+    def __init__(self, function: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
+        self.function = function
+
+    def __call__(self, elements: Iterator[Any]) -> list[Any]:
+        return list(self.function(elements))
+
+
+def _at_least_one(n: int, name: str) -> int:
+    if not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"{name} = {n!r}: expected a whole number, 1 or more")
+    return int(n)
+
+
+def _tag(tag: str) -> str:
+    if not isinstance(tag, str) or not tag or "," in tag:
+        raise ArgumentError(f"job tag {tag!r}: expected a non-empty string without commas")
+    return tag

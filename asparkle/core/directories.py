@@ -1,0 +1,75 @@
+"""An application's directories: one below each of ``spark.local.dir``, its owner's alone, removed at the end.
+
+The driver holds a lock on each for as long as it lives.  Directories whose lock is free belong to a
+driver that crashed: the next application that starts removes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+from asparkle.core.errors import StorageError
+
+__all__ = ["ApplicationDirectories"]
+
+_PREFIX = "asparkle-"
+_PARTS = ("blocks", "data", "results", "spill")
+
+
+class ApplicationDirectories:
+    """Made at once; `remove` takes them away.  Raises `StorageError` for a root that can't be written to."""
+
+    def __init__(self, roots: Sequence[str], app_id: str) -> None:
+        self.paths: list[str] = []
+        self._locks: list[int] = []
+        try:
+            for root in roots or (tempfile.gettempdir(),):
+                self._make(os.path.abspath(root), app_id)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self, root: str, app_id: str) -> None:
+        try:
+            os.makedirs(root, exist_ok=True)
+            remove_abandoned(root)
+            path = tempfile.mkdtemp(prefix=f"{_PREFIX}{app_id}-", dir=root)  # 0700
+            lock = os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.paths.append(path)
+            self._locks.append(lock)
+            for part in _PARTS:
+                os.mkdir(os.path.join(path, part), 0o700)
+        except OSError as error:
+            raise StorageError(root, error.strerror or str(error)) from error
+
+    def remove(self) -> None:
+        """Delete everything.  May be called twice, and from a thread."""
+        paths, self.paths = self.paths, []
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+        locks, self._locks = self._locks, []
+        for lock in locks:
+            os.close(lock)
+
+
+def remove_abandoned(root: str) -> None:
+    """Delete directories of applications below ``root`` whose driver is no more."""
+    for entry in os.scandir(root):
+        if not entry.name.startswith(_PREFIX) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
+            continue
+        try:
+            lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            continue  # being made, or being removed by its owner
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(entry.path, ignore_errors=True)
+        except BlockingIOError:
+            continue  # its driver is alive
+        finally:
+            os.close(lock)

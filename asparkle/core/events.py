@@ -1,0 +1,227 @@
+"""The bus's events: what listeners, event logs and metrics see of an application.
+
+Each is a frozen, slotted dataclass of plain data, and goes through `pack` and `unpack` unchanged:
+
+    >>> unpack(pack(StageCompleted(12.5, stage=3, attempt=0, name="count", error="")))
+    StageCompleted(time=12.5, stage=3, attempt=0, name='count', error='')
+
+Compatibility: a field is only ever added, with a default, and the type's ``VERSION`` grows with it.  So an
+older reader skips fields that it does not know, and a newer one fills in what an older writer left out.
+A type that the reader does not know at all becomes an `UnknownEvent`, and packs again to the same bytes.
+
+``time`` is the clock that the scheduler was told, in seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What all events have in common."""
+
+    VERSION: ClassVar[int] = 1
+
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo:
+    """A stage of a job, as `JobStarted` lists it."""
+
+    stage: int
+    tasks: int
+    name: str = ""
+    shuffle: int | None = None
+    parents: tuple[int, ...] = ()  # shuffles that it reads
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    job: int
+    name: str
+    stages: tuple[StageInfo, ...]
+    partitions: int
+    pool: str = "default"
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded(Event):
+    """``failure``: empty, or the kind of failure (``FailureKind``), which ``reason`` explains."""
+
+    job: int
+    failure: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSubmitted(Event):
+    stage: int
+    attempt: int
+    name: str
+    tasks: int  # that are to be computed now
+
+
+@dataclass(frozen=True, slots=True)
+class StageCompleted(Event):
+    """``error``: empty, or why it ended before it was complete."""
+
+    stage: int
+    attempt: int
+    name: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted(Event):
+    """``locality``: 'near' (to its cached or preferred input), 'any' (it has no preference) or 'far'."""
+
+    tid: int
+    stage: int
+    stage_attempt: int
+    partition: int
+    attempt: int
+    executor: str
+    host: str
+    locality: str = "any"
+    speculative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded(Event):
+    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost' or 'unused' (a success
+    that came too late).  ``seconds``: as the worker measured it; 0 where it did not."""
+
+    tid: int
+    stage: int
+    stage_attempt: int
+    partition: int
+    attempt: int
+    executor: str
+    host: str
+    outcome: str
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculativeTaskSubmitted(Event):
+    """Attempt ``tid`` takes so long that its partition deserves a second one."""
+
+    tid: int
+    stage: int
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorAdded(Event):
+    executor: str
+    epoch: int
+    host: str
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorRemoved(Event):
+    executor: str
+    epoch: int
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorExcluded(Event):
+    executor: str
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorReadmitted(Event):
+    executor: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockUpdated(Event):
+    """A cached partition came to be (``present``), or ceased to be, in a heap, on a host or shared."""
+
+    rdd: int
+    partition: int
+    executor: str
+    host: str
+    scope: str
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RddUnpersisted(Event):
+    rdd: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvent(Event):
+    """An event of a type that this version does not know."""
+
+    type: str
+    version: int
+    fields: Mapping[str, Any]
+
+
+def pack(event: Event) -> bytes:
+    """The event as msgpack: a map of its fields, its type and that type's version."""
+    import msgpack
+
+    if isinstance(event, UnknownEvent):
+        document = {"type": event.type, "version": event.version, "time": event.time, **event.fields}
+    else:
+        document = {"type": type(event).__name__, "version": event.VERSION, **dataclasses.asdict(event)}
+    packed: bytes = msgpack.packb(document)
+    return packed
+
+
+def unpack(data: bytes) -> Event:
+    """The event that was packed.  Raises ValueError if the bytes are not an event."""
+    import msgpack
+
+    try:
+        document = msgpack.unpackb(data, use_list=False)
+        name, version, time = document.pop("type"), document.pop("version"), document["time"]
+    except Exception as error:
+        raise ValueError(f"not a packed event: {data[:40]!r}: {error}") from None
+    kind = event_types().get(name)
+    if kind is None:
+        del document["time"]
+        return UnknownEvent(time, name, version, document)
+    known = {field.name for field in dataclasses.fields(kind)}
+    fields = {key: value for key, value in document.items() if key in known}
+    if "stages" in fields:
+        fields["stages"] = tuple(_stage_info(stage) for stage in fields["stages"])
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"not a packed event: {name} of version {version}: {error}") from None
+
+
+def _stage_info(document: dict[str, Any]) -> StageInfo:
+    known = {field.name for field in dataclasses.fields(StageInfo)}
+    return StageInfo(**{key: value for key, value in document.items() if key in known})
+
+
+@functools.cache
+def event_types() -> Mapping[str, type[Event]]:
+    """Every type of event, by name."""
+    types = {
+        kind.__name__: kind
+        for kind in globals().values()
+        if isinstance(kind, type) and issubclass(kind, Event)
+    }
+    del types["Event"], types["UnknownEvent"]
+    return types

@@ -1,0 +1,95 @@
+"""Histograms: bounds of equal buckets, and counting into them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from math import isinf, isnan
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from asparkle.core.errors import ArgumentError, ArgumentTypeError
+from asparkle.core.transforms import CallToEnd
+
+if TYPE_CHECKING:
+    from asparkle.core.rdd import RDD
+
+
+class Trivial(NamedTuple):
+    """One bucket: all that lies within is counted."""
+
+    buckets: list[Any]
+
+
+class Within:
+    def __init__(self, bounds: Trivial) -> None:
+        self.low, self.high = bounds.buckets[0], bounds.buckets[-1]
+
+    def __call__(self, x: Any) -> bool:
+        return bool(self.low <= x <= self.high)
+
+
+def extremes(elements: Iterable[Any]) -> list[tuple[Any, Any]]:
+    """[(minimum, maximum)] of what is a number; nothing for nothing."""
+    found: list[Any] = [x for x in elements if x is not None and not (isinstance(x, float) and isnan(x))]
+    return [(min(found), max(found))] if found else []
+
+
+async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, bool]:
+    """(bounds, whether they are evenly spaced)."""
+    if isinstance(buckets, int):
+        return await _equal_bounds(rdd, buckets)
+    if not isinstance(buckets, (list, tuple)):
+        raise ArgumentTypeError(f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds")
+    bounds = list(buckets)
+    if len(bounds) < 2:
+        raise ArgumentError(f"buckets = {buckets!r}: expected at least two bounds")
+    if any(b is None or isinstance(b, float) and isnan(b) for b in bounds):
+        raise ArgumentError(f"buckets = {buckets!r}: expected no None and no NaN")
+    if sorted(bounds) != bounds:
+        raise ArgumentError(f"buckets = {buckets!r}: expected sorted bounds")
+    if len(set(bounds)) != len(bounds):
+        raise ArgumentError(f"buckets = {buckets!r}: expected no bound twice")
+    return buckets, False
+
+
+async def _equal_bounds(rdd: RDD[Any], n: int) -> tuple[Any, bool]:
+    if n < 1:
+        raise ArgumentError(f"buckets = {n}: expected 1 or more")
+    found = [pair for part in await rdd._run(CallToEnd(extremes)) for pair in part]
+    if not found:
+        raise ValueError("can not generate buckets from empty RDD")
+    low, high = min(a for a, _ in found), max(b for _, b in found)
+    if low == high or n == 1:
+        return Trivial([low, high]), False
+    try:
+        step = (high - low) / n
+    except TypeError:
+        raise ArgumentTypeError(
+            f"the elements, such as {low!r}, can't be divided into equal buckets; give the bounds instead"
+        ) from None
+    if isinf(step):
+        raise ArgumentError("can not generate buckets with infinite value")
+    if step == int(step) and isinstance(low, int):
+        step = int(step)
+    return [*(low + i * step for i in range(n)), high], True
+
+
+class Counts:
+    """Counts of a partition's elements by bucket; the last bucket holds its upper bound too."""
+
+    def __init__(self, bounds: Sequence[Any], even: bool) -> None:
+        self.bounds = bounds
+        self.even = even
+
+    def __call__(self, elements: Iterable[Any]) -> list[int]:
+        bounds = self.bounds
+        low, high, last = bounds[0], bounds[-1], len(bounds) - 2
+        counts = [0] * (last + 1)
+        for x in elements:
+            if x is None or isinstance(x, float) and isnan(x) or x > high or x < low:
+                continue
+            if self.even:
+                counts[min(int((x - low) / (bounds[1] - low)), last)] += 1
+            else:
+                counts[min(bisect_right(bounds, x) - 1, last)] += 1
+        return counts

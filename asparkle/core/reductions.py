@@ -1,0 +1,302 @@
+"""What actions and key operations compute in tasks: picklable functions of a partition's iterator.
+
+Each is a class or a module's function, so that a stage's binary refers to it by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import chain, product
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.program import Transform
+from asparkle.core.resultiterable import ResultIterable
+from asparkle.core.transforms import pairs
+
+if TYPE_CHECKING:
+    from asparkle.core.rdd import RDD
+
+
+class _Of:
+    """A callable made of a few arguments, and pickled as these."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self.arguments)
+
+
+def concatenated(parts: Iterable[Iterable[Any]]) -> list[Any]:
+    """One list of all parts."""
+    return list(chain.from_iterable(parts))
+
+
+# ------------------------------------------------------------------------------ reductions of elements
+
+
+class Reduce(_Of):
+    """The elements reduced with a function, as a list of one; an empty list for none."""
+
+    def __call__(self, elements: Iterable[Any]) -> list[Any]:
+        (function,) = self.arguments
+        elements = iter(elements)
+        for first in elements:
+            return [functools.reduce(function, elements, first)]
+        return []
+
+
+MaybeReduce = Reduce
+
+
+class Fold(_Of):
+    """The elements folded from a zero value, of which each partition has its own copy."""
+
+    def __call__(self, elements: Iterable[Any]) -> Any:
+        zero, function = self.arguments
+        return functools.reduce(function, elements, zero)
+
+
+class FoldOne(Fold):
+    def __call__(self, elements: Iterable[Any]) -> Any:
+        return [super().__call__(elements)]
+
+
+class FoldFirst(_Of):
+    """``createCombiner`` of a fold by key: a copy of the zero, with the first value folded in."""
+
+    def __call__(self, value: Any) -> Any:
+        zero, function = self.arguments
+        return function(copy.deepcopy(zero), value)
+
+
+class Extreme(_Of):
+    """max or min of two by a key."""
+
+    def __call__(self, a: Any, b: Any) -> Any:
+        which, key = self.arguments
+        return which(a, b, key=key)
+
+
+class Smallest(_Of):
+    def __call__(self, elements: Iterable[Any]) -> list[Any]:
+        n, key = self.arguments
+        return heapq.nsmallest(n, elements, key)
+
+
+class Largest(_Of):
+    def __call__(self, elements: Iterable[Any]) -> list[Any]:
+        n, key = self.arguments
+        return heapq.nlargest(n, elements, key)
+
+
+class ForEach(_Of):
+    def __call__(self, elements: Iterable[Any]) -> None:
+        (function,) = self.arguments
+        for element in elements:
+            function(element)
+
+
+class ForPartition(_Of):
+    """Calls a function with the iterator; what it returns is not looked at, but run if it is a generator."""
+
+    def __call__(self, elements: Iterator[Any]) -> None:
+        (function,) = self.arguments
+        result = function(elements)
+        if hasattr(result, "__next__"):
+            for _ in result:
+                pass
+
+
+class ToGroup(_Of):
+    """Numbers a partition's elements with the group that its results are merged in."""
+
+    def __call__(self, partition: int, elements: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+        (groups,) = self.arguments
+        return ((partition % groups, x) for x in elements)
+
+
+def sample_fraction(num: int, total: int, with_replacement: bool) -> float:
+    """The fraction with which a sample has ``num`` elements or more, with a chance of 0.9999.
+
+    With replacement the size is nearly Poisson: mean + 5 to 9 standard deviations.  Without, it is binomial:
+    Chernoff's bound.
+    """
+    fraction = num / total
+    if with_replacement:
+        return fraction + (9 if num < 12 else 5) * (fraction / total) ** 0.5
+    gamma = 9.21 / total  # -log(0.0001)
+    return min(1.0, fraction + gamma + (gamma * gamma + 2 * gamma * fraction) ** 0.5)
+
+
+# ------------------------------------------------------------------------------ reductions of pairs
+
+
+def _counts() -> defaultdict[Any, int]:
+    return defaultdict(int)
+
+
+def count_values(elements: Iterable[Any]) -> dict[Any, int]:
+    return dict(Counter(elements))
+
+
+def count_keys(elements: Iterable[Any]) -> dict[Any, int]:
+    return dict(Counter(k for k, _ in pairs(elements, "countByKey")))
+
+
+def added_up(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:
+    """The counts of all parts, as PySpark gives them: a defaultdict."""
+    total = _counts()
+    for part in parts:
+        for key, n in part.items():
+            total[key] += n
+    return total
+
+
+class ReduceKeys(_Of):
+    def __call__(self, elements: Iterable[Any]) -> dict[Any, Any]:
+        (function,) = self.arguments
+        reduced: dict[Any, Any] = {}
+        for k, v in pairs(elements, "reduceByKeyLocally"):
+            reduced[k] = function(reduced[k], v) if k in reduced else v
+        return reduced
+
+
+def merged_dicts(function: Callable[[Any, Any], Any], parts: Sequence[dict[Any, Any]]) -> dict[Any, Any]:
+    merged: dict[Any, Any] = {}
+    for part in parts:
+        for k, v in part.items():
+            merged[k] = function(merged[k], v) if k in merged else v
+    return merged
+
+
+class ValuesOf(_Of):
+    """The values of one key."""
+
+    def __call__(self, elements: Iterable[Any]) -> list[Any]:
+        (key,) = self.arguments
+        return [v for k, v in pairs(elements, "lookup") if k == key]
+
+
+# ------------------------------------------------------------------------------ several partitions at once
+
+
+def zip_partitions(partition: int, inputs: Sequence[Iterator[Any]], task: Any) -> Iterator[Any]:
+    try:
+        yield from zip(*inputs, strict=True)
+    except ValueError as error:
+        if "zip() argument" not in str(error):
+            raise
+        raise ValueError(
+            f"Can only zip RDDs with same number of elements in each partition; partition {partition} differs"
+        ) from error
+
+
+class ZipFunction(_Of):
+    def __call__(self, partition: int, inputs: Sequence[Iterator[Any]], task: Any) -> Iterable[Any]:
+        result: Iterable[Any] = self.arguments[0](*inputs)
+        return result
+
+
+def with_none(x: Any) -> tuple[Any, None]:
+    return (x, None)
+
+
+Groups = Iterable[tuple[Any, Sequence[Any]]]
+_NOTHING = (None,)
+
+
+def cogroup(groups: Groups) -> Iterator[Any]:
+    return ((k, tuple(map(ResultIterable, lists))) for k, lists in groups)
+
+
+def inner_join(groups: Groups) -> Iterator[Any]:
+    return ((k, pair) for k, (vs, ws) in groups if vs and ws for pair in product(vs, ws))
+
+
+def left_join(groups: Groups) -> Iterator[Any]:
+    return ((k, pair) for k, (vs, ws) in groups if vs for pair in product(vs, ws or _NOTHING))
+
+
+def right_join(groups: Groups) -> Iterator[Any]:
+    return ((k, pair) for k, (vs, ws) in groups if ws for pair in product(vs or _NOTHING, ws))
+
+
+def full_join(groups: Groups) -> Iterator[Any]:
+    return ((k, pair) for k, (vs, ws) in groups for pair in product(vs or _NOTHING, ws or _NOTHING))
+
+
+def only_left(groups: Groups) -> Iterator[Any]:
+    return ((k, v) for k, (vs, ws) in groups if not ws for v in vs)
+
+
+def only_left_keys(groups: Groups) -> Iterator[Any]:
+    return (k for k, (vs, ws) in groups if not ws for _ in vs)
+
+
+def in_both(groups: Groups) -> Iterator[Any]:
+    return (k for k, (vs, ws) in groups if vs and ws)
+
+
+# ------------------------------------------------------------------------------ moving elements evenly
+
+
+class Deal(Transform):
+    """Numbers elements so that they are dealt to ``n`` partitions in turn, each partition starting elsewhere."""
+
+    __slots__ = ("n",)
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return zip(_cycle(partition, self.n), elements)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Deal, (self.n,))
+
+
+def _cycle(start: int, n: int) -> Iterator[int]:
+    from itertools import cycle, islice
+
+    return islice(cycle(range(n)), start % n, None)
+
+
+def dealt_to(key: int) -> int:
+    """The partition function of elements that are numbered with their partition."""
+    return key
+
+
+# ------------------------------------------------------------------------------ iterating in the driver
+
+
+async def local_iterator(rdd: RDD[Any], prefetch: bool) -> AsyncIterator[Any]:
+    """Elements of one partition after another; with ``prefetch``, the next one is computed meanwhile."""
+    from asparkle.core.transforms import CollectList
+
+    total = await rdd.getNumPartitions()
+    if not prefetch:
+        for partition in range(total):
+            for element in (await rdd._run(CollectList(), [partition]))[0]:
+                yield element
+        return
+    import anyio
+
+    send, receive = anyio.create_memory_object_stream[list[Any]](0)
+
+    async def compute() -> None:
+        async with send:
+            for partition in range(total):
+                await send.send((await rdd._run(CollectList(), [partition]))[0])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(compute)
+        async with receive:
+            async for part in receive:
+                for element in part:
+                    yield element
+            tasks.cancel_scope.cancel()

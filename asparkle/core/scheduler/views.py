@@ -1,0 +1,77 @@
+"""Read-only pictures of the machine's state, for a status page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from asparkle.core.scheduler.records import ACTIVE, IDLE, WAITING, Executor, Job, Stage
+
+STATES: Final = {IDLE: "idle", WAITING: "waiting", ACTIVE: "active"}
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    job: int
+    name: str
+    pool: str
+    group: str | None
+    tags: frozenset[str]
+    stages: tuple[int, ...]
+    partitions: int
+    left: int  # results not taken yet
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        spec = job.spec
+        stages = tuple(stage.id for stage in job.stages)
+        return cls(job.id, spec.name, spec.pool, spec.group, spec.tags, stages, len(job.wanted), job.left)
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    stage: int
+    name: str
+    state: str  # 'idle', 'waiting' for a parent, or 'active'
+    attempt: int  # -1: never started
+    tasks: int
+    pending: int
+    running: int
+    failures: int
+    mean_seconds: float | None
+
+    @classmethod
+    def of(cls, stage: Stage) -> StageView:
+        tasks = stage.tasks
+        head = (stage.id, stage.spec.name, STATES[stage.state], stage.attempt, stage.size)
+        if tasks is None:
+            return cls(*head, 0, 0, 0, None)
+        mean = tasks.mean if tasks.observed else None
+        return cls(*head, tasks.pending, tasks.running, sum(tasks.failures.values()), mean)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorView:
+    executor: str
+    epoch: int
+    host: str
+    slots: int
+    free: int
+    running: tuple[int, ...]  # attempts that are presumed to run, killed ones that have not answered included
+    queued: int  # sent ahead
+    excluded: bool
+
+    @classmethod
+    def of(cls, executor: Executor) -> ExecutorView:
+        free = max(0, executor.slots - len(executor.running))
+        running = tuple(executor.running)
+        return cls(
+            executor.name,
+            executor.epoch,
+            executor.host.name,
+            executor.slots,
+            free,
+            running,
+            executor.queued,
+            executor.excluded,
+        )

@@ -1,0 +1,37 @@
+"""The shuffle: records brought together by key, through files that outlive the tasks that wrote them.
+
+The map side calls `write_map_output`; the reduce side reads each map's piece, in map order, with
+`read_reduce_partition` and hands the chained batches to `combine`, `group`, `cogroup`, `distinct` or, as
+plain records, to `sort`.  All stay within the memory limit of the task's `SpillSpace`, and all give the same
+order whether they spilled or not: keys in order of first appearance, values in the order they came.
+"""
+
+from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, identity
+from asparkle.core.shuffle.batch import Batch, batches_of, records_of
+from asparkle.core.shuffle.external import cogroup, combine, distinct, group
+from asparkle.core.shuffle.grouped import GroupedValues
+from asparkle.core.shuffle.mapoutput import MapOutputInfo, MapOutputLost, read_reduce_partition
+from asparkle.core.shuffle.sorter import sort
+from asparkle.core.shuffle.spill import SpillSpace
+from asparkle.core.shuffle.writer import write_map_output
+
+__all__ = [
+    "DISTINCT",
+    "GROUP",
+    "Aggregator",
+    "Batch",
+    "GroupedValues",
+    "MapOutputInfo",
+    "MapOutputLost",
+    "SpillSpace",
+    "batches_of",
+    "cogroup",
+    "combine",
+    "distinct",
+    "group",
+    "identity",
+    "read_reduce_partition",
+    "records_of",
+    "sort",
+    "write_map_output",
+]

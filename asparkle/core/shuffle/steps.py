@@ -1,0 +1,288 @@
+"""Shuffles as steps of a stage: what a map task writes, and what a reduce task makes of it.
+
+A `ShuffleSpec` says both.  It travels in the binary of the stage that writes and in that of the stage that
+reads; where the input is partitioned as wanted already, `ShuffleSpec.local_step` does the reader's part
+without a shuffle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core.errors import AsparkleError
+from asparkle.core.partitioner import Partitioner
+from asparkle.core.program import Apply, Program, Step, Transform
+from asparkle.core.resultiterable import ResultIterable
+from asparkle.core.shuffle import (
+    DISTINCT,
+    GROUP,
+    Aggregator,
+    Batch,
+    MapOutputInfo,
+    MapOutputLost,
+    batches_of,
+    cogroup,
+    combine,
+    distinct,
+    group,
+    identity,
+    read_reduce_partition,
+    records_of,
+    sort,
+    write_map_output,
+)
+
+if TYPE_CHECKING:
+    from asparkle.core.worker.task import TaskEnvironment
+
+__all__ = [
+    "CoGroupStep",
+    "CombineSpec",
+    "DistinctSpec",
+    "GroupSpec",
+    "MapOutputMissing",
+    "RecordsSpec",
+    "ShuffleRead",
+    "ShuffleSpec",
+    "ShuffleWrite",
+    "SortSpec",
+    "identity",
+]
+
+
+class MapOutputMissing(AsparkleError):
+    """A map output could not be read: its map task has to run again.  Never reaches users."""
+
+    def __init__(self, shuffle: int, partition: int, tid: int, reason: str) -> None:
+        super().__init__(f"output {partition} of shuffle {shuffle} can't be read: {reason}")
+        self.shuffle = shuffle
+        self.partition = partition
+        self.tid = tid
+
+
+class ShuffleSpec:
+    """Which partition each record goes to, and what is made of those that come together.
+
+    This one leaves records as they are; subclasses combine, group, sort them.
+    """
+
+    __slots__ = ("id", "partitioner")
+
+    aggregator: Aggregator | None = None
+
+    def __init__(self, partitioner: Partitioner) -> None:
+        self.id = -1  # given by the planner when the records really have to move
+        self.partitioner = partitioner
+
+    def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
+        """The elements of a partition, from the batches that its map outputs hold."""
+        return records_of(batches)
+
+    def local_step(self, source: int) -> Step:
+        """The same for records that are in the right partition already."""
+        return Apply(source, Gather(self))
+
+
+class Gather(Transform):
+    """A reader's part of a shuffle over records that did not have to move."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: ShuffleSpec) -> None:
+        self.spec = spec
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        from asparkle.core.worker.task import current_environment
+
+        return self.spec.gather(batches_of(elements), current_environment())
+
+
+class RecordsSpec(ShuffleSpec):
+    """Pairs as they are, in map order."""
+
+    __slots__ = ()
+
+    def local_step(self, source: int) -> Step:
+        return Apply(source, AsTheyAre())
+
+
+class AsTheyAre(Transform):
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return elements
+
+
+class CombineSpec(ShuffleSpec):
+    """One pair per key, its values combined; also on the map side."""
+
+    __slots__ = ("aggregator",)
+
+    def __init__(
+        self,
+        partitioner: Partitioner,
+        create: Callable[[Any], Any],
+        merge_value: Callable[[Any, Any], Any],
+        merge_combiners: Callable[[Any, Any], Any],
+    ) -> None:
+        super().__init__(partitioner)
+        self.aggregator = Aggregator(create, merge_value, merge_combiners)
+
+    def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
+        return iter(combine(batches, self.aggregator, task.space))
+
+
+class GroupSpec(ShuffleSpec):
+    """One pair per key with all its values."""
+
+    __slots__ = ()
+
+    aggregator = GROUP
+
+    def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
+        return ((k, ResultIterable(values)) for k, values in group(batches, task.space))
+
+
+class DistinctSpec(ShuffleSpec):
+    """Each different element once; the elements are the keys."""
+
+    __slots__ = ()
+
+    aggregator = DISTINCT
+
+    def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
+        return iter(distinct(batches, task.space))
+
+
+class SortSpec(ShuffleSpec):
+    """Pairs sorted by key within each partition."""
+
+    __slots__ = ("ascending", "key_func")
+
+    def __init__(
+        self, partitioner: Partitioner, ascending: bool = True, key_func: Callable[[Any], Any] | None = None
+    ) -> None:
+        super().__init__(partitioner)
+        self.ascending = ascending
+        self.key_func = key_func
+
+    def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
+        return iter(sort(records_of(batches), _SortKey(self.key_func), not self.ascending, task.space))
+
+
+class _SortKey:
+    """Orders pairs by a function of their key."""
+
+    __slots__ = ("key_func",)
+
+    def __new__(cls, key_func: Callable[[Any], Any] | None) -> Any:
+        if key_func is None:
+            from operator import itemgetter
+
+            return itemgetter(0)
+        self = super().__new__(cls)
+        self.key_func = key_func
+        return self
+
+    def __call__(self, pair: tuple[Any, Any]) -> Any:
+        return self.key_func(pair[0])
+
+
+# ------------------------------------------------------------------------------ the map side
+
+
+class Written:
+    """What a map task reports: where its output lies, and how much of it goes to each reducer."""
+
+    __slots__ = ("location", "sizes")
+
+    def __init__(self, location: Any, sizes: Sequence[int]) -> None:
+        self.location = location
+        self.sizes = sizes
+
+
+class ShuffleWrite:
+    """The end of a map task: writes a partition's records for the reducers."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: ShuffleSpec) -> None:
+        self.spec = spec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ShuffleWrite, (self.spec,))
+
+    def write(self, program: Program, partition: int, task: TaskEnvironment) -> Written:
+        records = program.iterator(len(program.steps) - 1, partition, task)
+        info = write_map_output(
+            records,
+            partitioner=self.spec.partitioner,
+            aggregator=self.spec.aggregator,
+            path=task.shuffle_file(self.spec.id, partition),
+            space=task.space,
+        )
+        sizes = list(info.sizes)
+        return Written((info.path, sizes, info.inline), sizes)
+
+
+# ------------------------------------------------------------------------------ the reduce side
+
+
+class ShuffleRead(Step):
+    """A partition out of the pieces that all map tasks wrote for it, in map order."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: ShuffleSpec) -> None:
+        self.cached = None
+        self.spec = spec
+
+    def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        return self.spec.gather(self.batches(partition, task), task)
+
+    def batches(self, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
+        shuffle = self.spec.id
+        outputs = task.map_outputs(shuffle)
+        return chain.from_iterable(
+            _read(shuffle, map_partition, tid, location, partition)
+            for map_partition, (tid, location) in enumerate(outputs)
+        )
+
+
+def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: int) -> Iterator[Batch]:
+    if location is None:
+        raise MapOutputMissing(shuffle, map_partition, tid, "it is not known where it lies")
+    path, sizes, inline = location
+    if not sizes[reducer]:
+        return
+    try:
+        yield from read_reduce_partition(MapOutputInfo(path, sizes, 0, inline), reducer)
+    except MapOutputLost as lost:
+        raise MapOutputMissing(shuffle, map_partition, tid, lost.reason) from lost
+
+
+class CoGroupStep(Step):
+    """``function(k, lists)`` over the groups that several inputs have for each key."""
+
+    __slots__ = ("function", "sources")
+
+    def __init__(self, sources: Sequence[int], function: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
+        self.cached = None
+        self.sources = sources
+        self.function = function
+
+    def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
+        return [(source, partition) for source in self.sources]
+
+    def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        inputs = [self._batches(program, source, partition, task) for source in self.sources]
+        return iter(self.function(cogroup(inputs, task.space)))
+
+    @staticmethod
+    def _batches(program: Program, source: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
+        step = program.steps[source]
+        if type(step) is ShuffleRead:
+            return step.batches(partition, task)
+        return batches_of(program.iterator(source, partition, task))

@@ -1,0 +1,153 @@
+"""What keeps the frame in shape: imports point one way, start-up is lean, and the reference is complete."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asparkle.core.conf import KEYS, PREFIXES
+from asparkle.plugins import hookspecs
+from asparkle.plugins.manager import BUILTIN, MANAGERS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "asparkle"
+MODULES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
+RUNTIME_DEPENDENCIES = {"anyio", "cloudpickle", "pluggy", "msgpack", "structlog"}
+OPTIONAL = {
+    "asparkle.core.loop": {"trio"},  # only when it is what runs
+}
+LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
+
+
+def imports_of(module: str, *, types_too: bool = False) -> set[str]:
+    """Absolute names of all modules that ``module`` imports, wherever in the file."""
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = list(ast.walk(tree))
+    for node in [] if types_too else nodes[:]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            inside = [inner for statement in node.body for inner in ast.walk(statement)]
+            nodes = [other for other in nodes if other not in inside]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+    return names
+
+
+def layer(module: str) -> int:
+    part = module.split(".")[1:2]
+    return LAYERS.get(part[0], 2) if part else 2
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module):
+    own = module.split(".")[1:2]
+    for imported in imports_of(module, types_too=True):
+        if imported.split(".")[0] == "asparkle" and imported != "asparkle":
+            same_part = imported.split(".")[1:2] == own
+            assert same_part or layer(imported) < layer(module) or layer(module) == 2, f"imports {imported}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_five_dependencies_are_imported(module):
+    allowed = RUNTIME_DEPENDENCIES | sys.stdlib_module_names | {"asparkle"} | OPTIONAL.get(module, set())
+    outside = {name.split(".")[0] for name in imports_of(module)} - allowed
+    # numpy's own values are recognised where the user has imported it: sys.modules, not import
+    assert not outside
+
+
+def test_the_scheduler_imports_nothing_that_does_io():
+    allowed = {
+        "__future__",
+        "abc",
+        "array",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "enum",
+        "functools",
+        "heapq",
+    }
+    allowed |= {"itertools", "math", "operator", "statistics", "typing"}
+    for module in MODULES:
+        if module.startswith("asparkle.core.scheduler"):
+            for imported in imports_of(module):
+                own = imported.startswith("asparkle.core.scheduler") or imported == "asparkle.core.events"
+                assert own or imported.split(".")[0] in allowed, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", ["asparkle", "asparkle.aio"])
+def test_importing_asparkle_is_lean(module):
+    heavy = (
+        "structlog pluggy numpy trio asyncio.subprocess multiprocessing concurrent.futures.process sqlite3"
+    )
+    script = f"import sys, {module}; print([name for name in {heavy.split()!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -------------------------------------------------------------------------------------------- the reference
+
+
+def test_the_generated_parts_of_the_reference_are_up_to_date():
+    rewritten = runpy.run_path(str(ROOT / "docs" / "generate.py"))["rewritten"]
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert rewritten(page.read_text()) == page.read_text(), f"{page.name}: run python docs/generate.py"
+
+
+@pytest.mark.parametrize("key", [*KEYS, *PREFIXES])
+def test_every_configuration_key_is_documented(key):
+    assert f"| `{key}" in (ROOT / "docs/reference/configuration.md").read_text()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_configuration_key_is_used(key):
+    """A key that changes nothing is a false promise."""
+    constant = next(
+        name for name, value in vars(sys.modules["asparkle.core.conf"]).items() if value is KEYS[key]
+    )
+    uses = [module for module, file in MODULES.items() if re.search(rf"\b{constant}\b", file.read_text())]
+    in_conf = len(re.findall(rf"\b{constant}\b", MODULES["asparkle.core.conf"].read_text()))
+    assert len(uses) > 1 or in_conf > 1, f"nobody reads {constant}"
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("asparkle_")])
+def test_every_hook_is_documented_with_an_example(hook):
+    page = (ROOT / "docs/reference/plugins.md").read_text()
+    assert re.search(rf"^### `{hook}\(.*?\)`\n", page, re.MULTILINE)
+    assert f"def {hook}(" in page
+    assert "Example::" in getattr(hookspecs, hook).__doc__
+
+
+@pytest.mark.parametrize("scheme", [*BUILTIN[MANAGERS], "local"])
+def test_every_master_url_is_documented(scheme):
+    assert re.search(
+        rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE
+    )
+
+
+# ---------------------------------------------------------------------------------------------- the project
+
+
+def test_the_readme_has_the_two_commands_that_ci_runs():
+    readme = (ROOT / "README.md").read_text()
+    for mark in ("main", "test"):
+        assert len(re.findall(rf"<!-- ci: {mark} -->\n+```sh\n(.+)\n```", readme)) == 1
+
+
+def test_the_runtime_dependencies_are_these_five():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[<>=~]", text)[0] for text in project["dependencies"]} == RUNTIME_DEPENDENCIES
