@@ -5,12 +5,14 @@ They stand between ``<!-- generated: NAME -->`` and ``<!-- end -->``; a test fai
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from asparkle.core.conf import KEYS, PREFIXES
+from asparkle.core.storagelevel import StorageLevel
 
 DOCS = Path(__file__).parent
 
@@ -50,7 +52,12 @@ def _kind(function: Callable[..., object]) -> str:
 def _parameters(function: Callable[..., object]) -> str:
     texts = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if callable(parameter.default) and parameter.default is not parameter.empty:
+        levels = {
+            value: f"StorageLevel.{name}" for name, value in vars(StorageLevel).items() if name.isupper()
+        }
+        if isinstance(parameter.default, StorageLevel):
+            texts.append(f"{parameter.name}={levels[parameter.default]}")
+        elif callable(parameter.default) and parameter.default is not parameter.empty:
             texts.append(f"{parameter.name}={parameter.default.__name__}")
         else:
             texts.append(str(parameter.replace(annotation=parameter.empty)))
@@ -63,12 +70,28 @@ def _text(value: object) -> str:
     return re.sub(r"^(>>> .*(?:\n.+)*)", r"```pycon\n\1\n```", text, flags=re.MULTILINE)
 
 
+def events() -> str:
+    """A section for each event type: its docstring, and a table of its fields."""
+    from asparkle.core.events import event_types
+
+    sections = []
+    for name, event_type in sorted(event_types().items()):
+        fields = [
+            f"`{field.name}`: {field.type}".replace("|", "or") for field in dataclasses.fields(event_type)
+        ]
+        doc = inspect.getdoc(event_type) or ""
+        text = "" if doc.startswith(f"{name}(") else doc.replace("``", "`")
+        sections.append(f"### `{name}`\n\n{text}\n\n{', '.join(fields)}".replace("\n\n\n\n", "\n\n"))
+    return "\n\n".join(sections)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "spark keys": lambda: keys("spark."),
     "asparkle keys": lambda: keys("asparkle."),
     "RDD": lambda: methods("asparkle.core.rdd:RDD"),
     "SparkContext": lambda: methods("asparkle.core.context:SparkContext"),
     "Broadcast": lambda: methods("asparkle.core.broadcast:Broadcast"),
+    "events": events,
     "Accumulator": lambda: methods("asparkle.core.accumulators:Accumulator"),
 }
 

@@ -115,12 +115,18 @@ async def test_types_narrow_what_is_delivered_and_include_subclasses():
 
 
 async def test_the_bus_is_active_only_while_somebody_listens():
+    changes = []
     async with Bus() as bus:
+        bus.on_active = changes.append
         assert not bus.active
         feed = bus.add(print)
+        other = bus.add(print)
         assert bus.active
         bus.remove(feed)
+        assert bus.active
+        bus.remove(other)
         assert not bus.active
+    assert changes == [True, False]
 
 
 async def test_listeners_added_before_the_bus_runs_miss_nothing():

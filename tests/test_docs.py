@@ -14,6 +14,7 @@ import contextlib
 import doctest
 import io
 import linecache
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def test_the_examples_of_a_page_do_what_it_says(page, tmp_path):
     done = subprocess.run(
         [sys.executable, __file__, str(page)],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from asparkle.core.errors import ArgumentError
-from asparkle.core.logs import get_logger, set_level
+from asparkle.core.logs import log, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -21,19 +21,19 @@ def level():
 
 
 def test_a_record_is_one_line_with_its_fields_and_the_traceback_behind(caplog):
-    get_logger().warning("listener is too slow", listener="x", events_dropped=3)
-    get_logger().error("listener failed", exc_info=KeyError("k"))
+    log().warning("listener is too slow", listener="x", events_dropped=3)
+    log().error("listener failed", exc_info=KeyError("k"))
     assert caplog.messages[0] == "listener is too slow: listener='x' events_dropped=3"
     assert caplog.messages[1].splitlines()[0] == "listener failed"
     assert caplog.messages[1].splitlines()[-1] == "KeyError: 'k'"
 
 
 def test_the_level_is_the_hosts_or_what_was_asked_for(caplog):
-    get_logger().info("unseen")
+    log().info("unseen")
     set_level("info")
-    get_logger().info("seen")
+    log().info("seen")
     set_level("OFF")
-    get_logger().error("unseen")
+    log().error("unseen")
     assert caplog.messages == ["seen"]
 
 
@@ -43,6 +43,6 @@ def test_an_unknown_level_names_the_known_ones():
 
 
 def test_unless_the_host_configures_it_warnings_go_to_stderr_and_nothing_to_stdout():
-    script = "from asparkle.core.logs import get_logger as g; g().info('quiet'); g().warning('loud', x=1)"
+    script = "from asparkle.core.logs import log; log().info('quiet'); log().warning('loud', x=1)"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "loud: x=1\n")

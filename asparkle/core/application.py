@@ -56,6 +56,8 @@ class Application:
         self.listeners = extensions.listeners
         self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
         self.flush_timeout = keys.LISTENER_FLUSH_TIMEOUT.read(conf)
+        self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
+        self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
         self.slots = master.count or 1
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)

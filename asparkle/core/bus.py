@@ -25,7 +25,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from asparkle.core.errors import ArgumentTypeError
-from asparkle.core.logs import get_logger
+from asparkle.core.logs import log
 
 E = TypeVar("E")
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
@@ -148,7 +148,7 @@ class _Failures:
         self._feed.errors += 1
         if self._feed.errors == 1:
             then = "it is removed" if self._leaves else "it stays; more of its errors are only counted"
-            get_logger().error("listener failed", listener=self._feed.name, at=at, then=then, exc_info=error)
+            log().error("listener failed", listener=self._feed.name, at=at, then=then, exc_info=error)
         return self._leaves
 
     def say_dropped(self, *, last: bool = False) -> None:
@@ -156,7 +156,7 @@ class _Failures:
         dropped = self._feed.dropped
         if dropped > self._said_dropped and (last or not self._said_dropped):
             self._said_dropped = dropped
-            get_logger().warning("listener is too slow", listener=self._feed.name, events_dropped=dropped)
+            log().warning("listener is too slow", listener=self._feed.name, events_dropped=dropped)
 
 
 class _TaskFeed(_LoopFeed):
@@ -247,7 +247,7 @@ class _ThreadFeed(Feed):
         self._abandoned = True
         self.dropped += max(0, self._queue.qsize() - 1)
         self._failures.say_dropped(last=True)
-        get_logger().warning("listener did not return in time: its thread is left behind", listener=self.name)
+        log().warning("listener did not return in time: its thread is left behind", listener=self.name)
 
     def is_over(self) -> bool:
         return self._ended and (self.thread is None or not self.thread.is_alive())
@@ -323,6 +323,8 @@ class Bus:
 
     active = False
     """Whether anybody listens: while False, events need not even be built."""
+    on_active: Callable[[bool], None] | None = None
+    """Called with the new value whenever ``active`` changes."""
 
     def __init__(self, *, queue_size: int = 10_000, flush_timeout: float = 5.0) -> None:
         self.queue_size = queue_size
@@ -387,7 +389,10 @@ class Bus:
 
     def _changed(self) -> None:
         self._routes = {}
-        self.active = bool(self._feeds)
+        if self.active != bool(self._feeds):
+            self.active = not self.active
+            if self.on_active is not None:
+                self.on_active(self.active)
 
     async def __aenter__(self) -> Bus:
         self._tasks = await anyio.create_task_group().__aenter__()

@@ -36,6 +36,24 @@ _STORE_DEREF: Final = opcode.opmap["STORE_DEREF"]
 _BUILTINS: Final = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType)
 
 
+# Modules of ours whose objects make up a program: these don't change once they are built.
+_OUR_PLANS: Final = frozenset(
+    f"asparkle.core.{name}"
+    for name in (
+        "histograms",
+        "lineage",
+        "partitioner",
+        "program",
+        "reductions",
+        "shuffle.aggregator",
+        "shuffle.steps",
+        "sorting",
+        "sources",
+        "transforms",
+    )
+)
+
+
 class _Mutable(Exception):
     """The walk met something that an attempt could change, or that may be large."""
 
@@ -56,13 +74,15 @@ def is_reusable(program: Program, sink: object) -> bool:
 def _parts(step: Step | Any) -> Iterator[Any]:
     """What a step, a transform or a sink holds, from its slots."""
     for name in _slots(type(step)):
-        if name != "cached":
+        if name not in ("cached", "__weakref__"):
             yield getattr(step, name, None)
+    yield from getattr(step, "__dict__", {}).values()
 
 
 def _slots(kind: type) -> Iterator[str]:
     for base in kind.__mro__:
-        yield from base.__dict__.get("__slots__", ())
+        slots = base.__dict__.get("__slots__", ())
+        yield from (slots,) if isinstance(slots, str) else slots
 
 
 def _visit(value: Any, seen: set[int]) -> None:
@@ -87,9 +107,10 @@ def _visit(value: Any, seen: set[int]) -> None:
     elif isinstance(value, type):
         if value.__module__ in ("__main__", None):
             raise _Mutable  # travels by value, and its attributes can be set
-    elif kind.__module__.startswith("asparkle.core.") and hasattr(kind, "__slots__"):
+    elif kind.__module__ in _OUR_PLANS:
         for part in _parts(value):
-            _visit(part, seen)
+            # Nobody else holds our own lists: they are as immutable as what is in them.
+            _visit(tuple(part) if type(part) is list else part, seen)
     else:
         raise _Mutable
 

@@ -21,7 +21,7 @@ from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
 from asparkle.core.driver import Driver
 from asparkle.core.errors import ArgumentError, ContextStopped, ForkedContextError, NestedContextError
-from asparkle.core.jobs import JobOptions
+from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import loop_caller
 from asparkle.core.payloads import write_file
@@ -69,6 +69,7 @@ class SparkContext:
         self._stopped = False
         self._broadcast_ids = itertools.count()
         self._persisted: dict[int, Node] = {}
+        self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
         self.bus = Bus(queue_size=application.listener_queue_size)
 
     # ------------------------------------------------------------------------- life
@@ -261,7 +262,9 @@ class SparkContext:
         return list(itertools.chain.from_iterable(parts))
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
-        return await self._driver.run_job(node, sink, partitions, self._options())
+        driver = self._driver
+        async with self._gate.passed():
+            return await driver.run_job(node, sink, partitions, self._options())
 
     # ------------------------------------------------------------------------- shared variables
 

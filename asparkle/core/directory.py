@@ -21,7 +21,7 @@ class BlockDirectory:
         self._send = send
         self._holders: dict[Block, dict[str, str]] = {}
         self._requests = itertools.count()
-        self._wanted: dict[int, tuple[str, protocol.TakeBlock]] = {}
+        self._wanted: dict[int, tuple[str, str, protocol.TakeBlock]] = {}  # holder, target, answer
 
     def changed(self, executor: str, added: Collection[Block], removed: Collection[Block], scope: str) -> None:
         for block in added:
@@ -37,8 +37,11 @@ class BlockDirectory:
         """What was in that executor's heap is gone; its files are not."""
         gone = [block for block, holders in self._holders.items() if holders.get(executor) == "worker"]
         self.changed(executor, (), gone, "worker")
-        for request in [r for r, (target, _) in self._wanted.items() if target == executor]:
-            del self._wanted[request]
+        for request, (holder, target, answer) in list(self._wanted.items()):
+            if executor in (holder, target):
+                del self._wanted[request]
+            if executor == holder and target != executor:
+                self._ask(target, answer)
 
     def unpersisted(self, rdd: int) -> None:
         for block in [b for b in self._holders if b[0] == rdd]:
@@ -69,22 +72,26 @@ class BlockDirectory:
 
     def wanted(self, executor: str, ask: protocol.WantBlock) -> None:
         """``executor`` asks for a block of another one."""
-        answer = protocol.TakeBlock(ask.rdd, ask.partition, ask.request, None)
-        holder = next((e for e in self.holders((ask.rdd, ask.partition)) if e != executor), None)
+        self._ask(executor, protocol.TakeBlock(ask.rdd, ask.partition, ask.request, None))
+
+    def _ask(self, target: str, answer: protocol.TakeBlock) -> None:
+        """Have some other holder export the block; where there is none, say so."""
+        holder = next((e for e in self.holders((answer.rdd, answer.partition)) if e != target), None)
         if holder is None:
-            self._send(executor, answer)
+            self._send(target, answer)
         else:
-            self._export(holder, executor, answer)
+            self._export(holder, target, answer)
 
     def _export(self, holder: str, target: str, answer: protocol.TakeBlock) -> None:
         request = next(self._requests)
-        self._wanted[request] = (target, answer)
+        self._wanted[request] = (holder, target, answer)
         self._send(holder, protocol.Export(answer.rdd, answer.partition, request))
 
     def exported(self, report: protocol.Exported) -> None:
         ref = FileRef(*report.ref) if report.ref is not None else None
-        target, answer = self._wanted.pop(report.request, (None, None))
-        if target is not None and answer is not None:
+        wanted = self._wanted.pop(report.request, None)
+        if wanted is not None:
+            _, target, answer = wanted
             self._send(target, answer._replace(ref=ref))
         elif ref is not None:
             os.unlink(ref.path)

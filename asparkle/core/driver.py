@@ -21,9 +21,9 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.accumulators import Accumulator
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
-from asparkle.core.errors import ContextStopped, ResultTooLarge
+from asparkle.core.errors import ContextStopped, JobCancelled, ResultTooLarge
 from asparkle.core.directory import BlockDirectory
-from asparkle.core.jobs import Job, JobOptions, failure_of
+from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node, Shuffle
 from asparkle.core.loop import LoopCaller
 from asparkle.core.plan import JobPlan, Planner
@@ -222,7 +222,9 @@ class Driver:
     def _accept(self, command: m.Accept) -> None:
         if command.updates is None:
             return
-        updates = self._shipping.load_now(command.updates)
+        payload = protocol.payload(command.updates)
+        updates = load(payload)
+        drop_payload(payload)
         for aid, update in updates:
             accumulator = self.accumulators.get(aid)
             if accumulator is not None:
@@ -230,9 +232,10 @@ class Driver:
 
     def _take_result(self, command: m.TakeResult) -> None:
         job = self._jobs.get(command.job)
-        if job is None:
-            return
         result = protocol.payload(command.result)
+        if job is None:
+            drop_payload(result)
+            return
         job.size += result.length if isinstance(result, FileRef) else len(result) if isinstance(result, bytes) else 0
         if self.max_result and job.size > self.max_result:
             self._finish(job, ResultTooLarge(job.size, self.max_result, job=job.id))
@@ -243,8 +246,7 @@ class Driver:
     def _discard(self, command: m.DiscardResults) -> None:
         job = self._jobs.get(command.job)
         if job is not None:
-            for partition in command.partitions:
-                job.results.pop(partition, None)
+            job.discard(command.partitions)
 
     def _finish_job(self, command: m.FinishJob) -> None:
         job = self._jobs.get(command.job)
@@ -342,7 +344,7 @@ class Driver:
             await job.done.wait()
         finally:
             if not job.done.is_set():
-                self._jobs.pop(job.id, None)
+                self._finish(job, JobCancelled("its caller was cancelled", job=job.id))
                 self.handle(m.JobCancelled(job.id, reason="its caller was cancelled"))
         if job.error is not None:
             try:
@@ -375,8 +377,7 @@ class Driver:
 
     async def _unpack(self, job: Job) -> list[Any]:
         if job.is_large:
-            with anyio.CancelScope(shield=False):
-                return await to_thread.run_sync(_load_results, job)
+            return await to_thread.run_sync(_load_results, job)
         return _load_results(job)
 
     def cancel_jobs(self, *, group: str | None = None, tag: str | None = None, job: int | None = None, stage: int | None = None, reason: str = "") -> None:
@@ -463,8 +464,7 @@ def _load_results(job: Job) -> list[Any]:
     for partition in job.partitions:
         payload = job.results[partition]
         results.append(load(payload))
-        if type(payload) is FileRef:
-            os.unlink(payload.path)
+        drop_payload(payload)
     return results
 
 

@@ -228,6 +228,20 @@ class JobCancelled(JobFailed):
     kind = "cancelled"
 
 
+class TooManyJobs(JobFailed):
+    """As many jobs wait for their turn as ``asparkle.scheduler.maxQueuedJobs`` allows.  Nothing was started."""
+
+    kind = "refused"
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(
+            f"{waiting} jobs wait for their turn, and asparkle.scheduler.maxQueuedJobs is {limit}: "
+            "try again later, or raise it or asparkle.scheduler.maxConcurrentJobs"
+        )
+        self.waiting = waiting
+        self.limit = limit
+
+
 class ResultTooLarge(JobFailed):
     """The results of one job together exceed ``spark.driver.maxResultSize``; nothing more is fetched."""
 

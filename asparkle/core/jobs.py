@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 
-from asparkle.core.errors import JobCancelled, JobFailed
+from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
 from asparkle.core.worker.failure import TaskError, load_failure
 
-__all__ = ["Job", "JobOptions", "failure_of"]
+__all__ = ["Job", "JobGate", "JobOptions", "drop_payload", "failure_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,49 @@ class Job:
     def take(self, partition: int, result: Any) -> None:
         self.results[partition] = result
 
+    def discard(self, partitions: Sequence[int] | None = None) -> None:
+        """Forget results that were taken; all of them unless told which."""
+        for partition in list(self.results) if partitions is None else partitions:
+            drop_payload(self.results.pop(partition, None))
+
     def finish(self, error: BaseException | None) -> None:
         self.error = error
+        if error is not None:
+            self.discard()
         self.done.set()
 
     @property
     def is_large(self) -> bool:
         """Whether its results are too much to unpickle on the event loop."""
         return self.size > 1 << 16 or any(type(r) is FileRef for r in self.results.values())
+
+
+def drop_payload(payload: Any) -> None:
+    """Nobody wants this payload: if it is a file, delete that."""
+    if type(payload) is FileRef:
+        with suppress(FileNotFoundError):
+            os.unlink(payload.path)
+
+
+class JobGate:
+    """Lets so many jobs run at once, and so many wait; 0 is no limit."""
+
+    def __init__(self, running: int, queued: int) -> None:
+        self._running = anyio.CapacityLimiter(running) if running else None
+        self._queued = queued
+
+    @asynccontextmanager
+    async def passed(self) -> AsyncIterator[None]:
+        """Inside, a job may run.  Raises `TooManyJobs` if it would have to wait behind too many others."""
+        if self._running is None:
+            yield
+            return
+        limiter = self._running
+        waiting = limiter.statistics().tasks_waiting
+        if self._queued and limiter.available_tokens <= 0 and waiting >= self._queued:
+            raise TooManyJobs(waiting, self._queued)
+        async with limiter:
+            yield
 
 
 def failure_of(failure: JobFailure, job: int) -> JobFailed:

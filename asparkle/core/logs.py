@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from structlog.typing import Processor
 
 
-def get_logger() -> BoundLogger:
-    """A structlog logger: ``get_logger().warning("what happened", key=value, ...)``.
+def log(name: str = "asparkle") -> BoundLogger:
+    """A structlog logger: ``log().warning("what happened", key=value, ...)``.  ``name``: 'asparkle...'.
 
     Ask for it where something is logged, not at import."""
     import structlog
 
     if structlog.is_configured():
-        logger: BoundLogger = structlog.get_logger("asparkle")
+        logger: BoundLogger = structlog.get_logger(name)
         return logger
     import logging
 
@@ -34,7 +34,7 @@ def get_logger() -> BoundLogger:
         _as_text,
     ]
     logger = structlog.wrap_logger(
-        logging.getLogger("asparkle"), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
+        logging.getLogger(name), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
     )
     return logger
 

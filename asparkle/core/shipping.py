@@ -18,7 +18,7 @@ from anyio import to_thread
 from asparkle.core import closures, protocol
 from asparkle.core.contracts import AppSpec
 from asparkle.core.errors import PicklingFailed
-from asparkle.core.payloads import load, pack
+from asparkle.core.payloads import pack
 from asparkle.core.plan import StagePlan
 from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import dumps, is_immutable
@@ -147,10 +147,6 @@ class Shipping:
         if type(packed) is FileRef:
             weakref.finalize(source, _unlink, packed.path).atexit = False
         return packed
-
-    @staticmethod
-    def load_now(payload: Any) -> Any:
-        return load(protocol.payload(payload))
 
 
 def _unlink(path: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from asparkle.core.bus import Listener
-from asparkle.core.logs import get_logger
+from asparkle.core.logs import log
 
 E = TypeVar("E")
 
@@ -39,4 +39,4 @@ class LogListener(Listener):
 
     def on_event(self, event: Any) -> None:  # in a thread: the host's log handlers may block
         names: Iterable[str] = getattr(event, "__dataclass_fields__", ())
-        get_logger().info(type(event).__name__, **{name: getattr(event, name) for name in names})
+        log().info(type(event).__name__, **{name: getattr(event, name) for name in names})

@@ -15,7 +15,7 @@ from asparkle.core.scheduler.announcer import Announcer
 from asparkle.core.scheduler.fleet import Fleet
 from asparkle.core.scheduler.messages import Task
 from asparkle.core.scheduler.pools import Pools
-from asparkle.core.scheduler.records import Attempt, Executor
+from asparkle.core.scheduler.records import QUEUED, Attempt, Executor
 from asparkle.core.scheduler.tasksets import FAR, NEAR, TaskSet
 from asparkle.core.scheduler.turn import Turn
 
@@ -216,12 +216,7 @@ class Dispatch:
         live[partition] = attempt
         self.fleet.send(attempt, turn.now)
         task = Task(tid, stage.id, stage.attempt, partition, number)
-        key = (executor, tasks)
-        batch = turn.launches.get(key)
-        if batch is None:
-            turn.launches[key] = [task]
-        else:
-            batch.append(task)
+        turn.launch(executor, tasks, task, attempt.state == QUEUED)
         return attempt
 
     # ------------------------------------------------------------------------------------ choosing

@@ -15,6 +15,7 @@ does not discredit the executors.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TypeAlias
 
 from asparkle.core.scheduler.announcer import Announcer
 from asparkle.core.scheduler.fleet import Fleet
@@ -23,31 +24,38 @@ from asparkle.core.scheduler.records import Attempt, Executor
 from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.turn import Turn
 
+Incarnation: TypeAlias = "tuple[str, int, str]"  # an executor's name, epoch and host
+
+
+def incarnation(executor: Executor) -> Incarnation:
+    """A new process under an old name has not failed yet."""
+    return executor.name, executor.epoch, executor.host.name
+
 
 class Bars:
     """Where one task set, and each of its failed tasks, is not to run."""
 
     def __init__(self, conf: SchedulerConf) -> None:
         self._conf = conf
-        self.failed: dict[str, set[int]] = {}  # by executor: partitions that failed there
-        self._host_of: dict[str, str] = {}
-        self._tasks: dict[int, dict[tuple[str, str], int]] = {}  # by partition: failures by place
-        self._executors: set[str] = set()
+        self._failed: dict[Incarnation, set[int]] = {}  # partitions that failed there
+        self._tasks: dict[
+            int, dict[Incarnation | str, int]
+        ] = {}  # by partition: failures by executor and host
+        self._executors: set[Incarnation] = set()
         self._hosts: set[str] = set()
-        self._bad_on_host: dict[str, set[str]] = defaultdict(set)
+        self._bad_on_host: dict[str, set[Incarnation]] = defaultdict(set)
 
     def add(self, partition: int, executor: Executor) -> None:
         """An attempt at the partition failed there."""
-        name, host = executor.name, executor.host.name
+        who, host = incarnation(executor), executor.host.name
         counts = self._tasks.setdefault(partition, defaultdict(int))
-        counts["executor", name] += 1
-        counts["host", host] += 1
-        self._host_of[name] = host
-        failed = self.failed.setdefault(name, set())
+        counts[who] += 1
+        counts[host] += 1
+        failed = self._failed.setdefault(who, set())
         failed.add(partition)
         if len(failed) >= self._conf.exclude_stage_executor:
-            self._executors.add(name)
-            self._bad_on_host[host].add(name)
+            self._executors.add(who)
+            self._bad_on_host[host].add(who)
             if len(self._bad_on_host[host]) >= self._conf.exclude_stage_node:
                 self._hosts.add(host)
 
@@ -56,18 +64,18 @@ class Bars:
 
     def bar(self, executor: Executor) -> bool:
         """Whether the whole stage keeps away from it."""
-        return executor.name in self._executors or executor.host.name in self._hosts
+        return incarnation(executor) in self._executors or executor.host.name in self._hosts
 
     def allow(self, partition: int, executor: Executor) -> bool:
         counts = self._tasks.get(partition)
         return counts is None or (
-            counts.get(("executor", executor.name), 0) < self._conf.exclude_task_executor
-            and counts.get(("host", executor.host.name), 0) < self._conf.exclude_task_node
+            counts.get(incarnation(executor), 0) < self._conf.exclude_task_executor
+            and counts.get(executor.host.name, 0) < self._conf.exclude_task_node
         )
 
-    def failures(self) -> list[tuple[str, str, int]]:
-        """(executor, host, failed partitions)."""
-        return [(name, self._host_of[name], len(partitions)) for name, partitions in self.failed.items()]
+    def failures(self) -> list[tuple[Incarnation, int]]:
+        """Executors, and how many partitions failed there."""
+        return [(who, len(partitions)) for who, partitions in self._failed.items()]
 
 
 class Exclusion:
@@ -75,8 +83,8 @@ class Exclusion:
         self._turn = turn
         self._fleet = fleet
         self._announcer = announcer
-        self._failures: dict[str, list[float]] = {}  # by executor: when each counted failure expires
-        self._executors: dict[str, str] = {}  # excluded: its host
+        self._failures: dict[Incarnation, list[float]] = {}  # when each counted failure expires
+        self._executors: dict[Incarnation, None] = {}  # excluded
         self._hosts: dict[str, None] = {}
         self.barred: dict[TaskSet, None] = {}  # sets that keep away from somebody
 
@@ -92,11 +100,11 @@ class Exclusion:
     def ended(self, tasks: TaskSet, complete: bool) -> None:
         self.barred.pop(tasks, None)
         if tasks.bars is not None and complete:
-            for name, host, partitions in tasks.bars.failures():
-                self._count(name, host, partitions)
+            for who, partitions in tasks.bars.failures():
+                self._count(who, partitions)
 
     def added(self, executor: Executor) -> None:
-        if executor.host.name in self._hosts or executor.name in self._executors:
+        if executor.host.name in self._hosts:
             self._fleet.exclude(executor)
 
     def stuck(self, tasks: TaskSet) -> int:
@@ -117,51 +125,55 @@ class Exclusion:
 
     # --------------------------------------------------------------------------------- application
 
-    def _count(self, name: str, host: str, partitions: int) -> None:
+    def _count(self, who: Incarnation, partitions: int) -> None:
         conf, timers = self._turn.conf, self._turn.timers
         until = self._turn.now + conf.exclude_timeout
-        times = self._failures.setdefault(name, [])
+        times = self._failures.setdefault(who, [])
         times[:] = [time for time in times if time > self._turn.now] + [until] * partitions
-        timers.set(("failures", name), until, lambda: self._forgive(name))
-        if len(times) >= conf.exclude_application_executor and name not in self._executors:
-            self._exclude(name, host, until)
+        timers.set(("failures", who), until, lambda: self._forgive(who))
+        if len(times) >= conf.exclude_application_executor and who not in self._executors:
+            self._exclude(who, until)
 
-    def _forgive(self, name: str) -> None:
-        self._failures.pop(name, None)
+    def _forgive(self, who: Incarnation) -> None:
+        self._failures.pop(who, None)
 
-    def _exclude(self, name: str, host: str, until: float) -> None:
-        self._executors[name] = host
-        self._failures.pop(name, None)
-        self._turn.timers.set(("executor", name), until, lambda: self._readmit(name))
-        self._apply(name, host, "tasks failed there")
-        bad = sum(other == host for other in self._executors.values())
+    def _exclude(self, who: Incarnation, until: float) -> None:
+        host = who[2]
+        self._executors[who] = None
+        self._turn.timers.set(("executor", who), until, lambda: self._readmit(who))
+        self._apply(who, "tasks failed there")
+        bad = sum(other[2] == host for other in self._executors)
         if bad >= self._turn.conf.exclude_application_node and host not in self._hosts:
             self._hosts[host] = None
             self._turn.timers.set(("host", host), until, lambda: self._readmit_host(host))
-            for other in list(self._fleet.hosts[host].executors) if host in self._fleet.hosts else []:
-                self._apply(other, host, "its host's executors are excluded")
+            for executor in self._on(host):
+                self._apply(incarnation(executor), "executors of its host are excluded")
 
-    def _apply(self, name: str, host: str, reason: str) -> None:
-        executor = self._fleet.executors.get(name)
-        if executor is not None and executor.host.name == host and executor.usable():
+    def _on(self, host: str) -> list[Executor]:
+        known = self._fleet.hosts.get(host)
+        return list(known.executors.values()) if known is not None else []
+
+    def _apply(self, who: Incarnation, reason: str) -> None:
+        executor = self._fleet.executors.get(who[0])
+        if executor is not None and incarnation(executor) == who and executor.usable():
             self._fleet.exclude(executor)
             if self._turn.listening:
                 self._announcer.executor_excluded(executor, reason)
 
-    def _readmit(self, name: str) -> None:
-        host = self._executors.pop(name)
-        if host not in self._hosts:
-            self._welcome(name)
+    def _readmit(self, who: Incarnation) -> None:
+        del self._executors[who]
+        executor = self._fleet.executors.get(who[0])
+        if executor is not None and incarnation(executor) == who and who[2] not in self._hosts:
+            self._welcome(executor)
 
     def _readmit_host(self, host: str) -> None:
         del self._hosts[host]
-        for name in list(self._fleet.hosts[host].executors) if host in self._fleet.hosts else []:
-            if name not in self._executors:
-                self._welcome(name)
+        for executor in self._on(host):
+            if incarnation(executor) not in self._executors:
+                self._welcome(executor)
 
-    def _welcome(self, name: str) -> None:
-        executor = self._fleet.executors.get(name)
-        if executor is not None and executor.excluded:
+    def _welcome(self, executor: Executor) -> None:
+        if executor.excluded:
             self._fleet.readmit(executor)
             if self._turn.listening:
                 self._announcer.executor_readmitted(executor)

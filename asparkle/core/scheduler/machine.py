@@ -101,15 +101,15 @@ class Scheduler:
         self._turn.listening = listening
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        turn = self._turn
+        turn, fleet = self._turn, self._fleet
         turn.now = now
         if turn.timers.due(now):
             turn.timers.ring(now)
         self._handlers[type(event)](event)
         self._lineage.settle()
-        self._dispatch.deal()
-        if self._suspects:
+        if self._suspects or (not fleet.slots and fleet.executors):
             self._check_suspects()
+        self._dispatch.deal()
         self._barriers.after_turn()
         self._recalls.after_turn()
         return turn.finish()
@@ -152,6 +152,8 @@ class Scheduler:
         self._speculation.ended(tasks)
         self._exclusion.ended(tasks, complete)
         self._recalls.forget(tasks)
+        if tasks.bars is not None:
+            self._suspects.update(self._exclusion.barred)  # an executor may be excluded for good now
         self._suspects.pop(tasks, None)
 
     # ------------------------------------------------------------------------------------- attempts
@@ -338,6 +340,7 @@ class Scheduler:
         if self._turn.listening:
             self._announcer.executor_added(executor)
         self._exclusion.added(executor)
+        self._suspects.update(self._exclusion.barred)
         self._dispatch.offer(executor)
 
     def _executor_lost(self, event: ExecutorLost) -> None:

@@ -7,7 +7,7 @@ which makes no tuple that is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice, starmap
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -77,11 +77,30 @@ def explain(record: Any, error: BaseException) -> NoReturn:
     raise error
 
 
-def sample_size(columns: Sequence[list[Any]], count: int) -> int:
-    """Bytes that the last ``count`` entries of each of ``columns`` take, by sample."""
-    from asparkle.core.serializer import estimate_size
+def pack_column(column: list[Any]) -> list[Any] | str:
+    """What to pickle instead of ``column``: strings joined by NUL, if none has one."""
+    if len(column) > 1 and type(column[0]) is str and set(map(type, column)) == {str}:
+        joined = "\0".join(column)
+        if joined.count("\0") == len(column) - 1:
+            return joined
+    return column
 
-    return sum([estimate_size(c[-count:]) for c in columns])
+
+def unpack_column(packed: list[Any] | str) -> list[Any]:
+    return packed.split("\0") if isinstance(packed, str) else packed
+
+
+def pack_rows(rows: list[Any]) -> list[Any] | tuple[list[Any] | str, ...]:
+    """What to pickle instead of ``rows``: columns, if these are tuples of one length."""
+    if set(map(type, rows)) == {tuple} and len(set(map(len, rows))) == 1 and rows[0]:
+        return tuple(pack_column(list(column)) for column in zip(*rows, strict=True))
+    return rows
+
+
+def unpack_rows(packed: list[Any] | tuple[list[Any] | str, ...]) -> list[Any]:
+    if isinstance(packed, tuple):
+        return list(zip(*map(unpack_column, packed), strict=True))
+    return packed
 
 
 def _short(x: object) -> str:

@@ -23,7 +23,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
-from asparkle.core.shuffle.batch import Batch
+from asparkle.core.shuffle.batch import Batch, pack_rows, unpack_rows
 from asparkle.core.shuffle.grouped import GroupedValues, HotValues
 from asparkle.core.shuffle.sorter import Run, merge_runs
 from asparkle.core.shuffle.spill import Meter, Segment, SpillFile, SpillFiles, SpillSpace
@@ -82,8 +82,8 @@ class _Store(ABC):
     weight = 0
 
     @abstractmethod
-    def take(self, i: int, batch: Batch) -> None:
-        """Take a batch of input ``i``."""
+    def take(self, i: int, batch: Batch) -> int:
+        """Take a batch of input ``i``; how many values it has."""
 
     @abstractmethod
     def absorb(self, keys: Sequence[Any], payloads: Sequence[Any], files: SpillFiles) -> None:
@@ -130,8 +130,9 @@ class _Combined(_Store):
         self._scales = Scales(self._aggregator)
         self.weight = 0
 
-    def take(self, i: int, batch: Batch) -> None:
+    def take(self, i: int, batch: Batch) -> int:
         self._aggregator.take(self._table, batch)
+        return len(batch.keys)
 
     def absorb(self, keys: Sequence[Any], payloads: Sequence[Any], files: SpillFiles) -> None:
         self._aggregator.merge(self._table, zip(keys, payloads, strict=True))
@@ -162,9 +163,11 @@ class _Grouped(_Store):
         self._values = [0] * inputs  # taken since they were weighed
         self._hot: list[dict[Any, HotValues]] = [{} for _ in range(inputs)]
 
-    def take(self, i: int, batch: Batch) -> None:
-        self._values[i] += sum(map(len, batch.values or ())) if batch.combined else len(batch.keys)
+    def take(self, i: int, batch: Batch) -> int:
+        many = sum(map(len, batch.values or ())) if batch.combined else len(batch.keys)
         GROUP.take(self._tables[i], batch)
+        self._values[i] += many
+        return many
 
     def weigh(self, i: int) -> None:
         before = self._scales[i].total
@@ -300,8 +303,7 @@ class _External:
         for i, batches in enumerate(inputs):
             unweighed = CHECK_ROWS
             for batch in batches:
-                self._store.take(i, batch)
-                unweighed += len(batch.keys)
+                unweighed += self._store.take(i, batch)
                 if unweighed >= CHECK_ROWS:
                     self._store.weigh(i)
                     self._check()
@@ -433,12 +435,12 @@ class _Part:
             self._file = self._space.new_file()
         for at in range(0, len(rows), size):
             assert self._file is not None
-            self.segments.append(self._file.append(rows[at : at + size]))
+            self.segments.append(self._file.append(pack_rows(rows[at : at + size])))
 
     def read(self) -> Iterator[list[Row]]:
         for segment in self.segments:
             assert self._file is not None
-            yield self._file.read(segment)
+            yield unpack_rows(self._file.read(segment))
 
     def close(self) -> None:
         if self._file is not None:

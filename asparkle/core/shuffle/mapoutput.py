@@ -29,7 +29,7 @@ from zlib import crc32
 
 from asparkle.core.errors import AsparkleError
 from asparkle.core.serializer import HEADER, Buffer, CorruptBlock, dumps, frame_length, pack_frame, read_frame
-from asparkle.core.shuffle.batch import Batch
+from asparkle.core.shuffle.batch import Batch, pack_column, unpack_column
 from asparkle.core.shuffle.spill import read_into
 
 __all__ = ["MapOutputInfo", "MapOutputLost", "read_reduce_partition"]
@@ -70,19 +70,7 @@ class MapOutputLost(AsparkleError):
 def pack_batch(batch: Batch) -> list[Buffer]:
     """The frame of ``batch``, as buffers; raises `PicklingFailed` if a record has no bytes."""
     keys, values, combined = batch
-    return pack_frame(dumps((_pack_column(keys), None if values is None else _pack_column(values), combined)))
-
-
-def _pack_column(column: list[Any]) -> list[Any] | str:
-    if len(column) > 1 and type(column[0]) is str and set(map(type, column)) == {str}:
-        joined = "\0".join(column)
-        if joined.count("\0") == len(column) - 1:
-            return joined
-    return column
-
-
-def _unpack_column(column: list[Any] | str) -> list[Any]:
-    return column.split("\0") if type(column) is str else column  # type: ignore[return-value]
+    return pack_frame(dumps((pack_column(keys), None if values is None else pack_column(values), combined)))
 
 
 def pack_index(flushes: Sequence[array[int]], reducers: int, position: int) -> bytes:
@@ -167,7 +155,7 @@ class _Source:
 
 def _as_batch(obj: Any) -> Batch:
     keys, values, combined = obj
-    return Batch(_unpack_column(keys), None if values is None else _unpack_column(values), combined)
+    return Batch(unpack_column(keys), None if values is None else unpack_column(values), combined)
 
 
 class _Inline(_Source):

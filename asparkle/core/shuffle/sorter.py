@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
+from asparkle.core.shuffle.batch import pack_rows, unpack_rows
 from asparkle.core.shuffle.spill import Meter, Segment, SpillFile, SpillFiles, SpillSpace
 from asparkle.core.shuffle.weighing import FIRST_STEP, POINTER, average_size, next_step, rows_per_frame
 
@@ -76,13 +77,13 @@ class Run:
         """Rows that come in ``blocks``, ``rows`` to a frame."""
         segments = []
         for block in blocks:
-            segments += [file.append(block[at : at + rows]) for at in range(0, len(block), rows)]
+            segments += [file.append(pack_rows(block[at : at + rows])) for at in range(0, len(block), rows)]
         return cls(file, segments)
 
     def advance(self) -> bool:
         """Load the next block; whether there is one."""
         segment = next(self._segments, None)
-        self.block = [] if segment is None else self._file.read(segment)
+        self.block = [] if segment is None else unpack_rows(self._file.read(segment))
         self.at = 0
         return segment is not None
 

@@ -21,6 +21,7 @@ from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_inde
 from asparkle.core.shuffle.spill import Meter, SpillSpace
 from asparkle.core.shuffle.weighing import (
     FIRST_STEP,
+    FRAME_ROWS,
     MAX_STEP_COMBINED,
     POINTER,
     SAMPLE,
@@ -65,8 +66,6 @@ def write_map_output(
     try:
         if aggregator is None:
             _write_plain(iter(records), partitioner, output, space)
-        elif aggregator is GROUP:
-            _write_groups(iter(records), partitioner, output, space)
         else:
             _write_combined(iter(records), aggregator, partitioner, output, space)
         return output.finish()
@@ -79,39 +78,25 @@ def write_map_output(
 
 
 def _write_plain(
-    records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace
+    records: Iterator[Any],
+    partitioner: Partitioner,
+    output: _Output,
+    space: SpillSpace,
+    head: Sequence[Batch] = (),
 ) -> None:
+    """``head``: what was taken from ``records`` before, as batches."""
     buckets = Buckets(partitioner)
     meter = Meter(space)
     step = FIRST_STEP
     while added := buckets.fill(records, step):
         size = buckets.sample_record_size()
         if meter.add(size * added):
-            output.flush(buckets.take(), size)
+            output.flush(head, buckets.take(), record_size=size)
+            head = ()
             meter.clear(spilled=True)
         step = next_step(step, size, space)
-    output.flush(buckets.take(), buckets.sample_record_size())
+    output.flush(head, buckets.take(), record_size=buckets.sample_record_size())
     meter.clear()
-
-
-def _write_groups(
-    records: Iterator[Any], partitioner: Partitioner, output: _Output, space: SpillSpace
-) -> None:
-    """Group first if keys repeat: hashing and bucketing a key once and sending its values as one list is
-    quicker than sending pairs, from about three values per key."""
-    probe = list(islice(records, PROBE))
-    table = GROUP.new_table()
-    GROUP.fold(table, probe)
-    if len(table) * 3 > len(probe):
-        _write_plain(_chain(probe, records), partitioner, output, space)
-    else:
-        _write_combined(_chain(probe, records), GROUP, partitioner, output, space)
-
-
-def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    yield from first
-    first.clear()
-    yield from rest
 
 
 def _write_combined(
@@ -125,49 +110,64 @@ def _write_combined(
     scales = Scales(aggregator)
     meter = Meter(space)
     step = FIRST_STEP
+    taken = 0
     while (first := next(records, _END)) is not _END:
         aggregator.fold(table, (first,))
         aggregator.fold(table, islice(records, step - 1))
         nbytes = scales(table, step)
         if meter.add(nbytes - meter.used):
-            _flush_table(table, aggregator, partitioner, output, nbytes)
+            output.flush(_bucket_table(table, aggregator, partitioner), record_size=nbytes // len(table))
             table = aggregator.new_table()
             scales = Scales(aggregator)
             meter.clear(spilled=True)
+        taken += step
+        if aggregator is GROUP and taken > PROBE and len(table) * 3 > taken:
+            # Hashing and bucketing a key once and sending its values as one list is quicker than
+            # sending pairs from about three values per key: there are fewer.
+            head = _bucket_table(table, aggregator, partitioner)
+            return _write_plain(records, partitioner, output, space, head)
         step = next_step(step, scales.growth // step, space, MAX_STEP_COMBINED)
-    _flush_table(table, aggregator, partitioner, output, meter.used)
+    output.flush(_bucket_table(table, aggregator, partitioner), record_size=meter.used // max(len(table), 1))
     meter.clear()
 
 
-def _flush_table(
-    table: Table, aggregator: Aggregator, partitioner: Partitioner, output: _Output, nbytes: int
-) -> None:
-    if not table:
-        return
+def _bucket_table(table: Table, aggregator: Aggregator, partitioner: Partitioner) -> list[Batch]:
     n = partitioner.numPartitions
-    keys = list(table)
-    parts = partitioner.partitions(keys)
+    keys: list[list[Any]] = [[] for _ in range(n)]
+    parts = partitioner.partitions(list(table)) if table else []
+    if aggregator is GROUP and table and max(map(len, table.values())) > FRAME_ROWS:
+        return _bucket_hot_groups(table, parts, n)
+    _scatter(table, parts, keys)
     if aggregator is DISTINCT:
-        columns: list[list[Any]] = [[] for _ in range(n)]
-        appends = [c.append for c in columns]
-        for key, part in zip(keys, parts, strict=True):
-            appends[part](key)
-        batches = [Batch(c, None, True) for c in columns]
-    else:
-        flats: list[list[Any]] = [[] for _ in range(n)]
-        extends = [f.extend for f in flats]
-        for item, part in zip(table.items(), parts, strict=True):
-            extends[part](item)
-        batches = [Batch(f[0::2], f[1::2], True) for f in flats]
-    output.flush(batches, nbytes // len(keys))
+        return [Batch(k, None, True) for k in keys]
+    values: list[list[Any]] = [[] for _ in range(n)]
+    _scatter(table.values(), parts, values)
+    return [Batch(k, v, True) for k, v in zip(keys, values, strict=True)]
+
+
+def _bucket_hot_groups(table: Table, parts: list[int], n: int) -> list[Batch]:
+    """As `_bucket_table`, but long lists in pieces, so that no reader has to hold a whole one."""
+    batches = [Batch([], [], True) for _ in range(n)]
+    for (key, values), part in zip(table.items(), parts, strict=True):
+        keys, pieces, _ = batches[part]
+        assert pieces is not None
+        pieces += [values[at : at + FRAME_ROWS] for at in range(0, len(values), FRAME_ROWS)]
+        keys += [key] * (len(pieces) - len(keys))
+        values.clear()
+    return batches
+
+
+def _scatter(column: Iterable[Any], parts: Iterable[int], into: list[list[Any]]) -> None:
+    appends = [bucket.append for bucket in into]
+    for x, part in zip(column, parts, strict=True):
+        appends[part](x)
 
 
 _END = object()
 
 
 class Buckets:
-    """Records by reducer: for each, keys and values alternating in one list, which is the quickest to fill
-    (one call per record) and to take apart (two slices)."""
+    """Records by reducer, in columns."""
 
     def __init__(self, partitioner: Partitioner) -> None:
         self._partitioner = partitioner
@@ -177,58 +177,61 @@ class Buckets:
         self._reset()
 
     def _reset(self) -> None:
-        self._flats: list[list[Any]] = [[] for _ in range(self._n)]
-        self._extends = [f.extend for f in self._flats]
+        self._keys: list[list[Any]] = [[] for _ in range(self._n)]
+        self._values: list[list[Any]] = [[] for _ in range(self._n)]
+        self._appends = [k.append for k in self._keys], [v.append for v in self._values]
         self._length = 0
 
     def take(self) -> list[Batch]:
         """What is in the buckets; they are empty then."""
-        batches = [Batch(f[0::2], f[1::2]) for f in self._flats]
+        batches = list(map(Batch, self._keys, self._values))
         self._reset()
         return batches
 
     def fill(self, records: Iterator[Any], count: int) -> int:
         """Bucket the next ``count`` records; how many there were."""
         chunk = islice(records, count)
-        if not self._hashed:
-            self._fill_partitioned(list(chunk))
-        else:
+        if self._hashed:
             self._fill_hashed(chunk)
-        length = sum(map(len, self._flats))
-        added = (length - self._length) // 2
-        self._length = length
-        return added
+        else:
+            self._fill_partitioned(list(chunk))
+        before, self._length = self._length, sum(map(len, self._keys))
+        return self._length - before
 
     def _fill_hashed(self, records: Iterable[Any]) -> None:
-        extends, n = self._extends, self._n
+        (add_key, add_value), n = self._appends, self._n
         kv: Any = (None, None)
         try:
             for kv in records:
                 k, v = kv
-                # A pair that is not a tuple might be an iterator, which is used up now.
-                pair = kv if type(kv) is tuple else (k, v)
                 if type(k) is int:
-                    extends[hash(k) % n](pair)
+                    part = hash(k) % n
                 elif type(k) is str:
-                    extends[crc32(k.encode("utf-8", "surrogatepass")) % n](pair)
+                    part = crc32(k.encode("utf-8", "surrogatepass")) % n
                 else:
-                    extends[portable_hash(k) % n](pair)
+                    part = portable_hash(k) % n
+                add_key[part](k)
+                add_value[part](v)
         except (TypeError, ValueError) as error:
             explain(kv, error)
 
     def _fill_partitioned(self, records: list[Any]) -> None:
-        extends = self._extends
-        (batch,) = batches_of(records, len(records)) if records else (Batch([], []),)
-        parts = self._partitioner.partitions(batch.keys)
-        for pair, part in zip(batch.pairs(), parts, strict=True):
-            extends[part](pair)
+        if records:
+            (batch,) = batches_of(records, len(records))
+            parts = self._partitioner.partitions(batch.keys)
+            _scatter(batch.keys, parts, self._keys)
+            _scatter(batch.values or (), parts, self._values)
 
     def sample_record_size(self) -> int:
         """About how many bytes one of the latest records takes here."""
         for _ in range(self._n):
             self._turn = (self._turn + 1) % self._n
-            if flat := self._flats[self._turn]:
-                return 2 * (POINTER + average_size(flat[-SAMPLE:]))
+            if keys := self._keys[self._turn]:
+                return (
+                    2 * POINTER
+                    + average_size(keys[-SAMPLE:])
+                    + average_size(self._values[self._turn][-SAMPLE:])
+                )
         return 1
 
 
@@ -251,14 +254,17 @@ class _Output:
         self._parts: list[Buffer] = []
         self._waiting = 0
 
-    def flush(self, batches: Sequence[Batch], record_size: int) -> None:
-        """Append ``batches``, one for each reducer; ``record_size``: bytes of a record, about."""
+    def flush(self, *columns: Sequence[Batch], record_size: int) -> None:
+        """Append batches: in each of ``columns`` (in this order) one for each reducer, or none at all.
+
+        ``record_size``: bytes of a record, about."""
         step = rows_per_frame(record_size)
         bounds = array("Q", (self._position,))
-        for reducer, batch in enumerate(batches):
+        for reducer, batches in enumerate(zip(*filter(None, columns), strict=True)):
             start = self._position
-            for at in range(0, len(batch.keys), step):
-                self._append(_slice(batch, at, at + step))
+            for batch in batches:
+                for at in range(0, len(batch.keys), step):
+                    self._append(_slice(batch, at, at + step))
             self._sizes[reducer] += self._position - start
             bounds.append(self._position)
         self._flushes.append(bounds)

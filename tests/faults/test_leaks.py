@@ -1,0 +1,173 @@
+"""Contexts leave nothing behind: no process, thread, file descriptor or file, whatever happened inside."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from asparkle import SparkConf, SparkContext
+from asparkle.aio import SparkContext as AsyncSparkContext
+from asparkle.core.errors import JobFailed
+
+MASTERS = ["inline", "threads[2]", "processes[2]"]
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts processes and descriptors in /proc")
+
+
+def children() -> list[int]:
+    """Processes that descend from this one."""
+    found, parents = [], {os.getpid()}
+    for entry in sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
+        try:
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent in parents:
+            parents.add(int(entry.name))
+            found.append(int(entry.name))
+    return found
+
+
+def census(directory: Path) -> dict[str, int]:
+    gc.collect()
+    return {
+        "processes": len(children()),
+        "threads": sum(1 for t in threading.enumerate() if t.name.startswith("asparkle")),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "files": len(os.listdir(directory)),
+    }
+
+
+def settled(directory: Path, wanted: dict[str, int]) -> dict[str, int]:
+    """The census once it is as wanted, or after a while."""
+    deadline = time.monotonic() + 5
+    while (now := census(directory)) != wanted and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return now
+
+
+def one_in_ten_fails(x: int) -> int:
+    if x % 10 == 9:
+        raise ValueError(x)
+    return x
+
+
+def sleeps(x: int) -> None:
+    time.sleep(60)
+
+
+@LINUX
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_200_contexts_with_failing_and_cancelled_jobs_leave_nothing(master: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+
+    async def use(i: int) -> None:
+        async with AsyncSparkContext(conf=conf) as sc:
+            rdd = sc.parallelize(range(20), 4)
+            if i % 4 == 1:
+                with pytest.raises(JobFailed, match="ValueError: 1?9"):
+                    await rdd.map(one_in_ten_fails).collect()
+            elif i % 4 == 3 and master.startswith("processes"):
+                with anyio.move_on_after(0.01):
+                    await rdd.map(sleeps).collect()
+            else:
+                pairs = await rdd.map(lambda x: (x % 3, x)).reduceByKey(lambda a, b: a + b).collect()
+                assert sum(v for _, v in pairs) == 190
+
+    anyio.run(use, 0)
+    before = census(tmp_path)
+    for i in range(200):
+        anyio.run(use, i)
+    assert settled(tmp_path, before) == before
+    assert before["processes"] == 0
+    assert before["files"] == 0
+
+
+@LINUX
+@pytest.mark.parametrize("master", MASTERS)
+def test_a_blocking_context_that_is_garbage_collected_leaves_nothing(master: str, tmp_path: Path) -> None:
+    before = census(tmp_path)
+    sc = SparkContext(conf=SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path)))
+    assert sc.parallelize(range(4)).cache().count() == 4
+    del sc
+    assert settled(tmp_path, before) == before
+
+
+@LINUX
+@pytest.mark.parametrize("master", MASTERS)
+def test_an_exception_inside_the_block_leaves_nothing(master: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+    before = census(tmp_path)
+
+    async def use() -> None:
+        async with AsyncSparkContext(conf=conf) as sc:
+            await sc.parallelize(range(4)).count()
+            raise KeyError("the user's own")
+
+    with pytest.raises(KeyError, match="the user's own"):
+        anyio.run(use)
+    assert settled(tmp_path, before) == before
+
+
+def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("master", MASTERS)
+def test_a_script_that_never_stops_its_context_ends_and_leaves_nothing(master: str, tmp_path: Path) -> None:
+    script = """
+        import sys
+        from asparkle import SparkConf, SparkContext
+        sc = SparkContext(conf=SparkConf().setMaster(sys.argv[1]).set("spark.local.dir", sys.argv[2]))
+        print(sc.parallelize(range(10)).sum())
+    """
+    done = run_script(script, master, str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "45\n", "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_of_a_driver_that_was_killed_are_removed(tmp_path: Path) -> None:
+    script = """
+        import os, signal, sys
+        from asparkle import SparkConf, SparkContext
+        sc = SparkContext(conf=SparkConf().setMaster("processes[2]").set("spark.local.dir", sys.argv[1]))
+        sc.parallelize(range(10)).map(lambda x: (x, x)).partitionBy(2).cache().count()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = run_script(script, str(tmp_path))
+    assert done.returncode == -9
+    deadline = time.monotonic() + 10
+    while os.listdir(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_next_start_removes_what_a_crash_left(tmp_path: Path) -> None:
+    script = """
+        import os, signal, sys
+        from asparkle import SparkConf, SparkContext
+        sc = SparkContext(conf=SparkConf().setMaster("threads[2]").set("spark.local.dir", sys.argv[1]))
+        sc.parallelize(range(10)).map(lambda x: (x, x)).partitionBy(2).count()
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert run_script(script, str(tmp_path)).returncode == -9
+    (abandoned,) = os.listdir(tmp_path)
+    with SparkContext(conf=SparkConf().setMaster("inline").set("spark.local.dir", str(tmp_path))):
+        assert abandoned not in os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,63 @@
+"""Listeners of a context hear what happens, from the first job to the last, and never hold it up."""
+
+from __future__ import annotations
+
+import threading
+
+import anyio
+import pytest
+
+from asparkle.aio import SparkContext
+from asparkle.core.conf import SparkConf
+from asparkle.core.events import JobEnded, JobStarted, StageCompleted, TaskEnded
+from asparkle.plugins.listeners import EventRecorder
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.mark.parametrize("master", ["inline", "threads[2]", "processes[2]"])
+async def test_a_recorder_gets_every_event_of_a_job(master):
+    recorder = EventRecorder()
+    async with SparkContext(master, plugins=[recorder]) as sc:
+        counts = sc.parallelize(range(10), 3).map(lambda x: (x % 2, 1)).reduceByKey(lambda a, b: a + b, 2)
+        assert sorted(await counts.collect()) == [(0, 5), (1, 5)]
+    assert len(recorder.of_type(JobStarted)) == 1
+    assert [event.failure for event in recorder.of_type(JobEnded)] == [""]
+    assert len(recorder.of_type(StageCompleted)) == 2
+    assert len(recorder.of_type(TaskEnded)) == 3 + 2
+    kinds = [type(event) for event in recorder.recorded]
+    assert kinds.index(JobStarted) < kinds.index(TaskEnded) < kinds.index(JobEnded)
+
+
+async def test_events_can_be_followed_while_a_context_runs():
+    async with SparkContext("threads[1]") as sc:
+        assert await sc.parallelize([1]).count() == 1  # nobody listens yet
+        ended = sc.bus.subscribe(JobEnded)
+        assert await sc.parallelize([1]).count() == 1
+        with anyio.fail_after(5):
+            assert (await anext(ended)).failure == ""
+
+
+async def test_a_listener_that_never_returns_holds_up_neither_jobs_nor_the_stop():
+    never = threading.Event()
+    conf = SparkConf().set("asparkle.listener.flush.timeout", "10ms")
+
+    class Hangs(EventRecorder):
+        def on_event(self, event):
+            never.wait()
+
+    with anyio.fail_after(5):
+        async with SparkContext("threads[1]", conf=conf, plugins=[Hangs()]) as sc:
+            assert await sc.parallelize(range(100), 10).count() == 100
+    never.set()
+
+
+async def test_a_context_without_listeners_builds_no_events(monkeypatch):
+    async with SparkContext("inline") as sc:
+        monkeypatch.setattr(sc.bus, "post", lambda event: pytest.fail(f"built {event}"))
+        assert await sc.parallelize(range(4), 2).count() == 4
