@@ -14,6 +14,7 @@ from asparkle.rdd import RDD, _unwrap
 
 if TYPE_CHECKING:
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
+    from asparkle.core.bus import Listener
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
 
@@ -191,3 +192,11 @@ class SparkContext(BlockingContext):
     def setLogLevel(self, logLevel: str) -> None:
         """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF."""
         self._context.setLogLevel(logLevel)
+
+    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
+        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
+
+        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
+        up or fails a job; what it misses is counted and logged.
+        """
+        self._context.addListener(listener, *events)

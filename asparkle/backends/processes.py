@@ -178,9 +178,9 @@ class ProcessCluster(Cluster):
         self._send.send_nowait(executor)
 
     async def _died_young(self, lost: Lost) -> None:
-        from asparkle.core.logs import log
+        from asparkle.core.logs import get_logger
 
-        log("asparkle.processes").error("a worker process did not start", reason=lost.reason)
+        get_logger().error("a worker process did not start", reason=lost.reason)
         await anyio.sleep(0.5)  # not again and again as fast as it can fail
         self._fill()
 
@@ -207,9 +207,9 @@ class ProcessCluster(Cluster):
             else:
                 self._zygote.control.send(pack(message))
         except OSError as error:
-            from asparkle.core.logs import log
+            from asparkle.core.logs import get_logger
 
-            log("asparkle.processes").warning("the process that starts workers is gone", error=str(error))
+            get_logger().warning("the process that starts workers is gone", error=str(error))
         finally:
             if passing is not None:
                 passing.close()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import select
 import shutil
@@ -24,6 +25,10 @@ from typing import Any
 from asparkle.backends.zygote_messages import Unpacker, pack
 from asparkle.core.contracts import AppSpec
 from asparkle.core.worker.channel import serve
+
+# What the programs of tasks are made of: imported once, here, for all workers.
+for _name in ("accumulators", "broadcast", "reductions", "sorting", "sources", "statcounter"):
+    importlib.import_module(f"asparkle.core.{_name}")
 
 FORKS = sys.platform != "darwin"
 

@@ -18,7 +18,7 @@ from asparkle.core import sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
-from asparkle.core.bus import Bus
+from asparkle.core.bus import Bus, Listener
 from asparkle.core.driver import Driver
 from asparkle.core.errors import ArgumentError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.jobs import JobGate, JobOptions
@@ -70,7 +70,7 @@ class SparkContext:
         self._broadcast_ids = itertools.count()
         self._persisted: dict[int, Node] = {}
         self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
-        self.bus = Bus(queue_size=application.listener_queue_size)
+        self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
 
     # ------------------------------------------------------------------------- life
 
@@ -78,10 +78,10 @@ class SparkContext:
         application = self._application
         try:
             call = loop_caller()
-            listeners = application.listeners()
             stack = self._stack
             await stack.__aenter__()
             stack.push_async_callback(self._remove_directories)
+            await stack.enter_async_context(self._bus)
             cluster = await stack.enter_async_context(application.manager.open(application.spec))
             tasks = await stack.enter_async_context(anyio.create_task_group())
             driver = Driver(
@@ -89,15 +89,14 @@ class SparkContext:
                 application.scheduler,
                 call,
                 max_result=application.max_result,
-                emit=self.bus.post if listeners else None,
             )
             planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
             driver.planner = planner
-            await tasks.start(self._serve, driver, cluster)
-            for listener in listeners:
-                self.bus.add(listener)
-            stack.callback(tasks.cancel_scope.cancel)
             self._driver_or_none = driver
+            for listener in application.listeners():
+                self.addListener(listener)
+            await tasks.start(self._serve, driver, cluster)
+            stack.callback(tasks.cancel_scope.cancel)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._stack.aclose()
@@ -381,6 +380,17 @@ class SparkContext:
     async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
         """Run a user's function of the driver's; off the event loop, which it might hold up."""
         return await to_thread.run_sync(function, *arguments)
+
+    # ------------------------------------------------------------------------- events
+
+    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
+        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
+
+        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
+        up or fails a job; what it misses is counted and logged.
+        """
+        self._bus.add(listener, *events)
+        self._driver.emit_to(self._bus.post)
 
     # ------------------------------------------------------------------------- persisted RDDs
 

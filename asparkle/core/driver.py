@@ -57,11 +57,11 @@ class Driver:
     """Runs jobs on a cluster.  Made and used on one event loop; `post` is the way in from other threads."""
 
     def __init__(
-        self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int, emit: Callable[[Any], None] | None
+        self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int
     ) -> None:
         self.app = app
-        self.scheduler = Scheduler(conf, listening=emit is not None)
-        self.emit = emit
+        self.scheduler = Scheduler(conf)
+        self._emit_to: Callable[[Any], None] | None = None
         self.post = call_in_loop
         self.max_result = max_result
         self.planner: Planner
@@ -92,6 +92,11 @@ class Driver:
             tasks.start_soon(self._admit_executors)
             tasks.start_soon(self._keep_time)
             task_status.started()
+
+    def emit_to(self, post: Callable[[Any], None]) -> None:
+        """Somebody listens: make events, and give them to ``post``."""
+        self._emit_to = post
+        self.scheduler.listening = True
 
     def stop(self) -> None:
         """No more jobs; those that run fail with `ContextStopped`."""
@@ -271,8 +276,8 @@ class Driver:
                 self._to(remote.executor.info.id, protocol.Forget(command.stage))
 
     def _emit(self, command: m.Emit) -> None:
-        if self.emit is not None:
-            self.emit(command.event)
+        if self._emit_to is not None:
+            self._emit_to(command.event)
 
     def _to(self, executor: str, message: Any) -> None:
         remote = self._remotes.get(executor)

@@ -65,10 +65,14 @@ class Transform:
     ``elementwise`` says that it is made of C iterators which call a user's function per element (`map`,
     `filter`, ...).  There an escaping StopIteration would end the partition silently, so a run of
     such transforms is guarded (see `EndGuard`).
+
+    ``per_element`` says that what it makes of an element depends on nothing else, so that a part of the
+    input gives a part of the output.
     """
 
     __slots__ = ()
     elementwise: bool = False
+    per_element: bool = False
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         raise NotImplementedError

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.lineage import Node, PartitionerPlan, default_partitions
+from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
+from asparkle.core.program import Transform
+from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd, pairs
 
 if TYPE_CHECKING:
@@ -15,16 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["SampledRange"]
 
-_PER_PARTITION = 20  # sampled keys for each partition of the result, as in PySpark
+_SAMPLES = 2000  # keys in all, at least; Spark takes 20 for each partition of the result
+_PER_PARTITION = 20
 _CHUNK = 4096
 
 
 class SampledRange(PartitionerPlan):
     """Range partitioning into ``n`` partitions of nearly equal length.
 
-    One pass over the parent counts its elements and keeps a systematic sample of each partition (every
-    k-th key, k doubling as the partition turns out longer); partitions weigh in the bounds by their
-    length.
+    Keys are sampled systematically: every k-th of each partition, in one pass over the parent, in
+    which k doubles as the partition turns out longer; partitions weigh in the bounds by their length.
+    Where the parent is a driver's collection seen through functions of single elements, only the sampled
+    elements are computed, not all.
     """
 
     def __init__(self, n: int | None, ascending: bool, key_func: Callable[[Any], Any] | None) -> None:
@@ -37,15 +41,23 @@ class SampledRange(PartitionerPlan):
         if n == 1:
             return RangePartitioner([], self.ascending, self.key_func, 1)
         (parent,) = parents
-        wanted = max(_PER_PARTITION * n // max(parent.num_partitions, 1), 4) * 3
-        sampled = await planner.collect(parent, CallToEnd(SampleKeys(wanted)))
-        keys: list[Any] = []
-        finest = min((stride for _, stride in sampled if stride), default=1)
-        for sample, stride in sampled:
-            for _ in range(max(stride // finest, 1)):
-                keys += sample
-        bounds = bounds_from_samples(keys, n, self.key_func)
+        wanted = max(_SAMPLES, _PER_PARTITION * n)
+        thinned = _thinned(parent, wanted)
+        if thinned is not None:
+            await planner.prepare(thinned)
+            parent = thinned
+        least = -(-wanted // max(parent.num_partitions, 1))
+        sampled = await planner.collect(parent, CallToEnd(SampleKeys(least)))
+        bounds = bounds_from_samples(_weighed(sampled), n, self.key_func)
         return RangePartitioner(bounds, self.ascending, self.key_func, n)
+
+
+def _weighed(sampled: Sequence[tuple[list[Any], int]]) -> Iterator[Any]:
+    """All sampled keys, each as often as the partition that it stands for is longer than the shortest."""
+    finest = min((stride for sample, stride in sampled if sample), default=1)
+    for sample, stride in sampled:
+        for _ in range(stride // finest):
+            yield from sample
 
 
 class SampleKeys:
@@ -58,20 +70,33 @@ class SampleKeys:
         sample: list[Any] = []
         stride, skip = 1, 0
         while chunk := list(islice(elements, _CHUNK)):
-            sample += map(_key, chunk[skip::stride])
+            sample += (k for k, _ in pairs(chunk[skip::stride], "sortByKey"))
             skip = (skip - len(chunk)) % stride
             while len(sample) > 2 * self.least:
+                skip += stride * (len(sample) % 2)
                 sample = sample[::2]
-                # Keep in step with the positions that the thinned sample stands for.
-                if len(sample) and (skip // stride) % 2:
-                    skip += stride
                 stride *= 2
         return sample, stride
 
 
-def _key(element: Any) -> Any:
-    return next(iter(_keys((element,))))
-
-
-def _keys(elements: Iterable[Any]) -> Iterator[Any]:
-    return (k for k, _ in pairs(elements, "sortByKey"))
+def _thinned(node: Node, wanted: int) -> Node | None:
+    """``node`` over about ``wanted`` elements of its source, where that can be had."""
+    transforms: list[Transform | Callable[..., Any]] = []
+    while isinstance(node, Mapped):
+        transform = node.transform
+        if node.cached is not None or not isinstance(transform, Transform) or not transform.per_element:
+            return None  # what is to be cached may as well be computed now
+        transforms.append(transform)
+        (node,) = node.parents
+    if node.cached is not None:
+        return None
+    source: Node
+    if type(node) is Collection and len(node.data) > 2 * wanted:
+        source = Collection(node.data[:: len(node.data) // wanted], 1)
+    elif type(node) is Range and len(node.whole) > 2 * wanted:
+        source = Range(node.whole[:: len(node.whole) // wanted], 1)
+    else:
+        return None
+    for transform in reversed(transforms):
+        source = Mapped(source, transform)
+    return source

@@ -48,6 +48,7 @@ class _OfFunction(Transform):
 class Map(_OfFunction):
     __slots__ = ()
     elementwise = True
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         return map(self.function, elements)
@@ -56,6 +57,7 @@ class Map(_OfFunction):
 class FlatMap(_OfFunction):
     __slots__ = ()
     elementwise = True
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         return chain.from_iterable(map(self.function, elements))
@@ -64,6 +66,7 @@ class FlatMap(_OfFunction):
 class Filter(_OfFunction):
     __slots__ = ()
     elementwise = True
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         return filter(self.function, elements)
@@ -95,6 +98,7 @@ def _iterable(value: Any, function: Callable[..., Any], operation: str) -> Itera
 
 class KeyBy(_OfFunction):
     __slots__ = ()
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
@@ -103,6 +107,7 @@ class KeyBy(_OfFunction):
 
 class MapValues(_OfFunction):
     __slots__ = ()
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
@@ -111,6 +116,7 @@ class MapValues(_OfFunction):
 
 class FlatMapValues(_OfFunction):
     __slots__ = ()
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
@@ -119,6 +125,7 @@ class FlatMapValues(_OfFunction):
 
 class Keys(Transform):
     __slots__ = ()
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         return (x[0] for x in elements)
@@ -126,6 +133,7 @@ class Keys(Transform):
 
 class Values(Transform):
     __slots__ = ()
+    per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         return (x[1] for x in elements)

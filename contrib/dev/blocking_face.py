@@ -84,6 +84,7 @@ from asparkle.rdd import RDD, _unwrap
 
 if TYPE_CHECKING:
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
+    from asparkle.core.bus import Listener
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
 
@@ -171,7 +172,7 @@ class Face:
             else:
                 given.append(argument.arg)
         if args.vararg is not None:
-            given.append(f"*map(_unwrap, {args.vararg.arg})")
+            given.append(f"*map(_unwrap, {args.vararg.arg})" if "RDD" in ast.unparse(args.vararg) else f"*{args.vararg.arg}")
         assert not args.kwonlyargs, "keyword-only arguments are not forwarded yet"
         return given
 

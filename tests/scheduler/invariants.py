@@ -121,7 +121,7 @@ def leftovers(scheduler: Scheduler) -> list[str]:
     empty("jobs", lineage.jobs)
     empty("groups", lineage.groups)
     empty("tags", lineage.tags)
-    empty("demands", lineage._demands)
+    empty("demands", lineage.demands)
     empty("result stages", [s.id for s in lineage.stages.values() if s.spec.shuffle is None])
     empty(
         "stages at work", [s.id for s in lineage.stages.values() if s.tasks or s.jobs or s.state or s.commits]

@@ -42,7 +42,11 @@ def case(name: str, megabytes: int, limit: int, directory: str) -> dict[str, Any
     base = peak_memory()
     started = time.perf_counter()
     space = SpillSpace([directory], limit * MB, limit * MB)
-    aggregators = {"group_many_keys": GROUP, "group_hot_key": GROUP, "combine_distinct_keys": Aggregator(_one, _add, _add)}
+    aggregators = {
+        "group_many_keys": GROUP,
+        "group_hot_key": GROUP,
+        "combine_distinct_keys": Aggregator(_one, _add, _add),
+    }
     maps = 8
     count = megabytes * MB // RECORD_BYTES[name]
     expected = 0

@@ -52,16 +52,27 @@ class Bench:
     def base(self) -> Iterator[list[int]]:
         return map(loads, self.parts)
 
-    def write(self, records: Iterable[Any], aggregator: Aggregator | None = None, partitioner: Any = None) -> MapOutputInfo:
+    def write(
+        self, records: Iterable[Any], aggregator: Aggregator | None = None, partitioner: Any = None
+    ) -> MapOutputInfo:
         path = os.path.join(self.directory, f"m{next(_numbers)}")
         return write_map_output(
-            records, partitioner=partitioner or Partitioner(REDUCERS), path=path, space=self.space, aggregator=aggregator
+            records,
+            partitioner=partitioner or Partitioner(REDUCERS),
+            path=path,
+            space=self.space,
+            aggregator=aggregator,
         )
 
     def read(self, infos: list[MapOutputInfo], reducer: int) -> Iterator[Any]:
         return chain.from_iterable(read_reduce_partition(i, reducer) for i in infos)
 
-    def measure(self, name: str, maps: Callable[[], list[MapOutputInfo]], reduces: Callable[[list[MapOutputInfo], int], Any]) -> None:
+    def measure(
+        self,
+        name: str,
+        maps: Callable[[], list[MapOutputInfo]],
+        reduces: Callable[[list[MapOutputInfo], int], Any],
+    ) -> None:
         best = (9e9, 0.0, 0.0)
         for _ in range(4):
             t0 = time.process_time()
@@ -93,14 +104,20 @@ def run(bench: Bench, wanted: set[str]) -> None:
 
     def words() -> list[list[str]]:
         rnd = random.Random(7)
-        vocab = ["".join(rnd.choices("abcdefghijklmnopqrstuvwxyz", k=rnd.randint(2, 10))) for _ in range(50_000)]
+        vocab = [
+            "".join(rnd.choices("abcdefghijklmnopqrstuvwxyz", k=rnd.randint(2, 10))) for _ in range(50_000)
+        ]
         weights = [1 / (i + 1) for i in range(len(vocab))]
         return [[" ".join(rnd.choices(vocab, weights, k=12)) for _ in range(20_000)] for _ in range(4)]
 
     lines = words() if not wanted or "wordcount" in wanted or "wordcount_lambda" in wanted else []
     pairs = lambda part: map(lambda w: (w, 1), chain.from_iterable(map(lambda l: l.split(), part)))
     for name, agg in (("wordcount", add), ("wordcount_lambda", lam)):
-        go(name, lambda: [b.write(pairs(p), agg) for p in lines], lambda i, r: drain(combine(b.read(i, r), agg, b.space)))
+        go(
+            name,
+            lambda: [b.write(pairs(p), agg) for p in lines],
+            lambda i, r: drain(combine(b.read(i, r), agg, b.space)),
+        )
     go(
         "groupByKey_1M",
         lambda: [b.write(map(lambda x: (x % 1000, x), p), GROUP) for p in b.base()],
@@ -118,8 +135,10 @@ def run(bench: Bench, wanted: set[str]) -> None:
 
     go(
         "join_1Mx200k",
-        lambda: [b.write(map(lambda x: (x % 200_000, x), p)) for p in b.base()]
-        + [b.write(map(lambda x: (x, x), range(i, i + 50_000))) for i in range(0, 200_000, 50_000)],
+        lambda: (
+            [b.write(map(lambda x: (x % 200_000, x), p)) for p in b.base()]
+            + [b.write(map(lambda x: (x, x), range(i, i + 50_000))) for i in range(0, 200_000, 50_000)]
+        ),
         join,
     )
     bounds = bounds_from_samples(b.nums[:100], 4)
@@ -142,7 +161,10 @@ def run(bench: Bench, wanted: set[str]) -> None:
 
     go(
         "numpy_128MB",
-        lambda: [b.write((i % 16, np.full(250_000, i, dtype="f8")) for i in range(j, j + 8)) for j in range(0, 64, 8)],
+        lambda: [
+            b.write((i % 16, np.full(250_000, i, dtype="f8")) for i in range(j, j + 8))
+            for j in range(0, 64, 8)
+        ],
         lambda i, r: drain(float(v[0]) for _, v in records_of(b.read(i, r))),
     )
     go("tiny", lambda: [b.write([(i, i)]) for i in range(1000)], lambda i, r: drain(records_of(b.read(i, r))))

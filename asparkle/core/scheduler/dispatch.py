@@ -144,10 +144,8 @@ class Dispatch:
     def _deal_idle(self) -> None:
         """One attempt to each idle executor in turn, while there are any."""
         fleet = self.fleet
-        while self.reserved is None and self._pools.first() is not None:
+        while self._pools.first() is not None and self.reserved is None and fleet.idle:
             executor = fleet.next_idle()
-            if executor is None:
-                return
             if not self._give(executor) and not self._give_any():
                 return  # the idle ones are barred from all that is ready
 
@@ -170,6 +168,9 @@ class Dispatch:
     def _send_ahead(self, executor: Executor) -> None:
         """Fill the executor's queue, so that its workers never wait for the driver between two tasks."""
         if len(executor.running) < executor.slots:
+            return
+        first = self._pools.first()
+        if (first is None or first.slow) and not executor.local and not executor.host.local:
             return
         while (found := self._next(executor, ahead=True)) is not None:
             tasks, partition = found

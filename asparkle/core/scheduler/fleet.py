@@ -106,10 +106,8 @@ class Fleet:
         if host.idle.pop(executor, 0) is None and not host.idle:
             del self.idle[host]
 
-    def next_idle(self) -> Executor | None:
-        """An executor with a free slot, from host to host in turn."""
-        if not self.idle:
-            return None
+    def next_idle(self) -> Executor:
+        """An executor with a free slot, from host to host in turn.  There is one."""
         host = next(iter(self.idle))
         self.idle.move_to_end(host)
         executor = next(iter(host.idle))

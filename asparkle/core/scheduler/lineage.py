@@ -47,7 +47,7 @@ class Lineage:
         self.shuffles: dict[int, Stage] = {}
         self.groups: dict[str, dict[int, Job]] = {}
         self.tags: dict[str, dict[int, Job]] = {}
-        self._demands: deque[Stage] = deque()
+        self.demands: deque[Stage] = deque()
         self._submitted = 0
         self._first_version = 0  # of new map output tables: a shuffle that comes back has none twice
         self.starting: Callable[[TaskSet], None]  # set by the machine: equips a new task set
@@ -72,7 +72,7 @@ class Lineage:
         if self._turn.listening:
             self._announcer.job_started(job)
         if job.left:
-            self._demands.append(job.result)
+            self.demands.append(job.result)
         else:
             self.finish(job, None)
 
@@ -173,7 +173,7 @@ class Lineage:
 
     def settle(self) -> None:
         """Start, or let wait, every stage that somebody has come to need."""
-        demands = self._demands
+        demands = self.demands
         while demands:
             stage = demands.popleft()
             if stage.state == IDLE and not self._satisfied(stage):
@@ -200,7 +200,7 @@ class Lineage:
         for parent in stage.parents:
             if not parent.complete:
                 stage.blocked += 1
-                self._demands.append(parent)
+                self.demands.append(parent)
         if not stage.blocked:
             self._start(stage)
 
@@ -341,7 +341,7 @@ class Lineage:
 
     def _withdrawn(self, stage: Stage) -> None:
         """The stage was complete and is not: what reads it waits, and demands it."""
-        self._demands.append(stage)
+        self.demands.append(stage)
         for child in stage.children:
             if child.state == ACTIVE:
                 child.state = WAITING

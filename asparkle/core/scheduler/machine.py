@@ -106,7 +106,8 @@ class Scheduler:
         if turn.timers.due(now):
             turn.timers.ring(now)
         self._handlers[type(event)](event)
-        self._lineage.settle()
+        if self._lineage.demands:
+            self._lineage.settle()
         if self._suspects or (not fleet.slots and fleet.executors):
             self._check_suspects()
         self._dispatch.deal()

@@ -96,6 +96,8 @@ class Pools:
         self._order: Ranking[Pool] = Ranking()  # of pools with a ready set
         self._changed: dict[Pool, None] = {}
         self._changed_sets: dict[TaskSet, None] = {}
+        self._first: TaskSet | None = None
+        self._stale = False  # ``_first`` may be another
 
     def __len__(self) -> int:
         return len(self._pools)
@@ -119,6 +121,7 @@ class Pools:
         pool.members -= 1
         self._changed_sets.pop(tasks, None)
         if not pool.members:
+            self._stale = True
             del self._pools[pool.name]
             self._changed.pop(pool, None)
             self._order.discard(pool)
@@ -128,13 +131,14 @@ class Pools:
         pool = tasks.pool
         pool.running += change
         if self._conf.fair:
+            self._stale = True
             self._changed[pool] = None
             if pool.fair:
                 self._changed_sets[tasks] = None
 
     def ready(self, tasks: TaskSet) -> None:
         if not tasks.ready:
-            tasks.ready = True
+            tasks.ready = self._stale = True
             pool = tasks.pool
             pool.ready.put(tasks, self._set_rank(tasks))
             if len(pool.ready) == 1:
@@ -143,16 +147,20 @@ class Pools:
     def unready(self, tasks: TaskSet) -> None:
         if tasks.ready:
             tasks.ready = False
+            self._stale = True
             pool = tasks.pool
             pool.ready.discard(tasks)
             if not len(pool.ready):
                 self._order.discard(pool)
 
     def first(self) -> TaskSet | None:
-        if self._changed:
-            self._reorder()
-        pool = self._order.first()
-        return None if pool is None else pool.ready.first()
+        if self._stale:
+            self._stale = False
+            if self._changed:
+                self._reorder()
+            pool = self._order.first()
+            self._first = None if pool is None else pool.ready.first()
+        return self._first
 
     def find(self, test: Callable[[TaskSet], bool]) -> TaskSet | None:
         """The first in rank that passes the test."""

@@ -10,34 +10,6 @@ from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.timers import Timers
 
 
-class Batches:
-    """What is launched on one executor: one batch per task set, but for that what is sent ahead keeps its
-    order, and comes after what has a slot; the executor runs it in the order in which it comes."""
-
-    __slots__ = ("_ahead", "_slots")
-
-    def __init__(self) -> None:
-        self._slots: dict[TaskSet, list[Task]] = {}
-        self._ahead: list[tuple[TaskSet, list[Task]]] = []
-
-    def add(self, tasks: TaskSet, attempt: Task, ahead: bool) -> None:
-        if not ahead:
-            self._slots.setdefault(tasks, []).append(attempt)
-        elif self._ahead and self._ahead[-1][0] is tasks:
-            self._ahead[-1][1].append(attempt)
-        else:
-            self._ahead.append((tasks, [attempt]))
-
-    def in_order(self) -> list[tuple[TaskSet, list[Task]]]:
-        batches = list(self._slots.items())
-        for tasks, attempts in self._ahead:
-            if batches and batches[-1][0] is tasks:
-                batches[-1][1].extend(attempts)
-            else:
-                batches.append((tasks, attempts))
-        return batches
-
-
 class Turn:
     """Kills, recalls and launches are gathered by executor, and come after all other commands."""
 
@@ -47,7 +19,7 @@ class Turn:
         self.now = 0.0
         self.timers = Timers()
         self.out: list[Command] = []
-        self._launches: dict[Executor, Batches] = {}
+        self._launches: dict[Executor, list[tuple[TaskSet, list[Task]]]] = {}
         self._kills: dict[tuple[Executor, str], list[int]] = {}
         self._recalls: dict[Executor, list[int]] = {}
 
@@ -58,10 +30,17 @@ class Turn:
         self._kills.setdefault((executor, reason), []).append(tid)
 
     def launch(self, executor: Executor, tasks: TaskSet, attempt: Task, ahead: bool) -> None:
+        """One batch per executor and task set; but what is sent ahead keeps its order, as the executor
+        runs it in the order in which it comes."""
         batches = self._launches.get(executor)
         if batches is None:
-            batches = self._launches[executor] = Batches()
-        batches.add(tasks, attempt, ahead)
+            self._launches[executor] = [(tasks, [attempt])]
+        elif batches[-1][0] is tasks:
+            batches[-1][1].append(attempt)
+        elif not ahead and (batch := next((batch for batch in batches if batch[0] is tasks), None)):
+            batch[1].append(attempt)
+        else:
+            batches.append((tasks, [attempt]))
 
     def recall(self, executor: Executor, tids: Sequence[int]) -> None:
         self._recalls.setdefault(executor, []).extend(tids)
@@ -78,17 +57,9 @@ class Turn:
             self._recalls.clear()
         if self._launches:
             for executor, batches in self._launches.items():
-                for tasks, attempts in batches.in_order():
-                    out.append(
-                        Launch(
-                            executor.name,
-                            executor.epoch,
-                            tasks.stage.id,
-                            attempts,
-                            tasks.shuffles,
-                            tasks.peers,
-                        )
-                    )
+                for tasks, attempts in batches:
+                    stage, shuffles, peers = tasks.stage.id, tasks.shuffles, tasks.peers
+                    out.append(Launch(executor.name, executor.epoch, stage, attempts, shuffles, peers))
             self._launches.clear()
         self.out = []
         return out
