@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import ContextStopped, DeadlockError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from asparkle.core.application import Application
     from asparkle.core.context import SparkContext
 
@@ -28,6 +29,8 @@ class Portal:
     """Runs one asynchronous context in a background thread, and coroutines beside it."""
 
     def __init__(self, application: Application) -> None:
+        from concurrent.futures import Future
+
         self._application = application
         self._started: Future[None] = Future()
         self._stopping = threading.Event()
@@ -127,6 +130,8 @@ class _Call(Generic[T]):
     """One coroutine on the loop, and the future of who waits for it."""
 
     def __init__(self, function: Callable[..., Awaitable[T]], arguments: tuple[Any, ...]) -> None:
+        from concurrent.futures import Future
+
         self.function = function
         self.arguments = arguments
         self.future: Future[T] = Future()

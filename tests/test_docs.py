@@ -31,7 +31,7 @@ def with_code(page: Path) -> bool:
     return "```python\n" in page.read_text()
 
 
-@pytest.mark.parametrize("page", filter(with_code, PAGES), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*filter(with_code, PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_do_what_it_says(page, tmp_path):
     done = subprocess.run(
         [sys.executable, __file__, str(page)],

@@ -8,7 +8,7 @@ import sys
 
 from asparkle.core.contracts import AppSpec
 
-__all__ = ["start_python"]
+__all__ = ["ZygoteProcess", "reap", "start_python"]
 
 
 def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
@@ -46,3 +46,27 @@ def _flags() -> list[str]:
     flags += [f"-W{w}" for w in sys.warnoptions]
     flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     return [f for f in flags if not f.startswith(("-Xfrozen", "-Ximporttime"))]
+
+
+class ZygoteProcess:
+    """The driver's end of the process that starts workers (see `asparkle.backends.zygote`)."""
+
+    def __init__(self, app: AppSpec) -> None:
+        self.control, theirs = socket.socketpair()
+        try:
+            self.pid = start_python("asparkle.backends.zygote", "main", theirs, app)
+        finally:
+            theirs.close()
+        self.control.setblocking(False)
+
+    def close(self) -> None:
+        """Let go of it: it ends its workers and itself."""
+        self.control.close()
+
+
+def reap(pid: int) -> None:
+    """Wait for a process of ours to end."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # somebody else waits for all children of this process

@@ -114,9 +114,10 @@ class Zygote:
         import json
         import subprocess
 
+        assert self.app is not None
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; from asparkle.backends.zygote import worker_main; "
-            f"worker_main({fd}, {executor!r}, {json.dumps(_plain(self.app))!r})"
+            f"worker_main({fd}, {executor!r}, {json.dumps(self.app._asdict())!r})"
         )
         process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[fd], stdin=subprocess.DEVNULL)
         process.returncode = 0  # reaped below, by pid
@@ -153,13 +154,6 @@ class Zygote:
 def _app_spec(fields: dict[str, Any]) -> AppSpec:
     tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
     return AppSpec(**{**fields, **tuples})
-
-
-def _plain(app: AppSpec | None) -> dict[str, Any]:
-    import dataclasses
-
-    assert app is not None
-    return dataclasses.asdict(app)
 
 
 def main(fd: int) -> None:

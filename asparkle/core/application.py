@@ -51,7 +51,6 @@ class Application:
         self.start_time = int(time.time() * 1000)
         self.master_url = keys.MASTER.read(conf)
         master = parse_master(self.master_url)
-        self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
         self.manager = extensions.cluster_manager(master)
         self.listeners = extensions.listeners
         self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
@@ -87,6 +86,8 @@ class Application:
         )
         try:
             self.manager.prestart(self.spec)
+            self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
         except BaseException:
+            self.manager.abandon()
             self.directories.remove()
             raise

@@ -25,36 +25,13 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from asparkle.core.errors import ArgumentTypeError
+from asparkle.core.contracts import Listener
 from asparkle.core.logs import log
 
 E = TypeVar("E")
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
 _END = object()  # behind the last event in a thread's queue
 _BATCH = 32  # events that a coroutine gets before others have their turn on the loop
-
-
-class Listener(ABC):
-    """Receives an application's events, one at a time, in the order in which they happened.
-
-    ``on_event`` may be a coroutine or a plain method.  A coroutine runs on the context's event loop and
-    must not block it; a plain method runs in a thread of its own and may.  An exception is logged once,
-    with the listener's name; then, by ``on_error``, the listener stays (the default) or is removed.
-    """
-
-    name: str = ""
-    """What logs call it; the class's name unless set."""
-    events: tuple[type, ...] = ()
-    """The event types that it wants, subclasses included; none: all."""
-    on_error: Literal["stay", "remove"] = "stay"
-
-    @abstractmethod
-    def on_event(self, event: Any) -> Awaitable[None] | None:
-        """One event.  Called never at once with another call of the same listener."""
-
-    def close(self) -> Awaitable[None] | None:
-        """After the last event: the context stops, or the listener is removed.  A coroutine if, and only
-        if, ``on_event`` is one.  Not called when the flush's deadline has passed."""
-        return None
 
 
 class Feed:

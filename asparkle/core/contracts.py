@@ -7,10 +7,9 @@ when a promise changes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from asparkle.core.protocol import ToDriver, ToExecutor
@@ -21,8 +20,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Scope: TypeAlias = Literal["worker", "host", "shared"]
 
 
-@dataclass(frozen=True, slots=True)
-class AppSpec:
+class AppSpec(NamedTuple):
     """What a worker must know of the application: plain data, the same for every executor."""
 
     app_id: str
@@ -33,16 +31,15 @@ class AppSpec:
     storage_memory: int  # bytes of cached blocks that one executor keeps in its heap
     direct_result: int  # larger results go by file
     kill_timeout: float  # spark.task.reaper.killTimeout, seconds
-    environment: dict[str, str] = field(default_factory=dict)  # spark.executorEnv.*
-    path: tuple[str, ...] = ()  # the driver's sys.path
-    directory: str = "."  # and its working directory
-    stores: dict[str, str] = field(default_factory=dict)  # name: "module:class", loaded in workers
-    cache_policy: str = ""
+    environment: dict[str, str]  # spark.executorEnv.*
+    path: tuple[str, ...]  # the driver's sys.path
+    directory: str  # and its working directory
+    stores: dict[str, str]  # name: "module:class", loaded in workers
+    cache_policy: str  # likewise
     in_process: bool = False  # every executor lives in the driver's process
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorInfo:
+class ExecutorInfo(NamedTuple):
     """``host``: tasks prefer it for blocks that lie there; executors with one host share its files.
     ``in_process``: objects may be handed over as they are, nothing needs pickling."""
 
@@ -54,8 +51,7 @@ class ExecutorInfo:
     in_process: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """Why an executor is gone; the meaning of the fields is that of `scheduler.messages.ExecutorLost`."""
 
     reason: str
@@ -162,3 +158,27 @@ class BlockStore(ABC):
     @abstractmethod
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
+
+
+class Listener(ABC):
+    """Receives an application's events, one at a time, in the order in which they happened.
+
+    ``on_event`` may be a coroutine or a plain method.  A coroutine runs on the context's event loop and
+    must not block it; a plain method runs in a thread of its own and may.  An exception is logged once,
+    with the listener's name; then, by ``on_error``, the listener stays (the default) or is removed.
+    """
+
+    name: str = ""
+    """What logs call it; the class's name unless set."""
+    events: tuple[type, ...] = ()
+    """The event types that it wants, subclasses included; none: all."""
+    on_error: Literal["stay", "remove"] = "stay"
+
+    @abstractmethod
+    def on_event(self, event: Any) -> Awaitable[None] | None:
+        """One event.  Called never at once with another call of the same listener."""
+
+    def close(self) -> Awaitable[None] | None:
+        """After the last event: the context stops, or the listener is removed.  A coroutine if, and only
+        if, ``on_event`` is one.  Not called when the flush's deadline has passed."""
+        return None

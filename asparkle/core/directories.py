@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 
 from asparkle.core.errors import StorageError
@@ -27,7 +25,7 @@ class ApplicationDirectories:
         self.paths: list[str] = []
         self._locks: list[int] = []
         try:
-            for root in roots or (tempfile.gettempdir(),):
+            for root in roots or (temporary_directory(),):
                 self._make(os.path.abspath(root), app_id)
         except BaseException:
             self.remove()
@@ -37,7 +35,8 @@ class ApplicationDirectories:
         try:
             os.makedirs(root, exist_ok=True)
             remove_abandoned(root)
-            path = tempfile.mkdtemp(prefix=f"{_PREFIX}{app_id}-", dir=root)  # 0700
+            path = os.path.join(root, f"{_PREFIX}{app_id}-{os.urandom(4).hex()}")
+            os.mkdir(path, 0o700)
             lock = os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.paths.append(path)
@@ -51,7 +50,7 @@ class ApplicationDirectories:
         """Delete everything.  May be called twice, and from a thread."""
         paths, self.paths = self.paths, []
         for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         locks, self._locks = self._locks, []
         for lock in locks:
             os.close(lock)
@@ -68,8 +67,25 @@ def remove_abandoned(root: str) -> None:
             continue  # being made, or being removed by its owner
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path, ignore_errors=True)
+            remove_tree(entry.path)
         except BlockingIOError:
             continue  # its driver is alive
         finally:
             os.close(lock)
+
+
+def remove_tree(path: str) -> None:
+    """Delete a directory of ours, as far as that goes."""
+    import shutil  # late: it is not needed to start
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def temporary_directory() -> str:
+    """What `tempfile.gettempdir` says; without importing it where TMPDIR or /tmp will do."""
+    path = os.environ.get("TMPDIR") or "/tmp"
+    if os.access(path, os.W_OK | os.X_OK):
+        return path
+    import tempfile
+
+    return tempfile.gettempdir()

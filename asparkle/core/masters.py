@@ -15,15 +15,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from asparkle.core.errors import ConfigurationError
 
 _LOCAL_FORMS = "local, local[N], local[*], local[N,F], inline, threads[N], processes[N]"
 
 
-@dataclass(frozen=True, slots=True)
-class Master:
+class Master(NamedTuple):
     """A parsed master URL.
 
     ``scheme``: the cluster manager's name; for ``local...`` already 'processes' or 'threads'.

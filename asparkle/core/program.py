@@ -232,7 +232,7 @@ def _where(function: Callable[..., Any]) -> str:
 
 
 # A list iterator can say by itself whether it was exhausted, so it needs no guard behind it.
-_LIST_ITERATOR: Final = type(iter([]))
+_LIST_ITERATOR: Final[type] = type(iter([]))
 
 
 class _ListEnd(EndGuard):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from pluggy import HookspecMarker
 
-from asparkle.core.bus import Listener
+from asparkle.core.contracts import Listener
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager
 

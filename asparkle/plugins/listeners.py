@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from asparkle.core.bus import Listener
+from asparkle.core.contracts import Listener
 from asparkle.core.logs import log
 
 E = TypeVar("E")

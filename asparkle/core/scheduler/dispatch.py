@@ -28,6 +28,7 @@ class Dispatch:
         self._announcer = announcer
         self.fleet = Fleet(self._begun, self._ended)
         self._pools = pools
+        self._fair = turn.conf.fair
         self._offers: deque[Executor] = deque()
         self._touched: list[Executor] = []  # may need work ahead
         self._next_tid = 0
@@ -288,7 +289,9 @@ class Dispatch:
             tasks = attempt.stage.tasks
             assert tasks is not None
             tasks.running += 1
-            self._pools.count(tasks, 1)
+            tasks.pool.running += 1
+            if self._fair:
+                self._pools.moved(tasks)
             if tasks.watch is not None:
                 tasks.watch.begun(attempt)
         if self._turn.listening:
@@ -299,4 +302,6 @@ class Dispatch:
         tasks = attempt.stage.tasks
         assert tasks is not None
         tasks.running -= 1
-        self._pools.count(tasks, -1)
+        tasks.pool.running -= 1
+        if self._fair:
+            self._pools.moved(tasks)

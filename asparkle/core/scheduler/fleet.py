@@ -206,7 +206,13 @@ class Fleet:
         attempt = queue.popleft()
         while attempt.state != QUEUED:
             attempt = queue.popleft()
-        self.unqueue(attempt)
+        executor.queued -= 1
+        if not attempt.recalled:
+            executor.unrecalled -= 1
+            if not executor.unrecalled:
+                del self.ahead[executor]
+        if not executor.queued:
+            queue.clear()
         self.begin(attempt, now)
 
     def unwant(self, attempt: Attempt) -> None:

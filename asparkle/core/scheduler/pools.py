@@ -112,12 +112,14 @@ class Pools:
             pool = self._pools[name] = Pool(name, *setting)
         pool.members += 1
         tasks.pool, tasks.seq = pool, seq
-        self.count(tasks, tasks.running)
+        pool.running += tasks.running
+        self.moved(tasks)
 
     def leave(self, tasks: TaskSet) -> None:
         self.unready(tasks)
         pool = tasks.pool
-        self.count(tasks, -tasks.running)
+        pool.running -= tasks.running
+        self.moved(tasks)
         pool.members -= 1
         self._changed_sets.pop(tasks, None)
         if not pool.members:
@@ -126,15 +128,12 @@ class Pools:
             self._changed.pop(pool, None)
             self._order.discard(pool)
 
-    def count(self, tasks: TaskSet, change: int) -> None:
-        """So many more of the set's attempts run."""
-        pool = tasks.pool
-        pool.running += change
-        if self._conf.fair:
-            self._stale = True
-            self._changed[pool] = None
-            if pool.fair:
-                self._changed_sets[tasks] = None
+    def moved(self, tasks: TaskSet) -> None:
+        """The set's count of running attempts, and its pool's, have changed: that matters under FAIR."""
+        self._stale = True
+        self._changed[tasks.pool] = None
+        if tasks.pool.fair:
+            self._changed_sets[tasks] = None
 
     def ready(self, tasks: TaskSet) -> None:
         if not tasks.ready:

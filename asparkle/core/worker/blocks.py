@@ -50,7 +50,7 @@ class BlockManager:
         """The elements of a block that is here or on this host; None where it must be computed."""
         value = self.memory.get(block)
         if value is not None:
-            return value.elements() if type(value) is Frames else value  # type: ignore[no-any-return]
+            return value.elements() if type(value) is Frames else value
         view = self.disk.get(block)
         if view is None:
             return None
