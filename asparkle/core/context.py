@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
-from collections.abc import AsyncIterable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -68,7 +68,7 @@ class SparkContext:
         self._driver_or_none: Driver | None = None
         self._stopped = False
         self._broadcast_ids = itertools.count()
-        self._persisted: dict[int, Node] = {}
+        self._watched: set[int] = set()
         self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
 
@@ -395,11 +395,22 @@ class SparkContext:
     # ------------------------------------------------------------------------- persisted RDDs
 
     def _persist(self, node: Node) -> None:
-        self._persisted[node.id] = node
+        """Once nobody can use the RDD any more, its partitions are dropped."""
+        driver = self._driver
+        if node.id not in self._watched:
+            self._watched.add(node.id)
+            weakref.finalize(node, _forget_rdd, weakref.ref(driver), node.id, self._watched).atexit = False
 
     def _unpersist(self, node: Node) -> None:
-        self._persisted.pop(node.id, None)
         self._driver.unpersist(node.id)
+
+
+def _forget_rdd(driver: weakref.ref[Driver], rdd: int, watched: set[int]) -> None:
+    """A persisted RDD was garbage-collected, in whatever thread that happened."""
+    watched.discard(rdd)
+    alive = driver()
+    if alive is not None:
+        alive.post(lambda: alive.unpersist(rdd))
 
 
 _NO_OPTIONS = JobOptions()

@@ -11,8 +11,8 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -23,6 +23,7 @@ from asparkle.core.accumulators import Accumulator
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, ResultTooLarge
 from asparkle.core.directory import BlockDirectory
+from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node, Shuffle
 from asparkle.core.loop import LoopCaller
@@ -34,6 +35,7 @@ from asparkle.core.scheduler import messages as m
 from asparkle.core.shipping import ShippedStage, Shipping
 from asparkle.core.transforms import Sink
 
+T = TypeVar("T")
 _DEFAULTS = JobOptions()
 
 __all__ = ["Driver"]
@@ -388,6 +390,12 @@ class Driver:
     def cancel_jobs(self, *, group: str | None = None, tag: str | None = None, job: int | None = None, stage: int | None = None, reason: str = "") -> None:
         """End jobs by id, group, tag or stage; all of them without any."""
         self.handle(m.JobCancelled(job, group, tag, stage, reason))
+
+    def in_background(self, function: Callable[[], Awaitable[T]]) -> Background[T]:
+        """Begin a coroutine function beside the caller; who wants its result asks for it."""
+        background = Background(function)
+        self._tasks.start_soon(background.run)
+        return background
 
     async def prepare_once(self, node: Node, planner: Planner) -> None:
         """Prepare a node; when another job is at it, wait for that."""

@@ -18,6 +18,7 @@ from asparkle.core import reductions as r
 from asparkle.core import transforms as t
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, NestedContextError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.iteration import local_iterator
 from asparkle.core.lineage import (
     CartesianProduct,
     Coalesced,
@@ -479,11 +480,11 @@ class RDD(Generic[T_co]):
 
         ``prefetchPartitions``: compute the next partition while this one is being read.
         """
-        return r.local_iterator(self, prefetchPartitions)
+        return local_iterator(self, prefetchPartitions)
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """``async for x in rdd``: as `toLocalIterator`, computing one partition ahead."""
-        return r.local_iterator(self, True)
+        return local_iterator(self, True)
 
     async def first(self) -> T_co:
         """The first element.  Raises ValueError if there is none."""

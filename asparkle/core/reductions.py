@@ -9,7 +9,7 @@ import copy
 import functools
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
@@ -269,34 +269,3 @@ def _cycle(start: int, n: int) -> Iterator[int]:
 def dealt_to(key: int) -> int:
     """The partition function of elements that are numbered with their partition."""
     return key
-
-
-# ------------------------------------------------------------------------------ iterating in the driver
-
-
-async def local_iterator(rdd: RDD[Any], prefetch: bool) -> AsyncIterator[Any]:
-    """Elements of one partition after another; with ``prefetch``, the next one is computed meanwhile."""
-    from asparkle.core.transforms import CollectList
-
-    total = await rdd.getNumPartitions()
-    if not prefetch:
-        for partition in range(total):
-            for element in (await rdd._run(CollectList(), [partition]))[0]:
-                yield element
-        return
-    import anyio
-
-    send, receive = anyio.create_memory_object_stream[list[Any]](0)
-
-    async def compute() -> None:
-        async with send:
-            for partition in range(total):
-                await send.send((await rdd._run(CollectList(), [partition]))[0])
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(compute)
-        async with receive:
-            async for part in receive:
-                for element in part:
-                    yield element
-            tasks.cancel_scope.cancel()

@@ -1,0 +1,80 @@
+"""Iterating over an RDD in the driver, one partition in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from asparkle.core.transforms import CollectList
+
+if TYPE_CHECKING:
+    from asparkle.core.rdd import RDD
+
+__all__ = ["Background", "local_iterator"]
+
+T = TypeVar("T")
+
+
+class Background(Generic[T]):
+    """A coroutine function under way in the driver's own task group, whose result somebody may want.
+
+    A generator can't hold a task group open, since it may be abandoned in another task than it began in.
+    """
+
+    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
+        self._function = function
+        self._done = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._value: list[T] = []
+        self._error: Exception | None = None
+
+    async def run(self) -> None:
+        """The task."""
+        with self._scope:
+            try:
+                self._value.append(await self._function())
+            except Exception as error:  # it is the caller's, who gets it from `result`
+                self._error = error
+        self._done.set()
+
+    async def result(self) -> T:
+        """The function's result, or its exception."""
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def cancel(self) -> None:
+        """Nobody wants the result any more."""
+        self._scope.cancel()
+
+
+async def local_iterator(rdd: RDD[Any], prefetch: bool) -> AsyncIterator[Any]:
+    """Elements of one partition after another; with ``prefetch``, the next one is computed meanwhile.
+
+    Leaving the loop early cancels what is being computed.
+    """
+    driver = rdd.context._driver
+
+    def compute(partition: int) -> Background[list[Any]]:
+        return driver.in_background(lambda: rdd._run(CollectList(), [partition]))
+
+    total = await rdd.getNumPartitions()
+    coming: Background[list[Any]] | None = None
+    try:
+        for partition in range(total):
+            current, coming = coming or compute(partition), None
+            try:
+                (elements,) = await current.result()
+            except BaseException:
+                current.cancel()
+                raise
+            if prefetch and partition + 1 < total:
+                coming = compute(partition + 1)
+            for element in elements:
+                yield element
+    finally:
+        if coming is not None:
+            coming.cancel()
