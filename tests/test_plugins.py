@@ -291,3 +291,23 @@ class PluginEvent:
     def __init__(self, job, name):
         self.job = job
         self.name = name
+
+
+# ------------------------------------------------------------------------------------- from end to end
+
+
+@pytest.mark.xfail(reason="AppSpec does not carry the master URL yet", raises=AttributeError)
+def test_a_job_runs_on_a_cluster_manager_from_a_plugin_which_sees_its_url():
+    from asparkle import SparkContext
+    from asparkle.backends.threads import ThreadsManager
+
+    urls = []
+
+    class Far(ThreadsManager):
+        def open(self, app):
+            urls.append(app.master)
+            return super().open(app)
+
+    with SparkContext("moon://far", "apollo", plugins=[moon_plugin(target=Far)]) as sc:
+        assert sc.parallelize(range(5)).sum() == 10
+    assert urls == ["moon://far"]

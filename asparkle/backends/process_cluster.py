@@ -13,11 +13,13 @@ import anyio
 from asparkle.backends.launch import ZygoteProcess, reap
 from asparkle.backends.zygote_messages import Unpacker, pack
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
+from asparkle.core.errors import NoExecutors
 from asparkle.core.protocol import MessageReader, Ready, encode
 from asparkle.core.worker.channel import running_task
 
 __all__ = ["open_cluster"]
 
+TRIES = 6  # workers that may die in a row before they are ready
 LINGER = 2.0  # seconds in which a worker that closed its channel is expected to be reaped
 
 
@@ -119,10 +121,14 @@ class ProcessCluster(Cluster):
         self._starting: dict[str, ProcessExecutor] = {}
         self._statuses: dict[str, int] = {}
         self._status_arrived = anyio.Event()
-        self._send, self._added = anyio.create_memory_object_stream[Executor](1_000_000)
+        self._send, self._added = anyio.create_memory_object_stream[Executor | NoExecutors](1_000_000)
+        self._stillborn = 0
 
     async def added(self) -> Executor:
-        return await self._added.receive()
+        found = await self._added.receive()
+        if isinstance(found, NoExecutors):
+            raise found
+        return found
 
     async def set_target(self, executors: int) -> None:
         self.target = executors
@@ -154,13 +160,15 @@ class ProcessCluster(Cluster):
         info = executor.info
         executor.info = ExecutorInfo(info.id, info.epoch, info.host, info.slots, ready.pid)
         self._live[info.id] = executor
+        self._stillborn = 0
         self._send.send_nowait(executor)
 
     async def _died_young(self, lost: Lost) -> None:
-        from asparkle.core.logs import log
-
-        log().error("a worker process did not start", reason=lost.reason)
-        await anyio.sleep(0.5)  # not again and again as fast as it can fail
+        self._stillborn += 1
+        if self._stillborn >= TRIES:
+            self._send.send_nowait(NoExecutors(f"no worker process could be started: the last one says {lost.reason}"))
+            return
+        await anyio.sleep(0.1)  # not again and again as fast as it can fail
         self._fill()
 
     def lost(self, executor: str) -> None:

@@ -87,7 +87,10 @@ class Cluster(ABC):
 
     @abstractmethod
     async def added(self) -> Executor:
-        """The next executor that is ready to be sent tasks.  Waits for ever when there will be none."""
+        """The next executor that is ready to be sent tasks.  Waits for ever when there will be none.
+
+        Raises `errors.NoExecutors` when executors can't be started, so that jobs fail instead of waiting.
+        """
 
     @abstractmethod
     async def set_target(self, executors: int) -> None:

@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.accumulators import Accumulator
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
-from asparkle.core.errors import ContextStopped, JobCancelled, ResultTooLarge
+from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.directory import BlockDirectory
 from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
@@ -77,6 +77,7 @@ class Driver:
         self._preparing: dict[int, anyio.Event] = {}
         self._wake = anyio.Event()
         self._wake_at = float("inf")
+        self._broken: NoExecutors | None = None
         self._kills: dict[int, tuple[float, str]] = {}
         self._dirty: dict[str, Remote] = {}
         self.blocks = BlockDirectory(self._to)
@@ -111,7 +112,13 @@ class Driver:
     async def _admit_executors(self) -> None:
         assert self._cluster is not None
         while True:
-            executor = await self._cluster.added()
+            try:
+                executor = await self._cluster.added()
+            except NoExecutors as error:
+                self._broken = error
+                for job in list(self._jobs.values()):
+                    self._finish(job, error)
+                return
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self._tasks.start_soon(self._listen, executor)
@@ -367,6 +374,8 @@ class Driver:
         stages = await self._shipping.ship(plan.stages, complete, options.properties)
         if self.stopped:
             raise ContextStopped
+        if self._broken is not None:
+            raise self._broken
         self._next_job += 1
         job = Job(self._next_job, plan.partitions, stages)
         self._jobs[job.id] = job

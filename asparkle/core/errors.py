@@ -98,6 +98,10 @@ class NestedContextError(ContextError):
         )
 
 
+class NoExecutors(ContextError):
+    """No executor could be started, however often that was tried: the message says why.  Jobs fail with it."""
+
+
 class DeadlockError(ContextError):
     """A blocking call was made where waiting could never end: on the context's own loop thread."""
 

@@ -47,6 +47,8 @@ class ShippedStage:
         if self._binary is None:
             chunks = closures.dumps((self.plan.program, self.plan.sink), "a function of the job")
             self._binary = self._shipping.pack(chunks)
+            if type(self._binary) is FileRef:
+                weakref.finalize(self, _unlink, self._binary.path).atexit = False
 
     def install(self) -> protocol.Install:
         """The message that brings the binary to an executor."""

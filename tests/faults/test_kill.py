@@ -15,7 +15,7 @@ import pytest
 
 from asparkle import SparkConf, StorageLevel
 from asparkle.aio import RDD, SparkContext
-from asparkle.core.errors import JobFailed
+from asparkle.core.errors import JobFailed, NoExecutors
 
 pytestmark = pytest.mark.anyio
 
@@ -234,3 +234,12 @@ async def test_a_worker_that_sits_on_a_full_disk_says_which_directory(tmp_path: 
 
         with pytest.raises(JobFailed, match=str(tmp_path)):
             await sc.parallelize(range(20_000), 1).map(limit_files).partitionBy(2).count()
+
+
+async def test_workers_that_can_not_start_fail_the_job_with_the_reason(tmp_path: Path) -> None:
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text("import os, sys\nif 'zygote' in ' '.join(sys.orig_argv): os._exit(3)\n")
+    conf = SparkConf().setMaster("processes[2]").setExecutorEnv("PYTHONPATH", str(tmp_path))
+    async with SparkContext(conf=conf) as sc:
+        with anyio.fail_after(20), pytest.raises(NoExecutors, match="no worker process could be started"):
+            await sc.parallelize(range(2)).count()

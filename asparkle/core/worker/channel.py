@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -52,10 +53,20 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
             raise TaskKilled(worker.killing[tid])
 
     signal.signal(signal.SIGUSR1, on_signal)
-    threading.Thread(target=_listen, args=(connection, worker), name="asparkle-listener", daemon=True).start()
+    threading.Thread(target=_listen_or_die, args=(connection, worker), name="asparkle-listener", daemon=True).start()
     worker.report(Ready(os.getpid()))
     worker.run_slot()
     connection.close()
+
+
+def _listen_or_die(connection: socket.socket, worker: Worker) -> None:
+    """A worker that does not hear is of no use: its driver takes it for lost, and starts another."""
+    try:
+        _listen(connection, worker)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
 
 
 def _listen(connection: socket.socket, worker: Worker) -> None:

@@ -43,8 +43,8 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
                 )
             value = program.run(task.partition, sink, environment)
         finally:
-            _clean_up(context)
             worker.interruptible = None
+            _clean_up(context)
         seconds = time.perf_counter() - started
         return protocol.Succeeded(
             task.tid, seconds, _pack_result(worker, task.tid, value), _pack_updates(worker, context)

@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec
+from asparkle.core.errors import StorageError
+from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, write_file
 from asparkle.core.protocol import FileRef, RunTask
-from asparkle.core.serializer import read_frames
+from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.runner import run_attempt
 
@@ -163,11 +165,19 @@ class Worker:
             if not self._answer(("block", message.request), ref) and ref is not None:
                 os.unlink(ref.path)  # the reader has given up waiting
         elif ref is not None:
-            self.blocks.adopt((message.rdd, message.partition), message.level, map_ref(ref))
-            os.unlink(ref.path)
+            try:
+                self.blocks.adopt((message.rdd, message.partition), message.level, map_ref(ref))
+            except (StorageError, CorruptBlock) as error:  # one copy less
+                log("asparkle.worker").warning("a replica was not kept", error=str(error))
+            finally:
+                os.unlink(ref.path)
 
     def _export(self, message: protocol.Export) -> None:
-        ref = self.export((message.rdd, message.partition))
+        try:
+            ref = self.export((message.rdd, message.partition))
+        except StorageError as error:
+            log("asparkle.worker").warning("a block could not be exported", error=str(error))
+            ref = None
         self.report(protocol.Exported(message.rdd, message.partition, message.request, ref))
 
     def _surroundings(self, message: protocol.Surroundings) -> None:
