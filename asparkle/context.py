@@ -14,9 +14,9 @@ from asparkle.rdd import RDD, _unwrap
 
 if TYPE_CHECKING:
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
-    from asparkle.core.bus import Listener
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
+    from asparkle.core.contracts import Listener
 
 __all__ = ["SparkContext"]
 

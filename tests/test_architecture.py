@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import runpy
 import subprocess
@@ -109,21 +110,7 @@ def test_every_configuration_key_is_documented(key):
     assert f"| `{key}" in (ROOT / "docs/reference/configuration.md").read_text()
 
 
-NOT_READ_YET = {
-    "spark.cores.max",
-    "spark.executor.cores",
-    "spark.task.cpus",
-    "spark.memory.storageFraction",
-}
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        pytest.param(key, marks=pytest.mark.xfail(key in NOT_READ_YET, reason="nobody reads it"))
-        for key in KEYS
-    ],
-)
+@pytest.mark.parametrize("key", list(KEYS))
 def test_every_configuration_key_is_used(key):
     """A key that changes nothing is a false promise."""
     constant = next(
@@ -150,6 +137,15 @@ def test_every_master_url_is_documented(scheme):
 
 
 # ---------------------------------------------------------------------------------------------- the project
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ruff") is None, reason="ruff, which formats it, is not installed"
+)
+def test_the_blocking_face_is_up_to_date():
+    command = [sys.executable, "contrib/dev/blocking_face.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_readme_has_the_two_commands_that_ci_runs():

@@ -13,7 +13,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from asparkle.core.bus import Bus, Listener
+from asparkle.core.bus import Bus
+from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError
 
 

@@ -9,9 +9,8 @@ import types
 
 import pytest
 
-from asparkle.core.bus import Listener
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import ClusterManager
+from asparkle.core.contracts import ClusterManager, Listener
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.masters import Master
 from asparkle.plugins import API_VERSION, hookimpl
@@ -61,7 +60,7 @@ def install(tmp_path, monkeypatch):
 
 
 MOON = """
-from asparkle.core.bus import Listener
+from asparkle.core.contracts import Listener
 from asparkle.plugins import hookimpl
 from asparkle.core.contracts import ClusterManager
 
@@ -296,7 +295,6 @@ class PluginEvent:
 # ------------------------------------------------------------------------------------- from end to end
 
 
-@pytest.mark.xfail(reason="AppSpec does not carry the master URL yet", raises=AttributeError)
 def test_a_job_runs_on_a_cluster_manager_from_a_plugin_which_sees_its_url():
     from asparkle import SparkContext
     from asparkle.backends.threads import ThreadsManager

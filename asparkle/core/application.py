@@ -19,7 +19,7 @@ from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
-    from asparkle.core.bus import Listener
+    from asparkle.core.contracts import Listener
 
 __all__ = ["Application", "Extensions"]
 
@@ -58,9 +58,9 @@ class Application:
         self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
-        self.slots = master.count or 1
+        self.slots = max((master.count or 1) // keys.TASK_CPUS.read(conf), 1)
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
-        self.default_parallelism = parallelism or self.slots
+        self.default_parallelism = parallelism or master.count or 1
         self.default_reduce_partitions = parallelism
         self.executors = self.slots
         stores = {name: extensions.block_store(name) for name in ("memory", "disk")}
@@ -71,6 +71,7 @@ class Application:
         self.spec = AppSpec(
             app_id=app_id,
             name=keys.APP_NAME.read(conf),
+            master=self.master_url,
             directories=tuple(self.directories.paths),
             slots=self.slots if self.manager.in_process else 1,
             worker_memory=keys.PYTHON_WORKER_MEMORY.read(conf),

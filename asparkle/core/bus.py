@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import inspect
 import threading
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from math import inf
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.contracts import Listener
+from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.logs import log
 
 E = TypeVar("E")

@@ -255,12 +255,9 @@ def _optional_bytes(name: str, doc: str, unit: str) -> ConfigKey[int | None]:
 MASTER = _text("spark.master", "local[*]", "Where tasks run: a master URL.")
 APP_NAME = _text("spark.app.name", "asparkle", "The application's name, in events and logs.")
 DEFAULT_PARALLELISM = _optional_int("spark.default.parallelism", "Partitions where none are asked for; not set: the number of slots.")
-CORES_MAX = _optional_int("spark.cores.max", "The most slots that the application uses over all executors.")
-EXECUTOR_CORES = _optional_int("spark.executor.cores", "Slots per executor; not set: the cluster manager decides.")
 TASK_CPUS = _int("spark.task.cpus", "1", "Slots that one task takes.")
 EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor for cached blocks and operations; not set: its share of what the machine or the control group allows.", "m")
 MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
-MEMORY_STORAGE_FRACTION = _fraction("spark.memory.storageFraction", "0.5", "The part of that which cached blocks keep when operations want memory.")
 PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")
 LOCAL_DIR = _list("spark.local.dir", "Directories for shuffle files, spills and disk blocks; not set: the system's temporary directory.")
 

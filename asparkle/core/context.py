@@ -18,7 +18,8 @@ from asparkle.core import sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
-from asparkle.core.bus import Bus, Listener
+from asparkle.core.bus import Bus
+from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
 from asparkle.core.errors import ArgumentError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.jobs import JobGate, JobOptions
@@ -98,8 +99,7 @@ class SparkContext:
             await tasks.start(self._serve, driver, cluster)
             stack.callback(tasks.cancel_scope.cancel)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._stack.aclose()
+            await self._stack.aclose()
             raise
         return self
 

@@ -25,6 +25,7 @@ class AppSpec(NamedTuple):
 
     app_id: str
     name: str
+    master: str  # the whole URL
     directories: tuple[str, ...]  # this application's own, one below each of spark.local.dir
     slots: int  # asked for with the master URL
     worker_memory: int  # spark.python.worker.memory: bytes before aggregation and sort spill

@@ -99,7 +99,7 @@ class NestedContextError(ContextError):
 
 
 class NoExecutors(ContextError):
-    """No executor could be started, however often that was tried: the message says why.  Jobs fail with it."""
+    """No executor could be started, however often that was tried; the message says why."""
 
 
 class DeadlockError(ContextError):
@@ -233,7 +233,7 @@ class JobCancelled(JobFailed):
 
 
 class TooManyJobs(JobFailed):
-    """As many jobs wait for their turn as ``asparkle.scheduler.maxQueuedJobs`` allows.  Nothing was started."""
+    """As many jobs wait for their turn as ``asparkle.scheduler.maxQueuedJobs`` allows; none was started."""
 
     kind = "refused"
 

@@ -217,6 +217,7 @@ _RULES: dict[Any, Callable[[Any], int]] = {
     object.__hash__: _by_identity,
     types.MethodType.__hash__: _by_identity,
     types.BuiltinMethodType.__hash__: _by_identity,
+    types.MethodWrapperType.__hash__: _by_identity,
 }
 
 _FIXED_RULES = len(_RULES)

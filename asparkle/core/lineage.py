@@ -277,13 +277,22 @@ class Shuffled(Node):
     sends to i.  Where the parent is already partitioned so, the work is done without a shuffle.
 
     ``wanted``: the partitioner, or a way to make it in the planner (a number of partitions that depends
-    on the parent, range bounds that a sample gives).
+    on the parent, range bounds that a sample gives).  ``keyed``: the result are pairs with the same keys; else
+    (the elements of a distinct were keys as a whole) a shuffle leaves no partitioner behind.
     """
 
-    def __init__(self, parent: Node, wanted: Partitioner | PartitionerPlan, spec: Callable[[Partitioner], ShuffleSpec]) -> None:
+    def __init__(
+        self,
+        parent: Node,
+        wanted: Partitioner | PartitionerPlan,
+        spec: Callable[[Partitioner], ShuffleSpec],
+        *,
+        keyed: bool = True,
+    ) -> None:
         super().__init__((parent,))
         self.wanted = wanted
         self.make_spec = spec
+        self.keyed = keyed
         self.shuffle: Shuffle | None = None
 
     async def prepare(self, planner: Planner) -> None:
@@ -295,7 +304,7 @@ class Shuffled(Node):
             self.set_prepared(parent.num_partitions, (OneToOne(parent),), partitioner)
             return
         self.shuffle = planner.new_shuffle(parent, self.spec)
-        self.set_prepared(partitioner.numPartitions, (self.shuffle,), partitioner)
+        self.set_prepared(partitioner.numPartitions, (self.shuffle,), partitioner if self.keyed else None)
 
     def build(self, builder: StageBuilder) -> Step:
         if self.shuffle is None:
@@ -304,7 +313,10 @@ class Shuffled(Node):
 
 
 class CoGrouped(Node):
-    """For each key of any parent, the lists of its values in each; co-partitioned parents are not shuffled."""
+    """``function`` of the groups that the parents have for each key; co-partitioned parents are not shuffled.
+
+    ``keyed``: as in `Shuffled`.
+    """
 
     def __init__(
         self,
@@ -312,11 +324,14 @@ class CoGrouped(Node):
         wanted: Partitioner | PartitionerPlan,
         spec: Callable[[Partitioner], ShuffleSpec],
         function: Callable[..., Iterable[Any]],
+        *,
+        keyed: bool = True,
     ) -> None:
         super().__init__(parents)
         self.wanted = wanted
         self.make_spec = spec
         self.function = function
+        self.keyed = keyed
 
     async def prepare(self, planner: Planner) -> None:
         wanted = self.wanted
@@ -331,7 +346,7 @@ class CoGrouped(Node):
                 spec = self.make_spec(partitioner)
                 dependencies.append(planner.new_shuffle(parent, spec))
                 self.inputs.append(spec)
-        self.set_prepared(partitioner.numPartitions, dependencies, partitioner)
+        self.set_prepared(partitioner.numPartitions, dependencies, partitioner if self.keyed else None)
 
     def build(self, builder: StageBuilder) -> Step:
         indexes = [

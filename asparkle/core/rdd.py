@@ -242,13 +242,13 @@ class RDD(Generic[T_co]):
         """The elements that are in both, each once; in order of first appearance in this RDD per partition."""
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
         others = cast("RDD[tuple[Any, None]]", self._other(other, "intersection")._map_pipe(t.Map(r.with_none)))
-        return pairs._cogroup_with((others,), None, r.in_both)
+        return pairs._cogroup_with((others,), None, r.in_both, operation="intersection", keyed=False)
 
     def subtract(self, other: RDD[T], numPartitions: int | None = None) -> RDD[T_co]:
         """The elements of this RDD, duplicates included, that are not in the other."""
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
         others = cast("RDD[tuple[Any, None]]", self._other(other, "subtract")._map_pipe(t.Map(r.with_none)))
-        return pairs._cogroup_with((others,), numPartitions, r.only_left_keys)
+        return pairs._cogroup_with((others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False)
 
     def _other(self, other: Any, operation: str) -> RDD[Any]:
         if not isinstance(other, RDD):
@@ -408,7 +408,7 @@ class RDD(Generic[T_co]):
     def distinct(self, numPartitions: int | None = None) -> RDD[T_co]:
         """Each different element once, in order of first appearance per partition."""
         n = _optional_partitions(numPartitions, "distinct")
-        return self._derive(Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec))
+        return self._derive(Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False))
 
     # ------------------------------------------------------------------------- joining pairs
 
@@ -417,13 +417,14 @@ class RDD(Generic[T_co]):
         others: Sequence[RDD[Any]],
         numPartitions: int | None,
         function: Callable[..., Iterable[Any]],
-        partitionFunc: Callable[[Any], int] = portable_hash,
+        *,
         operation: str = "cogroup",
+        keyed: bool = True,
     ) -> RDD[Any]:
         n = _optional_partitions(numPartitions, operation)
         nodes = [self._node, *(self._other(o, operation)._node for o in others)]
-        plan: PartitionerPlan = DefaultHash(n, partitionFunc)
-        return self._derive(CoGrouped(nodes, plan, steps.RecordsSpec, function))
+        plan: PartitionerPlan = DefaultHash(n, portable_hash)
+        return self._derive(CoGrouped(nodes, plan, steps.RecordsSpec, function, keyed=keyed))
 
     def cogroup(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
@@ -517,12 +518,16 @@ class RDD(Generic[T_co]):
     async def takeOrdered(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
         """The ``num`` smallest elements by ``key``, in ascending order."""
         num = _count(num, "takeOrdered")
+        if not num:
+            return []
         parts = await self._run(t.CallToEnd(r.Smallest(num, key)))
         return heapq.nsmallest(num, r.concatenated(parts), key)
 
     async def top(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
         """The ``num`` largest elements by ``key``, in descending order."""
         num = _count(num, "top")
+        if not num:
+            return []
         parts = await self._run(t.CallToEnd(r.Largest(num, key)))
         return heapq.nlargest(num, r.concatenated(parts), key)
 
@@ -660,7 +665,7 @@ class RDD(Generic[T_co]):
         if isinstance(bounds, histograms.Trivial):
             return bounds.buckets, [await self.filter(histograms.Within(bounds)).count()]
         parts = await self._run(t.CallToEnd(histograms.Counts(bounds, even)))
-        return bounds, [sum(column) for column in zip(*parts, strict=True)]
+        return bounds, [sum(column) for column in zip([0] * (len(bounds) - 1), *parts, strict=True)]
 
     # ------------------------------------------------------------------------- actions: pairs
 

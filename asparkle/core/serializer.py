@@ -362,16 +362,27 @@ def _deep_size(obj: Any, seen: set[int], depth: int) -> int:
         return own + _sampled_size(obj, seen, depth)
     if isinstance(obj, dict):
         return own + _sampled_size(obj.keys(), seen, depth) + _sampled_size(obj.values(), seen, depth)
-    if isinstance(nbytes := getattr(obj, "nbytes", None), int):  # numpy arrays and their like
+    try:
+        return own + _inner_size(obj, own, seen, depth)
+    except Exception:  # code of the user's, run by our looking: no reason to fail
+        return own
+
+
+def _inner_size(obj: Any, own: int, seen: set[int], depth: int) -> int:
+    """What an object of no built-in type takes beyond ``own``."""
+    if hasattr(type(obj), "nbytes"):  # numpy arrays and their like
         of_objects = getattr(getattr(obj, "dtype", None), "hasobject", False)
         inside = _sampled_size(obj.ravel(), seen, depth) if of_objects else 0
-        return max(own, nbytes + 112) + inside
-    return own + _attribute_size(obj, seen, depth)
+        return max(0, int(obj.nbytes) + 112 - own) + inside
+    return _attribute_size(obj, seen, depth)
 
 
 def _allocated(obj: object) -> int:
     """What the allocator spends on the object alone: it rounds up to 16 bytes."""
-    return (sys.getsizeof(obj, 64) + 15) & -16
+    try:
+        return (sys.getsizeof(obj, 64) + 15) & -16
+    except Exception:
+        return 64
 
 
 def _sampled_size(items: Any, seen: set[int], depth: int) -> int:

@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from pluggy import HookspecMarker
 
-from asparkle.core.contracts import Listener
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener
 
 hookspec = HookspecMarker("asparkle")
 

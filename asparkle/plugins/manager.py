@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.contracts import Listener
 from asparkle.core.conf import PLUGINS, PLUGINS_BLOCK, SparkConf
+from asparkle.core.contracts import Listener
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.masters import Master, unknown_master
 from asparkle.plugins import API_VERSION

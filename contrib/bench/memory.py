@@ -182,7 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m contrib.bench.memory", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("jobs", nargs="*", choices=[[], *JOBS], default=list(JOBS), metavar="JOB")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)} (default: all)")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="of pickled data (default: 2)")
     parser.add_argument("--master", default="local[2]")
     parser.add_argument("--limit", default="512m", help="spark.python.worker.memory (default: 512m)")
@@ -190,12 +190,14 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter to use")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if unknown := set(options.jobs) - set(JOBS):
+        parser.error(f"unknown jobs: {', '.join(sorted(unknown))}")
     if options.child:
         [job] = options.jobs
         run(job, options.gigabytes, options.master, options.limit, options.engine)
         return 0
     failed = 0
-    for job in options.jobs:
+    for job in options.jobs or JOBS:
         command = [options.python, "-m", "contrib.bench.memory", job, "--child", "--master", options.master]
         command += [
             "--gigabytes",

@@ -146,7 +146,7 @@ def sources(draw: Any, elements: Any = None) -> Model:
     elif kind == "array" and numpy is not None:
         data = numpy.array(draw(st.lists(small, max_size=8)), dtype=draw(st.sampled_from(["int64", "float32"])))
     else:
-        data = draw(st.lists(elements or draw(st.sampled_from(kinds)), max_size=10))
+        data = draw(st.lists(draw(st.sampled_from(kinds)) if elements is None else elements, max_size=10))
     n = len(data)
     parts = [list(data[i * n // slices : (i + 1) * n // slices]) for i in range(slices)]
     return Model(parts, lambda sc, rdd: sc.parallelize(data, slices), f"parallelize({data!r}, {slices})")
@@ -402,11 +402,12 @@ def sort_by(draw: Any, m: Model) -> Model:
 @operation(all_hashable)
 def distinct(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
-    if m.partitioner == partitioner:
+    if m.partitioner == partitioner:  # equal elements have equal keys: they lie in one partition already
         parts = [list(dict.fromkeys(p)) for p in m.parts]
-    else:
-        parts = [list(dict.fromkeys(itertools.chain(*pieces))) for pieces in shuffled(m.parts, partitioner, lambda x: x)]
-    return one(m, f"distinct({n})", parts, lambda rdd: rdd.distinct(n), partitioner)
+        return one(m, f"distinct({n})", parts, lambda rdd: rdd.distinct(n), partitioner)
+    pieces = shuffled(m.parts, partitioner, lambda x: x)
+    parts = [list(dict.fromkeys(itertools.chain(*some))) for some in pieces]
+    return one(m, f"distinct({n})", parts, lambda rdd: rdd.distinct(n))
 
 
 def by_key(m: Model, n: Any, partitioner: Partitioner, text: str, functions: tuple[Any, Any, Any], make: Any) -> Model:
@@ -732,7 +733,7 @@ async def check(sc: SparkContext, model: Model, actions: list[Callable[..., Any]
 
 
 @pytest.mark.parametrize("master", MASTERS)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_pipelines_give_what_plain_python_gives(data, contexts, master):
     model = data.draw(pipelines())

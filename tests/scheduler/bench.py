@@ -31,7 +31,8 @@ from asparkle.core.scheduler import (
     TaskStarted,
     TaskSucceeded,
 )
-from tests.scheduler.invariants import check
+
+from .invariants import check
 
 C = TypeVar("C")
 INDETERMINATE = Determinism.INDETERMINATE
@@ -140,7 +141,9 @@ class Bench:
             self.fail(tid, "killed", killed=True)
         return self
 
-    def fetch_failed(self, attempt: tuple[int, int], shuffle: int, partition: int, tid: int | None = None) -> Bench:
+    def fetch_failed(
+        self, attempt: tuple[int, int], shuffle: int, partition: int, tid: int | None = None
+    ) -> Bench:
         """The attempt could not read a map output: that of attempt ``tid``, or the registered one."""
         if tid is None:
             output = self.scheduler.map_outputs(shuffle)[1][partition]

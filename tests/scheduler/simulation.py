@@ -53,7 +53,8 @@ from asparkle.core.scheduler import (
     TaskStarted,
     TaskSucceeded,
 )
-from tests.scheduler.invariants import check, check_work_conserving, leftovers
+
+from .invariants import check, check_work_conserving, leftovers
 
 Nonces = dict[tuple[int, int], int]  # (indeterminate stage, partition): which computation of it
 

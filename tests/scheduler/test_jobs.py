@@ -16,8 +16,9 @@ from asparkle.core.scheduler import (
     StageDone,
     TakeResult,
 )
-from tests.scheduler.bench import Bench, result, stage
-from tests.scheduler.invariants import leftovers
+
+from .bench import Bench, result, stage
+from .invariants import leftovers
 
 
 def failed(bench: Bench, job: int, kind: FailureKind) -> JobFailure:
@@ -59,7 +60,9 @@ class TestStages:
         bench.succeed((1, 0))
         assert bench.launched == [(2, 0)]
         (launch,) = bench.get(Launch)
-        assert launch.shuffles == tuple((shuffle, bench.scheduler.map_outputs(shuffle)[0]) for shuffle in (0, 1))
+        assert launch.shuffles == tuple(
+            (shuffle, bench.scheduler.map_outputs(shuffle)[0]) for shuffle in (0, 1)
+        )
 
     def test_map_outputs_are_kept_by_partition_with_their_writers(self) -> None:
         bench = Bench().executor("a", 2, host="h")
@@ -101,7 +104,15 @@ class TestStages:
         depth = 3000
         bench.scheduler.handle(
             JobSubmitted(
-                JobSpec(1, (stage(0, 1), *(stage(n, 1, [n - 1]) for n in range(1, depth)), result(depth, 1, [depth - 1])), [0])
+                JobSpec(
+                    1,
+                    (
+                        stage(0, 1),
+                        *(stage(n, 1, [n - 1]) for n in range(1, depth)),
+                        result(depth, 1, [depth - 1]),
+                    ),
+                    [0],
+                )
             ),
             0.0,
         )
@@ -213,7 +224,11 @@ class TestAccept:
         bench.job(stage(0, 1), result(2, 1, [0]))
         assert bench.launched == [(0, 0)]
         bench.run()
-        assert [(accept.stage, accept.partition) for accept in bench.get(Accept, ever=True)] == [(0, 0), (1, 0), (2, 0)]
+        assert [(accept.stage, accept.partition) for accept in bench.get(Accept, ever=True)] == [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+        ]
 
 
 class TestStageDone:
@@ -345,9 +360,15 @@ class TestCancelling:
 
 class TestForgetting:
     def test_nothing_remains_of_finished_jobs(self) -> None:
-        bench = Bench(speculation=True, exclude=True, fair=True, prefetch_horizon=0.01).executor("a", 2).executor("b", 2)
+        bench = (
+            Bench(speculation=True, exclude=True, fair=True, prefetch_horizon=0.01)
+            .executor("a", 2)
+            .executor("b", 2)
+        )
         for n in range(0, 40, 4):
-            bench.job(stage(n, 3, hosts=[["host-a"], ["nowhere"], ["host-b"]]), result(n + 1, 4, [n]), pool=f"p{n}")
+            bench.job(
+                stage(n, 3, hosts=[["host-a"], ["nowhere"], ["host-b"]]), result(n + 1, 4, [n]), pool=f"p{n}"
+            )
             bench.job(stage(n, 3), result(n + 2, 4, [n]), group="g", tags=frozenset("ab"))
         bench.run()
         assert leftovers(bench.scheduler) == []

@@ -15,7 +15,8 @@ from asparkle.core.scheduler import (
     TaskStarted,
     TaskSucceeded,
 )
-from tests.scheduler.bench import Bench, result, stage
+
+from .bench import Bench, result, stage
 
 REPORTS = [
     lambda *where: TaskSucceeded(*where, 1.0, "again", "updates"),

@@ -368,7 +368,7 @@ def cell_28_gradient_descent(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     import numpy as np
     from sklearn import linear_model as lm
 
-    N = 800  # number of data points
+    N = 400  # number of data points
     D = 10  # number of dimensions
     ITERATIONS = 5
     np.random.seed(seed=42)
