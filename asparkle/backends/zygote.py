@@ -27,7 +27,7 @@ from asparkle.core.contracts import AppSpec
 from asparkle.core.worker.channel import serve
 
 # What the programs of tasks are made of: imported once, here, for all workers.
-for _name in ("accumulators", "broadcast", "reductions", "sorting", "sources", "statcounter"):
+for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter"):
     importlib.import_module(f"asparkle.core.{_name}")
 
 FORKS = sys.platform != "darwin"

@@ -47,8 +47,7 @@ _OUR_PLANS: Final = frozenset(
         "reductions",
         "shuffle.aggregator",
         "shuffle.steps",
-        "sorting",
-        "sources",
+        "source_steps",
         "transforms",
     )
 )

@@ -10,7 +10,7 @@ import functools
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, product
+from itertools import chain, islice, product
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.program import Transform
@@ -269,3 +269,25 @@ def _cycle(start: int, n: int) -> Iterator[int]:
 def dealt_to(key: int) -> int:
     """The partition function of elements that are numbered with their partition."""
     return key
+
+
+# ------------------------------------------------------------------------------ sampling for a sort
+
+
+class SampleKeys:
+    """(keys, stride): every ``stride``-th key of a partition, between ``least`` and twice as many of them."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def __call__(self, elements: Iterator[Any]) -> tuple[list[Any], int]:
+        sample: list[Any] = []
+        stride, skip = 1, 0
+        while chunk := list(islice(elements, 4096)):
+            sample += (k for k, _ in pairs(chunk[skip::stride], "sortByKey"))
+            skip = (skip - len(chunk)) % stride
+            while len(sample) > 2 * self.least:
+                skip += stride * (len(sample) % 2)
+                sample = sample[::2]
+                stride *= 2
+        return sample, stride

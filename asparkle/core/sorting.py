@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
 from asparkle.core.sources import Collection, Range
-from asparkle.core.transforms import CallToEnd, pairs
+from asparkle.core.reductions import SampleKeys
+from asparkle.core.transforms import CallToEnd
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner
@@ -19,7 +19,6 @@ __all__ = ["SampledRange"]
 
 _SAMPLES = 2000  # keys in all, at least; Spark takes 20 for each partition of the result
 _PER_PARTITION = 20
-_CHUNK = 4096
 
 
 class SampledRange(PartitionerPlan):
@@ -58,25 +57,6 @@ def _weighed(sampled: Sequence[tuple[list[Any], int]]) -> Iterator[Any]:
     for sample, stride in sampled:
         for _ in range(stride // finest):
             yield from sample
-
-
-class SampleKeys:
-    """(keys, stride): every ``stride``-th key of a partition, between ``least`` and twice as many of them."""
-
-    def __init__(self, least: int) -> None:
-        self.least = least
-
-    def __call__(self, elements: Iterator[Any]) -> tuple[list[Any], int]:
-        sample: list[Any] = []
-        stride, skip = 1, 0
-        while chunk := list(islice(elements, _CHUNK)):
-            sample += (k for k, _ in pairs(chunk[skip::stride], "sortByKey"))
-            skip = (skip - len(chunk)) % stride
-            while len(sample) > 2 * self.least:
-                skip += stride * (len(sample) % 2)
-                sample = sample[::2]
-                stride *= 2
-        return sample, stride
 
 
 def _thinned(node: Node, wanted: int) -> Node | None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import ArgumentError
 from asparkle.core.lineage import Source
-from asparkle.core.program import SourceStep, Step
+from asparkle.core.program import Step
 from asparkle.core.protocol import Live, Payload
-from asparkle.core.textfiles import FileSplit, expand, plan_splits, read_lines
+from asparkle.core.source_steps import CollectionStep, RangeStep, TextStep
+from asparkle.core.textfiles import FileSplit, expand, plan_splits
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
@@ -39,19 +40,6 @@ class Range(Source):
 
     def build(self, builder: StageBuilder) -> Step:
         return RangeStep(self.whole, self.slices)
-
-
-class RangeStep(Step):
-    __slots__ = ("slices", "whole")
-
-    def __init__(self, whole: range, slices: int) -> None:
-        self.cached = None
-        self.whole = whole
-        self.slices = slices
-
-    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        n, slices = len(self.whole), self.slices
-        return iter(self.whole[partition * n // slices : (partition + 1) * n // slices])
 
 
 class Empty(Source):
@@ -119,17 +107,6 @@ def _is_array(value: object) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray) and value.ndim > 0
 
 
-class CollectionStep(SourceStep):
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self.cached = None
-
-    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        elements: Iterator[Any] = iter(task.data(self.index, partition))
-        return elements
-
-
 class TextFiles(Source):
     """The lines of text files; large files in several splits."""
 
@@ -153,14 +130,3 @@ class TextFiles(Source):
 
     def build(self, builder: StageBuilder) -> Step:
         return TextStep(self.use_unicode)
-
-
-class TextStep(SourceStep):
-    __slots__ = ("use_unicode",)
-
-    def __init__(self, use_unicode: bool) -> None:
-        self.cached = None
-        self.use_unicode = use_unicode
-
-    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        return read_lines(task.data(self.index, partition), self.use_unicode)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from asparkle.core.errors import ArgumentError
 
 
-@dataclass(frozen=True, slots=True, repr=False)
 class StorageLevel:
     """Flags and a replication count, as in PySpark; immutable, equal by value, hashable.
 
@@ -22,11 +20,14 @@ class StorageLevel:
     Raises ArgumentError when ``replication`` is not from 1 to 39, Spark's limits.
     """
 
+    # A plain class: a dataclass would double the time in which the package is imported.
+    __slots__ = ("deserialized", "replication", "useDisk", "useMemory", "useOffHeap")
+
     useDisk: bool
     useMemory: bool
     useOffHeap: bool
     deserialized: bool
-    replication: int = 1
+    replication: int
 
     NONE: ClassVar[StorageLevel]
     DISK_ONLY: ClassVar[StorageLevel]
@@ -44,9 +45,32 @@ class StorageLevel:
     MEMORY_AND_DISK_SER: ClassVar[StorageLevel]
     MEMORY_AND_DISK_SER_2: ClassVar[StorageLevel]
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.replication, int) or not 1 <= self.replication < 40:
-            raise ArgumentError(f"replication = {self.replication!r}: expected a whole number from 1 to 39")
+    def __init__(
+        self, useDisk: bool, useMemory: bool, useOffHeap: bool, deserialized: bool, replication: int = 1
+    ) -> None:
+        if not isinstance(replication, int) or not 1 <= replication < 40:
+            raise ArgumentError(f"replication = {replication!r}: expected a whole number from 1 to 39")
+        assign = object.__setattr__
+        assign(self, "useDisk", useDisk)
+        assign(self, "useMemory", useMemory)
+        assign(self, "useOffHeap", useOffHeap)
+        assign(self, "deserialized", deserialized)
+        assign(self, "replication", replication)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a StorageLevel can't be changed; make another one with its own {name}")
+
+    def _flags(self) -> tuple[bool, bool, bool, bool, int]:
+        return self.useDisk, self.useMemory, self.useOffHeap, self.deserialized, self.replication
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StorageLevel) and self._flags() == other._flags()
+
+    def __hash__(self) -> int:
+        return hash(self._flags())
+
+    def __reduce__(self) -> tuple[type[StorageLevel], tuple[bool, bool, bool, bool, int]]:
+        return StorageLevel, self._flags()
 
     def __repr__(self) -> str:
         return (

@@ -569,7 +569,7 @@ def pipelines(draw: Any, most: int = 6) -> Model:
     for _ in range(draw(st.integers(0, most))):
         fitting = [function for wants, function in OPERATIONS if wants(model)]
         chosen = draw(st.sampled_from(fitting))(draw, model)
-        if len(chosen.elements) > 300 or len(chosen.parts) > 30:
+        if len(chosen.parts) > 30 or len(repr(chosen.parts)) > 10_000:
             continue
         model = chosen
         if draw(st.integers(0, 5)) == 0:

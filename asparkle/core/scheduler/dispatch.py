@@ -32,7 +32,7 @@ class Dispatch:
         self._offers: deque[Executor] = deque()
         self._touched: list[Executor] = []  # may need work ahead
         self._next_tid = 0
-        self.reserved: TaskSet | None = None  # a barrier stage for which free slots are kept, this turn
+        self._reserved: TaskSet | None = None  # a barrier stage for which all free slots are kept
         # set by Barriers, Speculation and Recalls
         self.could_gather: Callable[[TaskSet], bool]
         self.gather: Callable[[TaskSet], bool]
@@ -81,8 +81,9 @@ class Dispatch:
                 self.arrived(tasks)
         elif tasks.ready:
             self._pools.unready(tasks)
-        if tasks.n_held and not tasks.open and not tasks.paused and ("open", tasks) not in self._turn.timers:
-            self.await_near(tasks)
+        if tasks.n_held and not tasks.open and not tasks.paused and tasks.gathering is None:
+            if ("open", tasks) not in self._turn.timers:
+                self.await_near(tasks)
 
     def await_near(self, tasks: TaskSet) -> None:
         """Let partitions that are held go anywhere when the wait is over."""
@@ -127,7 +128,8 @@ class Dispatch:
         """Launch all that can be launched."""
         offers = self._offers
         touched = self._touched
-        self.reserved = None
+        if self._reserved is not None:
+            self._keep_or_launch(self._reserved)
         while offers:
             executor = offers.popleft()
             if len(executor.running) >= executor.slots:
@@ -145,15 +147,13 @@ class Dispatch:
     def _deal_idle(self) -> None:
         """One attempt to each idle executor in turn, while there are any."""
         fleet = self.fleet
-        while self._pools.first() is not None and self.reserved is None and fleet.idle:
+        while self._pools.first() is not None and self._reserved is None and fleet.idle:
             executor = fleet.next_idle()
             if not self._give(executor) and not self._give_any():
                 return  # the idle ones are barred from all that is ready
 
     def _give_any(self) -> bool:
-        return self.reserved is None and any(
-            other.room() and self._give(other) for other in self.fleet.all_idle()
-        )
+        return any(other.room() and self._give(other) for other in self.fleet.all_idle())
 
     def _give(self, executor: Executor) -> bool:
         found = self._next(executor, ahead=False)
@@ -226,6 +226,8 @@ class Dispatch:
     def _next(self, executor: Executor, ahead: bool) -> tuple[TaskSet, int] | None:
         """The most deserving set that has something for the executor, and the partition.  ``ahead``: None
         also if the executor has enough of that set's work in its queue."""
+        if self._reserved is not None:
+            return None
         first = self._pools.first()
         if executor.local or executor.host.local:
             near = self._nearest(executor)
@@ -276,10 +278,18 @@ class Dispatch:
             return None
         if tasks.gathering is None:
             return tasks, taken
-        if not ahead and self.gather(tasks):
+        if ahead:
+            return None
+        if self.gather(tasks):
             return self._next(executor, ahead) if executor.room() else None
-        self.reserved = tasks
+        self._reserved = tasks
         return None
+
+    def _keep_or_launch(self, tasks: TaskSet) -> None:
+        """A barrier stage keeps its reservation until it is launched, whatever ranks before it meanwhile;
+        or busy others could snatch slot after slot away from it."""
+        if not tasks.ready or not self.could_gather(tasks) or self.gather(tasks):
+            self._reserved = None
 
     # ------------------------------------------------------------------------------------ counting
 

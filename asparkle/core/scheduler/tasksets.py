@@ -144,9 +144,11 @@ class TaskSet:
 
     def eligible(self) -> bool:
         """Whether an executor that is near none of the input could get something."""
-        return not self.paused and bool(
-            self.n_free or self.n_marked or self.copies or (self.open and self.n_held)
-        )
+        if self.paused:
+            return False
+        if self.gathering is not None:
+            return self.pending > 0
+        return bool(self.n_free or self.n_marked or self.copies or (self.open and self.n_held))
 
     def place_all(self, places: Callable[[int], Places]) -> None:
         """Sort all pending partitions by where they would like to be."""
