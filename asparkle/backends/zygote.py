@@ -160,7 +160,7 @@ def main(fd: int) -> None:
     """The zygote's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the driver's
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     zygote = Zygote(socket.socket(fileno=fd))
     gc.collect()
     gc.freeze()  # what workers share stays shared

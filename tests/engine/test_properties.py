@@ -388,9 +388,9 @@ def sort_by(draw: Any, m: Model) -> Model:
     n, ascending = draw(st.one_of(st.none(), st.integers(1, 6))), draw(st.booleans())
     keyed = [[(ORDER(x), x) for x in p] for p in m.parts]
     source = Model(keyed, m.make, "")
-    n_ = n or (sum(map(bool, [m.parts])) and default_partitions(source))
-    sample = [k for k, _ in source.elements]
-    partitioner = RangePartitioner(bounds_from_samples(sample, n_) if n_ > 1 else [], ascending, None, n_)
+    wanted = n or default_partitions(source)
+    bounds = bounds_from_samples([k for k, _ in source.elements], wanted) if wanted > 1 else []
+    partitioner = RangePartitioner(bounds, ascending, None, wanted)
     parts = [
         [x for _, x in sorted(itertools.chain.from_iterable(p), key=lambda kx: kx[0], reverse=not ascending)]
         for p in shuffled(keyed, partitioner)
@@ -733,7 +733,7 @@ async def check(sc: SparkContext, model: Model, actions: list[Callable[..., Any]
 
 
 @pytest.mark.parametrize("master", MASTERS)
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_pipelines_give_what_plain_python_gives(data, contexts, master):
     model = data.draw(pipelines())
@@ -745,7 +745,7 @@ def test_pipelines_give_what_plain_python_gives(data, contexts, master):
 
 @pytest.mark.parametrize("master", MASTERS)
 @pytest.mark.parametrize("function", [f for _, f in OPERATIONS], ids=lambda f: f.__name__.strip("_"))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_each_operation(data, contexts, master, function):
     """So that none is left out by chance."""

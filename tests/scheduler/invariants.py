@@ -147,5 +147,6 @@ def leftovers(scheduler: Scheduler) -> list[str]:
     empty("barred", scheduler._exclusion.barred)
     empty("suspects", scheduler._suspects)
     empty("offers", scheduler._dispatch._offers)
+    empty("reserved", scheduler._dispatch._reserved)
     empty("touched", scheduler._dispatch._touched)
     return found

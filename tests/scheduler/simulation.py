@@ -159,6 +159,9 @@ class Simulation:
         self.slots: dict[tuple[str, int], int] = {}
         self.out: dict[int, tuple[str, int, Task]] = {}  # attempts launched, not reported on
         self.killed: set[int] = set()
+        self.wanted: dict[tuple[int, int], set[int]] = {}  # those not killed, by stage and partition
+        self.load: Counter[tuple[str, int]] = Counter()  # how many, by executor
+        self._tables: dict[int, tuple[int, list[MapOutput | None]]] = {}
         self.tids: set[int] = set()
         self.numbers: dict[tuple[int, int], int] = {}
         self.accepted: Counter[tuple[int, int]] = Counter()
@@ -252,10 +255,18 @@ class Simulation:
         self._forget(tid)
 
     def _forget(self, tid: int) -> None:
-        _, _, task = self.out.pop(tid)
+        executor, epoch, task = self.out.pop(tid)
         self.killed.discard(tid)
+        self.load[executor, epoch] -= 1
+        self._unwant(task)
         if self.commit_holder.get((task.stage, task.partition)) == tid:
             del self.commit_holder[task.stage, task.partition]
+
+    def _unwant(self, task: Task) -> None:
+        tids = self.wanted.get((task.stage, task.partition), set())
+        tids.discard(task.tid)
+        if not tids:
+            self.wanted.pop((task.stage, task.partition), None)
 
     # ------------------------------------------------------------------------------------- actions
 
@@ -326,7 +337,7 @@ class Simulation:
         if rng.random() < chances.add_executor:
             self.add_executor()
         if self.files and rng.random() < chances.lose_file:
-            self.files.pop(rng.choice(self._wanted_files() or sorted(self.files)))
+            self.files.pop(rng.choice(self.wanted_files() or sorted(self.files)))
         if rng.random() < chances.cancel:
             live = [number for number, job in self.jobs.items() if not job.over]
             if live:
@@ -336,7 +347,7 @@ class Simulation:
             if worker.queue:
                 self.report(worker, TasksReturned(worker.name, worker.epoch, [worker.queue.pop().task.tid]))
 
-    def _wanted_files(self) -> list[tuple[int, int, int]]:
+    def wanted_files(self) -> list[tuple[int, int, int]]:
         """Those that a result stage at work reads."""
         stages = [job.spec.stages[-1] for job in self.jobs.values() if not job.over]
         shuffles = sorted({shuffle for stage in stages for shuffle in stage.parents})
@@ -373,14 +384,15 @@ class Simulation:
         for shuffle, version in command.shuffles:
             current, outputs = self.scheduler.map_outputs(shuffle)
             assert self.scheduler.shuffle_complete(shuffle) and current == version, "a parent is incomplete"
-            tables[shuffle] = list(outputs)
+            if self._tables.get(shuffle, (-1,))[0] != version:
+                self._tables[shuffle] = version, list(outputs)
+            tables[shuffle] = self._tables[shuffle][1]
         assert any(not job.over and spec in job.spec.stages for job in self.jobs.values()), "works for no job"
         for task in command.tasks:
             self._launched(command, task, spec)
-        mine = [tid for tid, where in self.out.items() if where[:2] == (executor, epoch)]
         slots = self.slots[executor, epoch]
         ahead = 0 if self.conf.prefetch_horizon == 0 or spec.barrier else 256
-        assert len(mine) <= slots + ahead, "a slot is used twice"
+        assert self.load[executor, epoch] <= slots + ahead, "a slot is used twice"
         if spec.barrier:
             assert command.peers is not None and command.peers.count(executor) == len(command.tasks)
         commits = any(job.commits and job.spec.stages[-1] is spec for job in self.jobs.values())
@@ -395,16 +407,14 @@ class Simulation:
         assert self.numbers.get(key, -1) < task.attempt, "an attempt number is used twice"
         self.numbers[key] = task.attempt
         self.out[task.tid] = (command.executor, command.epoch, task)
-        wanted = [
-            tid
-            for tid, (_, _, other) in self.out.items()
-            if (other.stage, other.partition) == key and tid not in self.killed
-        ]
+        self.load[command.executor, command.epoch] += 1
+        wanted = self.wanted.setdefault(key, set())
+        wanted.add(task.tid)
         assert len(wanted) <= (2 if self.conf.speculation and not spec.barrier else 1), (
             "too many attempts at once"
         )
         if len(wanted) == 2:
-            assert self.out[wanted[0]][0] != self.out[wanted[1]][0], "both copies on one executor"
+            assert len({self.out[tid][0] for tid in wanted}) == 2, "both copies on one executor"
         if spec.shuffle is None:
             (job,) = [job for job in self.jobs.values() if job.spec.stages[-1] is spec]
             assert task.partition in job.spec.partitions and task.partition not in job.taken
@@ -419,6 +429,8 @@ class Simulation:
     def _kill(self, command: Kill) -> None:
         self._known(command)
         self.killed.update(command.tids)
+        for tid in command.tids:
+            self._unwant(self.out[tid][2])
         self.at(0.0, lambda: self._interrupt(command))
 
     def _recall(self, command: Recall) -> None:

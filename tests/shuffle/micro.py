@@ -1,7 +1,7 @@
-"""How long the parts of a shuffle take, in CPU seconds of this process: python tests/shuffle/micro.py [name ...].
+"""CPU seconds that the parts of a shuffle take in one process: python tests/shuffle/micro.py [name ...].
 
-Not a test.  The workloads are those of contrib/bench without the rest of the engine; "plain" is the same work in
-one Python loop.  Map and reduce sides run one after the other here, so divide by the number of workers.
+Not a test.  The workloads are those of contrib/bench without the rest of the engine.  Map and reduce sides
+run one after the other here, so divide by the number of workers.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def run(bench: Bench, wanted: set[str]) -> None:
         return [[" ".join(rnd.choices(vocab, weights, k=12)) for _ in range(20_000)] for _ in range(4)]
 
     lines = words() if not wanted or "wordcount" in wanted or "wordcount_lambda" in wanted else []
-    pairs = lambda part: map(lambda w: (w, 1), chain.from_iterable(map(lambda l: l.split(), part)))
+    pairs = lambda part: map(lambda w: (w, 1), chain.from_iterable(map(str.split, part)))
     for name, agg in (("wordcount", add), ("wordcount_lambda", lam)):
         go(
             name,

@@ -1,4 +1,4 @@
-"""portable_hash: the same in every process, equal for equal keys, and PySpark's where PySpark's is defined."""
+"""portable_hash: the same in every process, for equal keys, and as PySpark has it where that is defined."""
 
 from __future__ import annotations
 
@@ -265,8 +265,10 @@ SCRIPT = """
 import sys; sys.path.insert(0, {directory!r})
 from test_hashing import *
 keys = [None, 1, 2.5, "a", b"b", (1, "x"), frozenset(["a", "b", 3]), dt.date(2024, 1, 1), dt.time(1, 2),
-        dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.timedelta(1), Decimal("1.5"), uuid.UUID(int=9),
-        pathlib.Path("a/b"), Color.RED, Mode.R | Mode.W, Level.LOW, Point(1, "a"), Pair("p", None), range(3), float("nan")]
+        dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC), dt.timedelta(1),
+        Decimal("1.5"), uuid.UUID(int=9),
+        pathlib.Path("a/b"), Color.RED, Mode.R | Mode.W, Level.LOW, Point(1, "a"), Pair("p", None),
+        range(3), float("nan")]
 print([portable_hash(k) for k in keys], partitions_of(["a", "b"], 5))
 """
 

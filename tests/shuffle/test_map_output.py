@@ -326,9 +326,15 @@ def test_readers_leave_no_file_open(output):
 
 
 def test_reading_is_lazy(tmp_path):
-    info = write([(i, "x" * 1000) for i in range(20_000)], tmp_path)
+    info = write([(i, f"{i:01000}") for i in range(20_000)], tmp_path)
     batches = read_reduce_partition(info, 0)
     assert len(next(batches).keys) < 10_000
+
+
+def test_one_long_string_many_times_is_written_once_in_a_while(tmp_path):
+    text = "x" * 10_000
+    info = write([(text, text) for _ in range(10_000)], tmp_path)
+    assert sum(info.sizes) < 2_000_000
 
 
 def test_memory_is_given_back_to_the_space(tmp_path):

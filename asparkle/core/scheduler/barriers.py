@@ -3,8 +3,8 @@
 A barrier set is launched in one turn when enough slots are free, and nothing is sent ahead of or behind
 its tasks.  When it comes first in rank and there are not enough, free slots are *reserved*: nothing else is
 launched until it is, so they gather as attempts end.  If all usable slots together are too few, it holds up
-nobody, and after ``barrier_slot_wait`` its jobs fail.  One failed task ends the whole attempt: what the others have
-done is kept back until all have succeeded, and is thrown away if one fails.
+nobody, and after ``barrier_slot_wait`` its jobs fail.  One failed task ends the whole attempt: what the
+others have done is kept back until all have succeeded, and is thrown away if one fails.
 """
 
 from __future__ import annotations

@@ -81,9 +81,9 @@ class Dispatch:
                 self.arrived(tasks)
         elif tasks.ready:
             self._pools.unready(tasks)
-        if tasks.n_held and not tasks.open and not tasks.paused and tasks.gathering is None:
-            if ("open", tasks) not in self._turn.timers:
-                self.await_near(tasks)
+        held = tasks.n_held and not tasks.open and not tasks.paused and tasks.gathering is None
+        if held and ("open", tasks) not in self._turn.timers:
+            self.await_near(tasks)
 
     def await_near(self, tasks: TaskSet) -> None:
         """Let partitions that are held go anywhere when the wait is over."""

@@ -16,6 +16,7 @@ from asparkle.core.hashing import portable_hash
 
 __all__ = ["Batch", "batches_of", "records_of"]
 
+JOINED_LENGTH = 64
 Pairs: TypeAlias = Iterable[tuple[Any, Any]]
 
 
@@ -78,8 +79,12 @@ def explain(record: Any, error: BaseException) -> NoReturn:
 
 
 def pack_column(column: list[Any]) -> list[Any] | str:
-    """What to pickle instead of ``column``: strings joined by NUL, if none has one."""
+    """What to pickle instead of ``column``: short strings joined by NUL, if none has one.
+
+    Long ones gain nothing, and may be one string a million times, which pickle writes once."""
     if len(column) > 1 and type(column[0]) is str and set(map(type, column)) == {str}:
+        if sum(map(len, column)) > JOINED_LENGTH * len(column):
+            return column
         joined = "\0".join(column)
         if joined.count("\0") == len(column) - 1:
             return joined

@@ -8,7 +8,7 @@ without a shuffle.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import AsparkleError
@@ -99,6 +99,18 @@ class Gather(Transform):
         return self.spec.gather(batches_of(elements), current_environment())
 
 
+class GatherElements(Gather):
+    """The same where whole elements, not the first of each pair, are the keys."""
+
+    __slots__ = ()
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        from asparkle.core.worker.task import current_environment
+
+        chunks = iter(lambda: list(islice(elements, 1024)), [])
+        return self.spec.gather((Batch(chunk, None, True) for chunk in chunks), current_environment())
+
+
 class RecordsSpec(ShuffleSpec):
     """Pairs as they are, in map order."""
 
@@ -154,6 +166,9 @@ class DistinctSpec(ShuffleSpec):
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
         return iter(distinct(batches, task.space))
+
+    def local_step(self, source: int) -> Step:
+        return Apply(source, GatherElements(self))
 
 
 class SortSpec(ShuffleSpec):
