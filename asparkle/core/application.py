@@ -58,9 +58,9 @@ class Application:
         self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
-        self.slots = max((master.count or 1) // keys.TASK_CPUS.read(conf), 1)
+        self.slots = max((master.slots or 1) // keys.TASK_CPUS.read(conf), 1)
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
-        self.default_parallelism = parallelism or master.count or 1
+        self.default_parallelism = parallelism or master.slots or 1
         self.default_reduce_partitions = parallelism
         self.executors = self.slots
         stores = {name: extensions.block_store(name) for name in ("memory", "disk")}

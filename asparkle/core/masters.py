@@ -26,11 +26,11 @@ class Master(NamedTuple):
     """A parsed master URL.
 
     ``scheme``: the cluster manager's name; for ``local...`` already 'processes' or 'threads'.
-    ``count``: slots asked for; None for ``scheme://`` URLs, whose ``rest`` the plugin parses.
+    ``slots``: slots asked for; None for ``scheme://`` URLs, whose ``rest`` the plugin parses.
     ``max_failures``: F of ``local[N,F]``, else None."""
 
     scheme: str
-    count: int | None = None
+    slots: int | None = None
     max_failures: int | None = None
     rest: str = ""
 
