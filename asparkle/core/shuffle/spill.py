@@ -7,7 +7,6 @@ happens to the process, also SIGKILL, the operating system frees them.
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -167,6 +166,8 @@ def _open_nameless(directory: str) -> int:
             if isinstance(error, (FileNotFoundError, PermissionError)):
                 raise
             # Not every file system knows O_TMPFILE (overlayfs before Linux 6.3, NFS).
+    import tempfile  # late: it is not needed to start
+
     fd, path = tempfile.mkstemp(prefix="spill-", dir=directory)
     os.unlink(path)
     return fd

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -95,7 +94,8 @@ def _write_plain(
             head = ()
             meter.clear(spilled=True)
         step = next_step(step, size, space)
-    output.flush(head, buckets.take(), record_size=buckets.sample_record_size())
+    size = buckets.sample_record_size()
+    output.flush(head, buckets.take(), record_size=size)
     meter.clear()
 
 
@@ -284,8 +284,9 @@ class _Output:
     def _write(self) -> None:
         try:
             if self._fd < 0:
-                name = os.path.basename(self._path)
-                self._fd, self._temporary = tempfile.mkstemp(".tmp", name + ".", self._directory)
+                temporary = f"{self._path}.tmp"  # nobody else's: each attempt has a path of its own
+                self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                self._temporary = temporary
             write_all(self._fd, self._parts)
         except OSError as error:
             raise StorageError(self._directory, f"map output {self._path!r}: {error.strerror}") from error
