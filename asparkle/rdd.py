@@ -50,93 +50,175 @@ class RDD(Generic[T_co]):
 
     @property
     def context(self) -> SparkContext:
-        """The context that made this RDD."""
+        """The context that made this RDD.
+
+        >>> sc.parallelize([1]).context is sc
+        True
+        """
         return self._context
 
     @property
     def ctx(self) -> SparkContext:
-        """The context that made this RDD."""
+        """The context that made this RDD.
+
+        >>> sc.parallelize([1]).ctx is sc
+        True
+        """
         return self._context
 
     @property
     def is_cached(self) -> bool:
-        """Whether the RDD is marked to be kept once it has been computed."""
+        """Whether the RDD is marked to be kept once it has been computed.
+
+        >>> sc.parallelize([1]).cache().is_cached
+        True
+        """
         return self._rdd.is_cached
 
     def id(self) -> int:
-        """A number that no other RDD of this process has."""
+        """A number that no other RDD of this process has.
+
+        >>> sc.parallelize([1]).id() < sc.parallelize([1]).id()
+        True
+        """
         return self._rdd.id()
 
     def name(self) -> str | None:
-        """The name that was given with `setName`."""
+        """The name that was given with `setName`.
+
+        >>> sc.parallelize([1]).setName("ones").name()
+        'ones'
+        """
         return self._rdd.name()
 
     def setName(self, name: str) -> RDD[T_co]:
-        """Give the RDD a name, which events and errors show.  Returns the RDD itself."""
+        """Give the RDD a name, which events and errors show.  Returns the RDD itself.
+
+        >>> ones = sc.parallelize([1]).setName("ones")
+        >>> ones.name()
+        'ones'
+        """
         return self._wrap(self._rdd.setName(name))
 
     def getNumPartitions(self) -> int:
-        """How many partitions the RDD has.  May have to list files or to sample."""
+        """How many partitions the RDD has.  May have to list files or to sample.
+
+        >>> sc.parallelize(range(10), 4).getNumPartitions()
+        4
+        """
         return self._context._call(self._rdd.getNumPartitions)
 
     @property
     def partitioner(self) -> Partitioner | None:
-        """How keys were assigned to partitions, if they were."""
+        """How keys were assigned to partitions, if they were.
+
+        >>> sc.parallelize([("a", 1)]).partitionBy(3).partitioner
+        Partitioner(3, portable_hash)
+        """
         return self._context._call(self._rdd.partitioner)
 
     def cache(self) -> RDD[T_co]:
-        """Keep the partitions in memory once they are computed.  Returns the RDD itself."""
+        """Keep the partitions in memory once they are computed.  Returns the RDD itself.
+
+        >>> squares = sc.parallelize(range(4)).map(lambda x: x * x).cache()
+        >>> squares.sum()  # computes and keeps them
+        14
+        >>> squares.max()  # reads them
+        9
+        """
         return self._wrap(self._rdd.cache())
 
     def persist(self, storageLevel: StorageLevel = StorageLevel.MEMORY_ONLY) -> RDD[T_co]:
         """Keep the partitions, as ``storageLevel`` says, once they are computed.  Returns the RDD itself.
 
         Raises ArgumentError if the RDD has another level already.
+
+        >>> from asparkle import StorageLevel
+        >>> rdd = sc.parallelize(range(4)).persist(StorageLevel.DISK_ONLY)
+        >>> print(rdd.getStorageLevel())
+        Disk Serialized 1x Replicated
         """
         return self._wrap(self._rdd.persist(storageLevel))
 
     def unpersist(self, blocking: bool = False) -> RDD[T_co]:
         """Forget the kept partitions.  Returns the RDD itself; with ``blocking``, once every executor has
-        been told."""
+        been told.
+
+        >>> rdd = sc.parallelize(range(4)).cache()
+        >>> (rdd.unpersist()).is_cached
+        False
+        """
         return self._wrap(self._context._call(self._rdd.unpersist, blocking))
 
     def getStorageLevel(self) -> StorageLevel:
-        """Where the RDD is kept; ``StorageLevel.NONE`` if it is not."""
+        """Where the RDD is kept; ``StorageLevel.NONE`` if it is not.
+
+        >>> print(sc.parallelize([1]).cache().getStorageLevel())
+        Memory Serialized 1x Replicated
+        """
         return self._rdd.getStorageLevel()
 
     def map(self, f: Callable[[T_co], U], preservesPartitioning: bool = False) -> RDD[U]:
         """``f`` of each element, in order.
 
         ``preservesPartitioning``: ``f`` keeps keys as they are, so the partitioner stays valid.
+
+        >>> sc.parallelize([1, 2, 3]).map(lambda x: x * x).collect()
+        [1, 4, 9]
         """
         return self._wrap(self._rdd.map(f, preservesPartitioning))
 
     def flatMap(self, f: Callable[[T_co], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
-        """The elements of ``f`` of each element, in order."""
+        """The elements of ``f`` of each element, in order.
+
+        >>> sc.parallelize(["a b", "c"]).flatMap(str.split).collect()
+        ['a', 'b', 'c']
+        """
         return self._wrap(self._rdd.flatMap(f, preservesPartitioning))
 
     def filter(self, f: Callable[[T_co], Any]) -> RDD[T_co]:
-        """The elements for which ``f`` is true, in order."""
+        """The elements for which ``f`` is true, in order.
+
+        >>> sc.parallelize(range(6)).filter(lambda x: x % 2).collect()
+        [1, 3, 5]
+        """
         return self._wrap(self._rdd.filter(f))
 
     def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
-        """Pairs ``(f(x), x)``."""
+        """Pairs ``(f(x), x)``.
+
+        >>> sc.parallelize(["a", "bb"]).keyBy(len).collect()
+        [(1, 'a'), (2, 'bb')]
+        """
         return self._wrap(self._rdd.keyBy(f))
 
     def mapPartitions(
         self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
     ) -> RDD[U]:
-        """The elements of ``f`` of each partition's iterator."""
+        """The elements of ``f`` of each partition's iterator.
+
+        >>> sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
+        [1, 9]
+        """
         return self._wrap(self._rdd.mapPartitions(f, preservesPartitioning))
 
     def mapPartitionsWithIndex(
         self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
     ) -> RDD[U]:
-        """The elements of ``f`` of each partition's number and iterator."""
+        """The elements of ``f`` of each partition's number and iterator.
+
+        >>> rdd = sc.parallelize(range(4), 2)
+        >>> rdd.mapPartitionsWithIndex(lambda i, xs: ((i, x) for x in xs)).collect()
+        [(0, 0), (0, 1), (1, 2), (1, 3)]
+        """
         return self._wrap(self._rdd.mapPartitionsWithIndex(f, preservesPartitioning))
 
     def glom(self) -> RDD[list[T_co]]:
-        """Each partition as one list."""
+        """Each partition as one list.
+
+        >>> sc.parallelize(range(4), 2).glom().collect()
+        [[0, 1], [2, 3]]
+        """
         return self._wrap(self._rdd.glom())
 
     def sample(self, withReplacement: bool, fraction: float, seed: int | None = None) -> RDD[T_co]:
@@ -145,23 +227,43 @@ class RDD(Generic[T_co]):
         ``fraction``: the chance of each element to be in it or, with replacement, how often it is in it on
         average.  The same seed gives the same sample of the same RDD.  Raises ArgumentError for a
         negative ``fraction``, or one above 1 without replacement.
+
+        >>> rdd = sc.parallelize(range(1000), 2)
+        >>> rdd.sample(False, 0.1, seed=1).collect() == rdd.sample(False, 0.1, seed=1).collect()
+        True
         """
         return self._wrap(self._rdd.sample(withReplacement, fraction, seed))
 
     def zipWithIndex(self) -> RDD[tuple[T_co, int]]:
-        """Pairs ``(x, i)`` with i counting over all partitions.  Counts all but the last when it is computed."""
+        """Pairs ``(x, i)`` with i counting over all partitions.  Counts all but the last when it is computed.
+
+        >>> sc.parallelize(["a", "b", "c"], 2).zipWithIndex().collect()
+        [('a', 0), ('b', 1), ('c', 2)]
+        """
         return self._wrap(self._rdd.zipWithIndex())
 
     def union(self, other: RDD[U]) -> RDD[T_co | U]:
-        """The elements of both, duplicates included; this RDD's partitions first."""
+        """The elements of both, duplicates included; this RDD's partitions first.
+
+        >>> sc.parallelize([1, 2]).union(sc.parallelize([2, 3])).collect()
+        [1, 2, 2, 3]
+        """
         return self._wrap(self._rdd.union(_unwrap(other)))
 
     def __add__(self, other: RDD[T_co]) -> RDD[T_co]:
-        """The same as `union`."""
-        return self._wrap(self._rdd.__add__(_unwrap(other)))
+        """The same as `union`.
+
+        >>> (sc.parallelize([1]) + sc.parallelize([2])).collect()
+        [1, 2]
+        """
+        return self.union(other) if isinstance(other, RDD) else NotImplemented
 
     def cartesian(self, other: RDD[U]) -> RDD[tuple[T_co, U]]:
-        """All pairs of an element of this RDD and one of the other, in lexicographic order of partitions."""
+        """All pairs of an element of this RDD and one of the other, in lexicographic order of partitions.
+
+        >>> sc.parallelize([1, 2]).cartesian(sc.parallelize("ab")).collect()
+        [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]
+        """
         return self._wrap(self._rdd.cartesian(_unwrap(other)))
 
     def zip(self, other: RDD[U]) -> RDD[tuple[T_co, U]]:
@@ -169,19 +271,35 @@ class RDD(Generic[T_co]):
 
         Both need equally many partitions, and equally many elements in each; anything else is an error
         when it is computed.
+
+        >>> sc.parallelize([1, 2], 2).zip(sc.parallelize("ab", 2)).collect()
+        [(1, 'a'), (2, 'b')]
         """
         return self._wrap(self._rdd.zip(_unwrap(other)))
 
     def zipPartitions(self, other: RDD[U], f: Callable[[Iterator[T_co], Iterator[U]], Iterable[V]]) -> RDD[V]:
-        """The elements of ``f`` of the iterators of each two partitions with the same number."""
+        """The elements of ``f`` of the iterators of each two partitions with the same number.
+
+        >>> a, b = sc.parallelize(range(4), 2), sc.parallelize("xyz", 2)
+        >>> a.zipPartitions(b, lambda xs, ys: [(sum(xs), "".join(ys))]).collect()
+        [(1, 'x'), (5, 'yz')]
+        """
         return self._wrap(self._rdd.zipPartitions(_unwrap(other), f))
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
-        """The elements that are in both, each once; in order of first appearance in this RDD per partition."""
+        """The elements that are in both, each once; in order of first appearance in this RDD per partition.
+
+        >>> sorted(sc.parallelize([1, 2, 2, 3]).intersection(sc.parallelize([2, 3, 4])).collect())
+        [2, 3]
+        """
         return self._wrap(self._rdd.intersection(_unwrap(other)))
 
     def subtract(self, other: RDD[T], numPartitions: int | None = None) -> RDD[T_co]:
-        """The elements of this RDD, duplicates included, that are not in the other."""
+        """The elements of this RDD, duplicates included, that are not in the other.
+
+        >>> sorted(sc.parallelize([1, 1, 2, 3]).subtract(sc.parallelize([2])).collect())
+        [1, 1, 3]
+        """
         return self._wrap(self._rdd.subtract(_unwrap(other), numPartitions))
 
     def coalesce(self, numPartitions: int, shuffle: bool = False) -> RDD[T_co]:
@@ -189,11 +307,18 @@ class RDD(Generic[T_co]):
 
         With ``shuffle``, as `repartition`: elements are dealt out evenly, and there may be more partitions
         than before.
+
+        >>> sc.parallelize(range(4), 4).coalesce(2).glom().collect()
+        [[0, 1], [2, 3]]
         """
         return self._wrap(self._rdd.coalesce(numPartitions, shuffle))
 
     def repartition(self, numPartitions: int) -> RDD[T_co]:
-        """Exactly ``numPartitions`` partitions of nearly equal length; all data moves."""
+        """Exactly ``numPartitions`` partitions of nearly equal length; all data moves.
+
+        >>> sc.parallelize(range(6), 1).repartition(3).glom().collect()
+        [[0, 3], [1, 4], [2, 5]]
+        """
         return self._wrap(self._rdd.repartition(numPartitions))
 
     def partitionBy(
@@ -202,6 +327,9 @@ class RDD(Generic[T_co]):
         """The pairs, each in partition ``partitionFunc(key) % numPartitions``.
 
         Two RDDs that are partitioned alike (the same number and function) are joined without moving data.
+
+        >>> sc.parallelize(range(4), 1).map(lambda x: (x, x)).partitionBy(2).keys().glom().collect()
+        [[0, 2], [1, 3]]
         """
         return self._wrap(self._rdd.partitionBy(numPartitions, partitionFunc))
 
@@ -212,7 +340,12 @@ class RDD(Generic[T_co]):
         ascending: bool = True,
         keyfunc: Callable[[Any], Any] | None = None,
     ) -> RDD[tuple[K, V]]:
-        """As `partitionBy`, with each partition sorted by ``keyfunc(key)``; equal keys stay in map order."""
+        """As `partitionBy`, with each partition sorted by ``keyfunc(key)``; equal keys stay in map order.
+
+        >>> rdd = sc.parallelize([(3, "c"), (0, "a"), (2, "b"), (1, "d")])
+        >>> rdd.repartitionAndSortWithinPartitions(2).glom().collect()
+        [[(0, 'a'), (2, 'b')], [(1, 'd'), (3, 'c')]]
+        """
         return self._wrap(
             self._rdd.repartitionAndSortWithinPartitions(numPartitions, partitionFunc, ascending, keyfunc)
         )
@@ -226,29 +359,52 @@ class RDD(Generic[T_co]):
         """The pairs sorted by ``keyfunc(key)`` over all partitions; equal keys stay in their order.
 
         The bounds of the partitions come from a sample, which a job takes when this is first computed.
+
+        >>> sc.parallelize([("b", 1), ("a", 2), ("b", 0)]).sortByKey().collect()
+        [('a', 2), ('b', 1), ('b', 0)]
         """
         return self._wrap(self._rdd.sortByKey(ascending, numPartitions, keyfunc))
 
     def sortBy(
         self, keyfunc: Callable[[T_co], Any], ascending: bool = True, numPartitions: int | None = None
     ) -> RDD[T_co]:
-        """The elements sorted by ``keyfunc`` over all partitions; equal keys stay in their order."""
+        """The elements sorted by ``keyfunc`` over all partitions; equal keys stay in their order.
+
+        >>> sc.parallelize(["ccc", "a", "bb"]).sortBy(len, ascending=False).collect()
+        ['ccc', 'bb', 'a']
+        """
         return self._wrap(self._rdd.sortBy(keyfunc, ascending, numPartitions))
 
     def keys(self: RDD[tuple[K, V]]) -> RDD[K]:
-        """The first of each pair."""
+        """The first of each pair.
+
+        >>> sc.parallelize([("a", 1), ("b", 2)]).keys().collect()
+        ['a', 'b']
+        """
         return self._wrap(self._rdd.keys())
 
     def values(self: RDD[tuple[K, V]]) -> RDD[V]:
-        """The second of each pair."""
+        """The second of each pair.
+
+        >>> sc.parallelize([("a", 1), ("b", 2)]).values().collect()
+        [1, 2]
+        """
         return self._wrap(self._rdd.values())
 
     def mapValues(self: RDD[tuple[K, V]], f: Callable[[V], U]) -> RDD[tuple[K, U]]:
-        """Pairs ``(k, f(v))``; the partitioner is kept."""
+        """Pairs ``(k, f(v))``; the partitioner is kept.
+
+        >>> sc.parallelize([("a", [1, 2]), ("b", [])]).mapValues(len).collect()
+        [('a', 2), ('b', 0)]
+        """
         return self._wrap(self._rdd.mapValues(f))
 
     def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
-        """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept."""
+        """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
+
+        >>> sc.parallelize([("a", [1, 2]), ("b", [])]).flatMapValues(lambda v: v).collect()
+        [('a', 1), ('a', 2)]
+        """
         return self._wrap(self._rdd.flatMapValues(f))
 
     def combineByKey(
@@ -264,6 +420,13 @@ class RDD(Generic[T_co]):
         ``createCombiner(v)`` starts with a key's first value, ``mergeValue(c, v)`` adds another,
         ``mergeCombiners(c, d)`` joins what two partitions made; both may change their first argument.
         Keys are in order of first appearance.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 5), ("a", 3)])
+        >>> counted = rdd.combineByKey(
+        ...     lambda v: (v, 1), lambda c, v: (c[0] + v, c[1] + 1), lambda c, d: (c[0] + d[0], c[1] + d[1])
+        ... )
+        >>> sorted(counted.mapValues(lambda c: c[0] / c[1]).collect())
+        [('a', 2.0), ('b', 5.0)]
         """
         return self._wrap(
             self._rdd.combineByKey(createCombiner, mergeValue, mergeCombiners, numPartitions, partitionFunc)
@@ -275,7 +438,12 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, V]]:
-        """One pair per key, its values reduced with an associative function; combined before the shuffle."""
+        """One pair per key, its values reduced with an associative function; combined before the shuffle.
+
+        >>> from operator import add
+        >>> sorted(sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
+        [('a', 2), ('b', 1)]
+        """
         return self._wrap(self._rdd.reduceByKey(func, numPartitions, partitionFunc))
 
     def aggregateByKey(
@@ -287,7 +455,12 @@ class RDD(Generic[T_co]):
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, U]]:
         """One pair per key, folded from a copy of ``zeroValue`` per key and partition with ``seqFunc``, and
-        joined with ``combFunc``."""
+        joined with ``combFunc``.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 2), ("a", 3)])
+        >>> sorted(rdd.aggregateByKey(0, lambda n, v: n + 1, lambda n, m: n + m).collect())
+        [('a', 2), ('b', 1)]
+        """
         return self._wrap(
             self._rdd.aggregateByKey(zeroValue, seqFunc, combFunc, numPartitions, partitionFunc)
         )
@@ -299,7 +472,12 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, V]]:
-        """As `aggregateByKey` with one function for both."""
+        """As `aggregateByKey` with one function for both.
+
+        >>> from operator import mul
+        >>> sorted(sc.parallelize([("a", 2), ("b", 3), ("a", 5)]).foldByKey(1, mul).collect())
+        [('a', 10), ('b', 3)]
+        """
         return self._wrap(self._rdd.foldByKey(zeroValue, func, numPartitions, partitionFunc))
 
     def groupByKey(
@@ -307,7 +485,12 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, ResultIterable[V]]]:
-        """One pair per key with all its values, in map order.  To reduce them, `reduceByKey` moves less."""
+        """One pair per key with all its values, in map order.  To reduce them, `reduceByKey` moves less.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 2), ("a", 3)])
+        >>> sorted(rdd.groupByKey().mapValues(list).collect())
+        [('a', [1, 3]), ('b', [2])]
+        """
         return self._wrap(self._rdd.groupByKey(numPartitions, partitionFunc))
 
     def groupBy(
@@ -316,158 +499,311 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, ResultIterable[T_co]]]:
-        """One pair per value of ``f`` with all its elements, in map order."""
+        """One pair per value of ``f`` with all its elements, in map order.
+
+        >>> sorted(sc.parallelize(range(5)).groupBy(lambda x: x % 2).mapValues(list).collect())
+        [(0, [0, 2, 4]), (1, [1, 3])]
+        """
         return self._wrap(self._rdd.groupBy(f, numPartitions, partitionFunc))
 
     def distinct(self, numPartitions: int | None = None) -> RDD[T_co]:
-        """Each different element once, in order of first appearance per partition."""
+        """Each different element once, in order of first appearance per partition.
+
+        >>> sorted(sc.parallelize([3, 1, 3, 2, 1]).distinct().collect())
+        [1, 2, 3]
+        """
         return self._wrap(self._rdd.distinct(numPartitions))
 
     def cogroup(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[ResultIterable[V], ResultIterable[U]]]]:
-        """For each key of either, its values in this RDD and its values in the other."""
+        """For each key of either, its values in this RDD and its values in the other.
+
+        >>> grouped = sc.parallelize([("a", 1), ("b", 2)]).cogroup(sc.parallelize([("a", 3)]))
+        >>> sorted(grouped.mapValues(lambda lists: [list(values) for values in lists]).collect())
+        [('a', [[1], [3]]), ('b', [[2], []])]
+        """
         return self._wrap(self._rdd.cogroup(_unwrap(other), numPartitions))
 
     def groupWith(
         self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]
     ) -> RDD[tuple[K, tuple[Any, ...]]]:
-        """`cogroup` of any number of RDDs."""
+        """`cogroup` of any number of RDDs.
+
+        >>> a, b, c = (sc.parallelize([("x", i)]) for i in range(3))
+        >>> a.groupWith(b, c).mapValues(lambda lists: [list(values) for values in lists]).collect()
+        [('x', [[0], [1], [2]])]
+        """
         return self._wrap(self._rdd.groupWith(_unwrap(other), *map(_unwrap, others)))
 
     def join(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V, U]]]:
-        """``(k, (v, u))`` for each pair of values that the two RDDs have for a key."""
+        """``(k, (v, u))`` for each pair of values that the two RDDs have for a key.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3), ("a", 4)])
+        >>> sorted(one.join(other).collect())
+        [('a', (1, 3)), ('a', (1, 4))]
+        """
         return self._wrap(self._rdd.join(_unwrap(other), numPartitions))
 
     def leftOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V, U | None]]]:
-        """As `join`, and ``(k, (v, None))`` for keys that the other lacks."""
+        """As `join`, and ``(k, (v, None))`` for keys that the other lacks.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3)])
+        >>> sorted(one.leftOuterJoin(other).collect())
+        [('a', (1, 3)), ('b', (2, None))]
+        """
         return self._wrap(self._rdd.leftOuterJoin(_unwrap(other), numPartitions))
 
     def rightOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V | None, U]]]:
-        """As `join`, and ``(k, (None, u))`` for keys that only the other has."""
+        """As `join`, and ``(k, (None, u))`` for keys that only the other has.
+
+        >>> one, other = sc.parallelize([("a", 1)]), sc.parallelize([("a", 3), ("c", 4)])
+        >>> sorted(one.rightOuterJoin(other).collect())
+        [('a', (1, 3)), ('c', (None, 4))]
+        """
         return self._wrap(self._rdd.rightOuterJoin(_unwrap(other), numPartitions))
 
     def fullOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V | None, U | None]]]:
-        """As `join`, and None in place of the value for keys that one of the two lacks."""
+        """As `join`, and None in place of the value for keys that one of the two lacks.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("b", 3)])
+        >>> sorted(one.fullOuterJoin(other).collect())
+        [('a', (1, None)), ('b', (2, 3))]
+        """
         return self._wrap(self._rdd.fullOuterJoin(_unwrap(other), numPartitions))
 
     def subtractByKey(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, Any]], numPartitions: int | None = None
     ) -> RDD[tuple[K, V]]:
-        """The pairs of this RDD whose key the other does not have."""
+        """The pairs of this RDD whose key the other does not have.
+
+        >>> sc.parallelize([("a", 1), ("b", 2)]).subtractByKey(sc.parallelize([("a", 9)])).collect()
+        [('b', 2)]
+        """
         return self._wrap(self._rdd.subtractByKey(_unwrap(other), numPartitions))
 
     def collect(self) -> list[T_co]:
-        """All elements, in order of partitions.  They must fit into the driver's memory."""
+        """All elements, in order of partitions.  They must fit into the driver's memory.
+
+        >>> sc.parallelize(range(3)).collect()
+        [0, 1, 2]
+        """
         return self._context._call(self._rdd.collect)
 
     def toLocalIterator(self, prefetchPartitions: bool = False) -> Iterator[T_co]:
         """The elements, one partition in the driver's memory at a time.
 
         ``prefetchPartitions``: compute the next partition while this one is being read.
+
+        >>> elements = sc.parallelize(range(1000), 10).toLocalIterator()  # for `async for` or `for`
         """
         return self._context._portal.iterate(self._rdd.toLocalIterator, prefetchPartitions)
 
     def first(self) -> T_co:
-        """The first element.  Raises ValueError if there is none."""
+        """The first element.  Raises ValueError if there is none.
+
+        >>> sc.parallelize([5, 6]).first()
+        5
+        """
         return self._context._call(self._rdd.first)
 
     def take(self, num: int) -> list[T_co]:
-        """The first ``num`` elements.  Computes one partition first, and more as long as they are too few."""
+        """The first ``num`` elements.  Computes one partition first, and more as long as they are too few.
+
+        >>> sc.parallelize(range(100), 10).take(3)
+        [0, 1, 2]
+        """
         return self._context._call(self._rdd.take, num)
 
     def isEmpty(self) -> bool:
-        """Whether there is no element."""
+        """Whether there is no element.
+
+        >>> sc.parallelize(range(3)).filter(lambda x: x > 5).isEmpty()
+        True
+        """
         return self._context._call(self._rdd.isEmpty)
 
     def takeOrdered(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
-        """The ``num`` smallest elements by ``key``, in ascending order."""
+        """The ``num`` smallest elements by ``key``, in ascending order.
+
+        >>> sc.parallelize([5, 2, 9, 1]).takeOrdered(2)
+        [1, 2]
+        >>> sc.parallelize([5, 2, 9, 1]).takeOrdered(2, key=lambda x: -x)
+        [9, 5]
+        """
         return self._context._call(self._rdd.takeOrdered, num, key)
 
     def top(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
-        """The ``num`` largest elements by ``key``, in descending order."""
+        """The ``num`` largest elements by ``key``, in descending order.
+
+        >>> sc.parallelize([5, 2, 9, 1]).top(2)
+        [9, 5]
+        """
         return self._context._call(self._rdd.top, num, key)
 
     def takeSample(self, withReplacement: bool, num: int, seed: int | None = None) -> list[T_co]:
-        """``num`` elements at random, in random order; all of them, without replacement, if there are fewer."""
+        """``num`` elements at random, in random order; all of them, without replacement, if there are fewer.
+
+        >>> len(sc.parallelize(range(100)).takeSample(False, 5))
+        5
+        """
         return self._context._call(self._rdd.takeSample, withReplacement, num, seed)
 
     def foreach(self, f: Callable[[T_co], Any]) -> None:
-        """Call ``f`` with each element, for what it does."""
+        """Call ``f`` with each element, for what it does.
+
+        >>> total = sc.accumulator(0)
+        >>> sc.parallelize([1, 2, 3]).foreach(total.add)
+        >>> total.value
+        6
+        """
         self._context._call(self._rdd.foreach, f)
 
     def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None:
-        """Call ``f`` with each partition's iterator, for what it does."""
+        """Call ``f`` with each partition's iterator, for what it does.
+
+        >>> batches = sc.accumulator(0)
+        >>> sc.parallelize(range(10), 3).foreachPartition(lambda xs: batches.add(1))
+        >>> batches.value
+        3
+        """
         self._context._call(self._rdd.foreachPartition, f)
 
     def count(self) -> int:
-        """How many elements there are."""
+        """How many elements there are.
+
+        >>> sc.parallelize("abc").count()
+        3
+        """
         return self._context._call(self._rdd.count)
 
     def reduce(self, f: Callable[[T_co, T_co], T_co]) -> T_co:
-        """The elements reduced with an associative function, in order.  Raises ValueError for an empty RDD."""
+        """The elements reduced with an associative function, in order.  Raises ValueError for an empty RDD.
+
+        >>> sc.parallelize(["a", "b", "c"]).reduce(lambda a, b: a + b)
+        'abc'
+        """
         return self._context._call(self._rdd.reduce, f)
 
     def treeReduce(self, f: Callable[[T_co, T_co], T_co], depth: int = 2) -> T_co:
-        """As `reduce`, joining the partitions' results in a tree of ``depth`` levels on the executors."""
+        """As `reduce`, joining the partitions' results in a tree of ``depth`` levels on the executors.
+
+        >>> from operator import add
+        >>> sc.parallelize(range(100), 20).treeReduce(add)
+        4950
+        """
         return self._context._call(self._rdd.treeReduce, f, depth)
 
     def fold(self, zeroValue: T, op: Callable[[Any, Any], T]) -> T:
-        """The elements folded with ``op`` from ``zeroValue``, in each partition and then over the partitions."""
-        return self._context._call(self._rdd.fold, zeroValue, op)
+        """The elements folded with ``op`` from ``zeroValue``, in each partition and then over the partitions.
+
+        >>> from operator import add
+        >>> sc.parallelize([1, 2, 3]).fold(0, add)
+        6
+        """
+        result: T = self._context._call(self._rdd.fold, zeroValue, op)
+        return result
 
     def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U:
-        """The elements folded with ``seqOp`` from ``zeroValue`` in each partition, the results with ``combOp``."""
-        return self._context._call(self._rdd.aggregate, zeroValue, seqOp, combOp)
+        """The elements folded with ``seqOp`` from ``zeroValue`` in each partition, and these with ``combOp``.
+
+        >>> words = sc.parallelize(["a", "bb", "ccc"])
+        >>> words.aggregate(0, lambda n, word: n + len(word), lambda n, m: n + m)
+        6
+        """
+        result: U = self._context._call(self._rdd.aggregate, zeroValue, seqOp, combOp)
+        return result
 
     def treeAggregate(
         self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U], depth: int = 2
     ) -> U:
-        """As `aggregate`, joining the partitions' results in a tree of ``depth`` levels on the executors."""
-        return self._context._call(self._rdd.treeAggregate, zeroValue, seqOp, combOp, depth)
+        """As `aggregate`, joining the partitions' results in a tree of ``depth`` levels on the executors.
+
+        >>> from operator import add
+        >>> sc.parallelize(["a", "bb", "ccc"], 3).treeAggregate(0, lambda n, word: n + len(word), add)
+        6
+        """
+        result: U = self._context._call(self._rdd.treeAggregate, zeroValue, seqOp, combOp, depth)
+        return result
 
     def sum(self) -> Any:
-        """The sum of the elements; 0 for none."""
+        """The sum of the elements; 0 for none.
+
+        >>> sc.parallelize([1, 2, 3]).sum()
+        6
+        """
         return self._context._call(self._rdd.sum)
 
     def max(self, key: Callable[[T_co], Any] | None = None) -> T_co:
-        """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD."""
+        """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
+
+        >>> sc.parallelize(["a", "ccc", "bb"]).max(key=len)
+        'ccc'
+        """
         return self._context._call(self._rdd.max, key)
 
     def min(self, key: Callable[[T_co], Any] | None = None) -> T_co:
-        """The smallest element by ``key``; the first of several.  Raises ValueError for an empty RDD."""
+        """The smallest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
+
+        >>> sc.parallelize([3, 1, 2]).min()
+        1
+        """
         return self._context._call(self._rdd.min, key)
 
     def stats(self) -> StatCounter:
-        """Count, mean, variance, maximum and minimum in one pass, numerically stable."""
+        """Count, mean, variance, maximum and minimum in one pass, numerically stable.
+
+        >>> sc.parallelize([1, 2, 3]).stats()
+        (count: 3, mean: 2.0, stdev: 0.816496580927726, max: 3.0, min: 1.0)
+        """
         return self._context._call(self._rdd.stats)
 
     def mean(self) -> float:
-        """The mean of the elements."""
+        """The mean of the elements.
+
+        >>> sc.parallelize([1, 2, 3]).mean()
+        2.0
+        """
         return self._context._call(self._rdd.mean)
 
     def variance(self) -> float:
-        """The variance, dividing by the count."""
+        """The variance, dividing by the count.
+
+        >>> sc.parallelize([1, 3]).variance()
+        1.0
+        """
         return self._context._call(self._rdd.variance)
 
     def stdev(self) -> float:
-        """The standard deviation, dividing by the count."""
+        """The standard deviation, dividing by the count.
+
+        >>> sc.parallelize([1, 3]).stdev()
+        1.0
+        """
         return self._context._call(self._rdd.stdev)
 
     def sampleStdev(self) -> float:
-        """The standard deviation, dividing by the count less one."""
+        """The standard deviation, dividing by the count less one.
+
+        >>> sc.parallelize([1, 2, 3]).sampleStdev()
+        1.0
+        """
         return self._context._call(self._rdd.sampleStdev)
 
     def sampleVariance(self) -> float:
-        """The variance, dividing by the count less one."""
+        """The variance, dividing by the count less one.
+
+        >>> sc.parallelize([1, 2, 3]).sampleVariance()
+        1.0
+        """
         return self._context._call(self._rdd.sampleVariance)
 
     def histogram(self, buckets: int | Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
@@ -475,25 +811,51 @@ class RDD(Generic[T_co]):
 
         ``buckets``: sorted bounds, or a number of equal buckets between minimum and maximum.  A bucket
         holds its lower bound and not its upper one, but the last holds both.
+
+        >>> sc.parallelize(range(51)).histogram(2)
+        ([0, 25, 50], [25, 26])
+        >>> sc.parallelize(range(51)).histogram([0, 5, 25, 50])
+        ([0, 5, 25, 50], [5, 20, 26])
         """
         return self._context._call(self._rdd.histogram, buckets)
 
     def countByKey(self: RDD[tuple[K, V]]) -> dict[K, int]:
-        """How many pairs each key has."""
+        """How many pairs each key has.
+
+        >>> sorted((sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).countByKey()).items())
+        [('a', 2), ('b', 1)]
+        """
         return self._context._call(self._rdd.countByKey)
 
     def countByValue(self: RDD[K]) -> dict[K, int]:
-        """How often each element occurs."""
+        """How often each element occurs.
+
+        >>> sorted((sc.parallelize([1, 2, 1]).countByValue()).items())
+        [(1, 2), (2, 1)]
+        """
         return self._context._call(self._rdd.countByValue)
 
     def collectAsMap(self: RDD[tuple[K, V]]) -> dict[K, V]:
-        """The pairs as a dict; of several with one key, the last."""
+        """The pairs as a dict; of several with one key, the last.
+
+        >>> sc.parallelize([("a", 1), ("b", 2)]).collectAsMap()
+        {'a': 1, 'b': 2}
+        """
         return self._context._call(self._rdd.collectAsMap)
 
     def reduceByKeyLocally(self: RDD[tuple[K, V]], func: Callable[[V, V], V]) -> dict[K, V]:
-        """As `reduceByKey`, as a dict in the driver."""
+        """As `reduceByKey`, as a dict in the driver.
+
+        >>> from operator import add
+        >>> sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKeyLocally(add)
+        {'a': 2, 'b': 1}
+        """
         return self._context._call(self._rdd.reduceByKeyLocally, func)
 
     def lookup(self: RDD[tuple[K, V]], key: K) -> list[V]:
-        """The values of a key.  Where the RDD has a partitioner, only one partition is computed."""
+        """The values of a key.  Where the RDD has a partitioner, only one partition is computed.
+
+        >>> sc.parallelize([("a", 1), ("b", 2), ("a", 3)]).lookup("a")
+        [1, 3]
+        """
         return self._context._call(self._rdd.lookup, key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from typing import Any, Generic, TypeVar
 
+from asparkle.core.errors import ArgumentTypeError, UserFunctionError
 from asparkle.core.taskcontext import TaskContext
 
 __all__ = ["Accumulator", "AccumulatorParam", "AddingAccumulatorParam"]
@@ -56,7 +57,7 @@ class Accumulator(Generic[T]):
     """A shared variable that tasks can add to, and only the driver can read.
 
     Made by ``SparkContext.accumulator``.  Updates made in an action count exactly once per
-    partition.  ``value`` in a task raises RuntimeError.
+    partition.  ``value`` in a task raises UserFunctionError.
     """
 
     def __init__(self, value: T, param: AccumulatorParam[T], identity: int | None = None) -> None:
@@ -68,18 +69,24 @@ class Accumulator(Generic[T]):
     @property
     def value(self) -> T:
         """The sum so far.  Driver only."""
-        if self._in_task:
-            raise RuntimeError("an accumulator's value can't be read in a task, only added to; read it in the driver")
+        if self._in_task or TaskContext.get() is not None:
+            raise UserFunctionError(
+                "an accumulator's value can't be read in a task, only added to; read it in the driver"
+            )
         return self._value
 
     @value.setter
     def value(self, value: T) -> None:
-        if self._in_task:
-            raise RuntimeError("an accumulator's value can't be set in a task; use add()")
+        if self._in_task or TaskContext.get() is not None:
+            raise UserFunctionError("an accumulator's value can't be set in a task; use add()")
         self._value = value
 
     def add(self, term: T) -> None:
         """Add ``term``."""
+        if not self._in_task and TaskContext.get() is not None:
+            # A module's function finds the driver's own object here, where tasks run in its process.
+            _in_task(self.aid, self.accum_param.zero(self._value), self.accum_param).add(term)
+            return
         self._value = self.accum_param.addInPlace(self._value, term)
 
     def __iadd__(self, term: T) -> Accumulator[T]:
@@ -117,9 +124,9 @@ def updates_of(context: TaskContext) -> list[tuple[int, Any]]:
 
 def default_param(value: Any) -> AccumulatorParam[Any]:
     """The parameter for a plain number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, complex)):
-        raise TypeError(
+    if not isinstance(value, (int, float, complex)):
+        raise ArgumentTypeError(
             f"no default accumulator for {value!r} of type {type(value).__name__}: "
             "pass an AccumulatorParam that says what its zero is and how two values add up"
         )
-    return AddingAccumulatorParam(type(value)(0))
+    return AddingAccumulatorParam(0 if isinstance(value, bool) else type(value)(0))

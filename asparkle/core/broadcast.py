@@ -1,4 +1,4 @@
-"""Broadcast variables: a value that is pickled once, and brought to each worker once, when it is first read."""
+"""Broadcast variables: a value that is pickled once, and brought to each worker once, on first use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from asparkle.core.errors import BroadcastDestroyed, UserFunctionError
 from asparkle.core.payloads import load_ref
 from asparkle.core.protocol import FileRef
 
@@ -36,7 +37,7 @@ class Broadcast(Generic[T]):
     def value(self) -> T:
         """The value; in a task, a copy that all tasks of the worker share and none should change."""
         if self._ref is None:
-            raise RuntimeError(f"broadcast {self._id} was destroyed and can't be used any more")
+            raise BroadcastDestroyed(self._id)
         return self._value
 
     def unpersist(self, blocking: bool = False) -> None:
@@ -50,7 +51,7 @@ class Broadcast(Generic[T]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._ref is None:
-            raise RuntimeError(f"broadcast {self._id} was destroyed and can't be used in a task")
+            raise BroadcastDestroyed(self._id)
         return (_in_worker, (self._id, self._app, self._ref))
 
     def __repr__(self) -> str:
@@ -84,7 +85,7 @@ class _WorkerBroadcast(Broadcast[Any]):
         return _loaded[key]
 
     def unpersist(self, blocking: bool = False) -> None:
-        raise RuntimeError("a broadcast is unpersisted and destroyed in the driver, not in a task")
+        raise UserFunctionError("a broadcast is unpersisted and destroyed in the driver, not in a task")
 
     destroy = unpersist
 

@@ -63,7 +63,8 @@ def is_reusable(program: Program, sink: object) -> bool:
     try:
         for step in program.steps:
             for part in _parts(step):
-                _visit(part, seen)
+                if type(part) is not list:  # those are ours, of the numbers of steps and partitions
+                    _visit(part, seen)
         _visit(sink, seen)
     except _Mutable:
         return False

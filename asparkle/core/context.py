@@ -93,6 +93,7 @@ class SparkContext:
             )
             planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
             driver.planner = planner
+            planner.options = self._options
             self._driver_or_none = driver
             for listener in application.listeners():
                 self.addListener(listener)

@@ -135,6 +135,18 @@ class UserFunctionError(AsparkleError, RuntimeError):
     it returned something that can't be iterated, it gave a non-pair to an operation on pairs."""
 
 
+class EmptyRDDError(AsparkleError, ValueError):
+    """An action needs at least one element, and the RDD has none."""
+
+
+class BroadcastDestroyed(AsparkleError, RuntimeError):
+    """A broadcast variable was used after its ``destroy()``."""
+
+    def __init__(self, broadcast: int) -> None:
+        super().__init__(f"broadcast {broadcast} was destroyed and can't be used any more")
+        self.broadcast = broadcast
+
+
 # ---------------------------------------------------------------------------------------------- storage
 
 

@@ -96,8 +96,8 @@ class TaskStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded(Event):
-    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost' or 'unused' (a success
-    that came too late).  ``seconds``: as the worker measured it; 0 where it did not."""
+    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it
+    had not started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it; 0 where it did not."""
 
     tid: int
     stage: int

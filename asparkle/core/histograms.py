@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from math import isinf, isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asparkle.core.errors import ArgumentError, ArgumentTypeError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError
 from asparkle.core.transforms import CallToEnd
 
 if TYPE_CHECKING:
@@ -39,11 +39,13 @@ async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, b
     if isinstance(buckets, int):
         return await _equal_bounds(rdd, buckets)
     if not isinstance(buckets, (list, tuple)):
-        raise ArgumentTypeError(f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds")
+        raise ArgumentTypeError(
+            f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds"
+        )
     bounds = list(buckets)
     if len(bounds) < 2:
         raise ArgumentError(f"buckets = {buckets!r}: expected at least two bounds")
-    if any(b is None or isinstance(b, float) and isnan(b) for b in bounds):
+    if any(b is None or (isinstance(b, float) and isnan(b)) for b in bounds):
         raise ArgumentError(f"buckets = {buckets!r}: expected no None and no NaN")
     if sorted(bounds) != bounds:
         raise ArgumentError(f"buckets = {buckets!r}: expected sorted bounds")
@@ -57,7 +59,7 @@ async def _equal_bounds(rdd: RDD[Any], n: int) -> tuple[Any, bool]:
         raise ArgumentError(f"buckets = {n}: expected 1 or more")
     found = [pair for part in await rdd._run(CallToEnd(extremes)) for pair in part]
     if not found:
-        raise ValueError("can not generate buckets from empty RDD")
+        raise EmptyRDDError("can not generate buckets from an empty RDD")
     low, high = min(a for a, _ in found), max(b for _, b in found)
     if low == high or n == 1:
         return Trivial([low, high]), False
@@ -86,7 +88,7 @@ class Counts:
         low, high, last = bounds[0], bounds[-1], len(bounds) - 2
         counts = [0] * (last + 1)
         for x in elements:
-            if x is None or isinstance(x, float) and isnan(x) or x > high or x < low:
+            if x is None or (isinstance(x, float) and isnan(x)) or x > high or x < low:
                 continue
             if self.even:
                 counts[min(int((x - low) / (bounds[1] - low)), last)] += 1

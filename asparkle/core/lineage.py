@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -108,12 +109,16 @@ class Node(ABC):
         )
 
     def set_prepared(
-        self, num_partitions: int, dependencies: Iterable[Dependency] = (), partitioner: Partitioner | None = None
+        self,
+        num_partitions: int,
+        dependencies: Iterable[Dependency] = (),
+        partitioner: Partitioner | None = None,
     ) -> None:
+        dependencies = tuple(dependencies)
         self.num_partitions = num_partitions
-        self.dependencies = tuple(dependencies)
+        self.dependencies = dependencies
         self.partitioner = partitioner
-        self.determinism = max((d.parent.determinism for d in self.dependencies), default=Determinism.DETERMINATE)
+        self.determinism = max((d.parent.determinism for d in dependencies), default=Determinism.DETERMINATE)
 
 
 class Source(Node):
@@ -172,36 +177,60 @@ class Indexed(Mapped):
 
 class Union(Node):
     """All partitions of all parents, one after the other; or, when all parents share one partitioner,
-    partition i of each parent joined into one, which keeps that partitioner."""
+    partition i of each parent joined into one, which keeps that partitioner.
+
+    A union of unions that are not cached depends on the inputs of these, or a loop that adds one RDD after
+    another would make partitions that are thousands of nodes away from their data.
+    """
 
     def __init__(self, parents: Iterable[Node]) -> None:
+        self._aligned: tuple[Dependency, ...] = ()
+        self._inputs: list[Node] = []
+        self._starts: list[int] = []
         super().__init__(parents)
-        self.aligned = False
 
     async def prepare(self, planner: Planner) -> None:
         parents = self.parents
         first = parents[0].partitioner
-        self.aligned = first is not None and all(p.partitioner == first for p in parents[1:])
-        dependencies = [(OneToOne if self.aligned else Narrow)(p) for p in parents]
-        if self.aligned:
-            self.set_prepared(parents[0].num_partitions, dependencies, first)
+        if first is not None and all(p.partitioner == first for p in parents[1:]):
+            self.set_prepared(parents[0].num_partitions, [OneToOne(p) for p in parents], first)
         else:
-            self.set_prepared(sum(p.num_partitions for p in parents), dependencies)
-            self.offsets = [0, *itertools.accumulate(p.num_partitions for p in parents)]
+            self.set_prepared(sum(p.num_partitions for p in parents))
+        self.determinism = max(p.determinism for p in parents)
+
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        if self._aligned:
+            return self._aligned
+        self._look_up()
+        return tuple(map(Narrow, self._inputs))
+
+    @dependencies.setter
+    def dependencies(self, dependencies: tuple[Dependency, ...]) -> None:
+        self._aligned = dependencies
+
+    def _look_up(self) -> None:
+        """Bring ``_inputs`` up to date: whether parents are cached may change from job to job."""
+        self._inputs = []
+        stack = list(self.parents)[::-1]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, Union) and not node._aligned and node.cached is None:
+                stack += node.parents[::-1]
+            else:
+                self._inputs.append(node)
+        self._starts = list(itertools.accumulate((n.num_partitions for n in self._inputs), initial=0))[:-1]
 
     def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
-        if self.aligned:
+        if self._aligned:
             return super().sources_of(partition)
-        from bisect import bisect_right
-
-        which = bisect_right(self.offsets, partition) - 1
-        return ((self.parents[which], partition - self.offsets[which]),)
+        which = bisect_right(self._starts, partition) - 1
+        return ((self._inputs[which], partition - self._starts[which]),)
 
     def build(self, builder: StageBuilder) -> Step:
-        inputs = [builder.index(p) for p in self.parents]
-        if self.aligned:
-            return Combine(inputs, _chain_inputs)
-        return Select([(i, p) for i, parent in zip(inputs, self.parents, strict=True) for p in range(parent.num_partitions)])
+        if self._aligned:
+            return Combine([builder.index(p) for p in self.parents], _chain_inputs)
+        return Select([builder.index(n) for n in self._inputs], self._starts)
 
 
 def _chain_inputs(partition: int, inputs: Sequence[Any], task: object) -> Iterable[Any]:
@@ -252,7 +281,9 @@ class CartesianProduct(Node):
 class Zipped(Node):
     """``function(partition, iterators, task)`` over equal partitions of several parents."""
 
-    def __init__(self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str) -> None:
+    def __init__(
+        self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str
+    ) -> None:
         super().__init__(parents)
         self.function = function
         self.operation = operation
@@ -277,8 +308,8 @@ class Shuffled(Node):
     sends to i.  Where the parent is already partitioned so, the work is done without a shuffle.
 
     ``wanted``: the partitioner, or a way to make it in the planner (a number of partitions that depends
-    on the parent, range bounds that a sample gives).  ``keyed``: the result are pairs with the same keys; else
-    (the elements of a distinct were keys as a whole) a shuffle leaves no partitioner behind.
+    on the parent, range bounds that a sample gives).  ``keyed``: the result is pairs with the same keys;
+    else (the elements of a distinct were keys as a whole) a shuffle leaves no partitioner behind.
     """
 
     def __init__(
@@ -335,7 +366,9 @@ class CoGrouped(Node):
 
     async def prepare(self, planner: Planner) -> None:
         wanted = self.wanted
-        partitioner = wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, self.parents)
+        partitioner = (
+            wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, self.parents)
+        )
         dependencies: list[Dependency] = []
         self.inputs: list[ShuffleSpec | None] = []
         for parent in self.parents:

@@ -43,7 +43,7 @@ class Partitioner:
         func = self.partitionFunc
         if func is portable_hash:
             return partitions_of(keys, n)
-        found = list(map(func, keys))
+        found = [func(k) for k in keys]  # not map: a StopIteration would be its end
         if set(map(type, found)) <= {int, bool}:
             return [p % n for p in found]
         return [self._index(k, p) % n for k, p in zip(keys, found, strict=True)]
@@ -103,7 +103,7 @@ class RangePartitioner(Partitioner):
 
     def partitions(self, keys: Sequence[Any]) -> list[int]:
         bounds = self.bounds
-        places: Iterable[Any] = keys if self.key_func is None else map(self.key_func, keys)
+        places = keys if self.key_func is None else [self.key_func(k) for k in keys]
         if self.ascending:
             return [bisect_left(bounds, k) for k in places]
         last = self.numPartitions - 1

@@ -8,9 +8,10 @@ deeper than Python's recursion limit.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Narrow, Node, Shuffle, Source
 from asparkle.core.program import Program, SourceStep, Step
 from asparkle.core.scheduler.messages import Block, StageSpec
@@ -51,7 +52,9 @@ class StageBuilder:
 class StagePlan:
     """A stage: what the scheduler is told, and what executors are sent."""
 
-    def __init__(self, final: Node, stage: int, shuffle: Shuffle | None, sink: Sink | ShuffleWrite | None) -> None:
+    def __init__(
+        self, final: Node, stage: int, shuffle: Shuffle | None, sink: Sink | ShuffleWrite | None
+    ) -> None:
         self.final = final
         self.stage = stage
         self.shuffle = shuffle
@@ -129,7 +132,8 @@ class StagePlan:
         hosts = None
         if located:
             hosts = [
-                tuple(h for _, source, p in self.leaves(i) for h in source.preferred_hosts(p)) for i in range(self.tasks)
+                tuple(h for _, source, p in self.leaves(i) for h in source.preferred_hosts(p))
+                for i in range(self.tasks)
             ]
         return blocks, hosts
 
@@ -183,10 +187,13 @@ def _postorder(final: Node, *, narrow_only: bool) -> Iterator[Node]:
 class Planner:
     """Prepares nodes and cuts jobs into stages.  One per context."""
 
-    def __init__(self, driver: Driver, default_reduce_partitions: int | None, default_min_partitions: int) -> None:
+    def __init__(
+        self, driver: Driver, default_reduce_partitions: int | None, default_min_partitions: int
+    ) -> None:
         self.driver = driver
         self.default_reduce_partitions = default_reduce_partitions
         self.default_min_partitions = default_min_partitions
+        self.options: Callable[[], JobOptions] = JobOptions  # of the jobs that the running task submits
         self._shuffle_ids = itertools.count()
         self._stage_ids = itertools.count()
 
@@ -210,12 +217,12 @@ class Planner:
 
     async def count_partitions(self, node: Node, partitions: Sequence[int]) -> list[int]:
         """A preparatory job: the number of elements of some partitions."""
-        counts: list[int] = await self.driver.run_job(node, Count(), partitions)
+        counts: list[int] = await self.driver.run_job(node, Count(), partitions, self.options())
         return counts
 
     async def collect(self, node: Node, sink: Sink | None = None) -> list[Any]:
         """A preparatory job: what ``sink`` makes of each partition."""
-        values: list[Any] = await self.driver.run_job(node, sink or CollectList(), None)
+        values: list[Any] = await self.driver.run_job(node, sink or CollectList(), None, self.options())
         return values
 
     async def plan(self, final: Node, sink: Sink, partitions: Sequence[int] | None) -> JobPlan:
@@ -235,7 +242,12 @@ class Planner:
                 stack.append((stage, True))
                 for shuffle in stage.parents:
                     if shuffle.stage not in expanded:
-                        stack.append((StagePlan(shuffle.parent, shuffle.stage, shuffle, ShuffleWrite(shuffle.spec)), False))
+                        stack.append(
+                            (
+                                StagePlan(shuffle.parent, shuffle.stage, shuffle, ShuffleWrite(shuffle.spec)),
+                                False,
+                            )
+                        )
         return JobPlan(stages, wanted)
 
 
@@ -253,4 +265,3 @@ def _unprepared(final: Node) -> list[Node]:
             stack.append((node, True))
             stack.extend((parent, False) for parent in node.parents)
     return order
-

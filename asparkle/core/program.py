@@ -11,9 +11,13 @@ This file is imported by workers: it knows nothing of the driver.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
+
+from asparkle.core.errors import UserFunctionError
 
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
@@ -21,14 +25,24 @@ if TYPE_CHECKING:
 __all__ = ["Cached", "Program", "Step", "Transform"]
 
 
+# How deep iterators may be nested.  Generators that pull from one another count towards the interpreter's
+# limit of a thousand frames, some two or three for each step, and users' functions need some, too; C
+# iterators take C stack.
+C_ITERATOR: Final = 1
+GENERATOR: Final = 16
+MAX_NESTING: Final = 125 * GENERATOR
+
+
 class Step:
     """One node of a stage's lineage as workers see it.
 
     ``cached`` says under which identity and storage level its partitions are kept, if they are.
+    ``nesting``: by how much it deepens the nest of iterators (see `MAX_NESTING`).
     """
 
     __slots__ = ("cached",)
     cached: Cached | None
+    nesting: int = 0
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         """The elements of ``partition``, computed from the step's inputs."""
@@ -38,16 +52,20 @@ class Step:
         """Which (step, partition) pairs ``partition`` is computed from, within this stage."""
         return ()
 
+    def input_steps(self) -> Sequence[int]:
+        """Which steps of this stage it is computed from."""
+        return ()
+
 
 class SourceStep(Step):
-    """A step without inputs; ``index`` is its own position, by which it finds what the task was given for it."""
+    """A step without inputs; ``index`` is its own position, by which it finds what its task was given."""
 
     __slots__ = ("index",)
     index: int
 
 
 class Cached:
-    """The identity and level of a persisted RDD; ``level`` is (disk, memory, off heap, deserialized, copies)."""
+    """Which persisted RDD, and its ``level``: (disk, memory, off heap, deserialized, copies)."""
 
     __slots__ = ("level", "rdd")
 
@@ -92,8 +110,17 @@ class Apply(Step):
         self.source = source
         self.transform = transform
 
+    @property
+    def nesting(self) -> int:  # type: ignore[override]
+        return (
+            C_ITERATOR if isinstance(self.transform, Transform) and self.transform.elementwise else GENERATOR
+        )
+
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return ((self.source, partition),)
+
+    def input_steps(self) -> Sequence[int]:
+        return (self.source,)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_apply, (self.source, self.transform, self.cached))
@@ -106,22 +133,35 @@ def _apply(source: int, transform: Any, cached: Cached | None) -> Apply:
 
 
 class Select(Step):
-    """Each partition is one whole partition of one of the inputs (a union, a choice of partitions)."""
+    """The partitions of several inputs, one input's after another's (a union).
 
-    __slots__ = ("choice",)
+    ``starts[i]``: where input i's partitions begin.
+    """
 
-    def __init__(self, choice: Sequence[tuple[int, int]]) -> None:
+    __slots__ = ("sources", "starts")
+
+    def __init__(self, sources: Sequence[int], starts: Sequence[int]) -> None:
         self.cached = None
-        self.choice = choice
+        self.sources = sources
+        self.starts = starts
+
+    def chosen(self, partition: int) -> tuple[int, int]:
+        """The (step, partition) that ``partition`` is."""
+        which = bisect_right(self.starts, partition) - 1
+        return self.sources[which], partition - self.starts[which]
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
-        return (self.choice[partition],)
+        return (self.chosen(partition),)
+
+    def input_steps(self) -> Sequence[int]:
+        return self.sources
 
 
 class Concatenate(Step):
     """Each partition is several partitions of one input, one after the other (coalesce)."""
 
     __slots__ = ("groups", "source")
+    nesting = C_ITERATOR
 
     def __init__(self, source: int, groups: Sequence[Sequence[int]]) -> None:
         self.cached = None
@@ -130,6 +170,9 @@ class Concatenate(Step):
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return [(self.source, p) for p in self.groups[partition]]
+
+    def input_steps(self) -> Sequence[int]:
+        return (self.source,)
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         source = self.source
@@ -140,6 +183,7 @@ class Combine(Step):
     """``function(partition, iterators)`` over the same partition of several inputs (zip, cogroup)."""
 
     __slots__ = ("function", "sources")
+    nesting = 3 * GENERATOR
 
     def __init__(
         self, sources: Sequence[int], function: Callable[[int, Sequence[Iterator[Any]], Any], Iterable[Any]]
@@ -151,6 +195,9 @@ class Combine(Step):
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return [(source, partition) for source in self.sources]
 
+    def input_steps(self) -> Sequence[int]:
+        return self.sources
+
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         inputs = [program.iterator(source, partition, task) for source in self.sources]
         return iter(self.function(partition, inputs, task))
@@ -160,6 +207,7 @@ class Cartesian(Step):
     """Partition ``i * columns + j`` pairs every element of left ``i`` with every element of right ``j``."""
 
     __slots__ = ("columns", "left", "right")
+    nesting = 3 * GENERATOR
 
     def __init__(self, left: int, right: int, columns: int) -> None:
         self.cached = None
@@ -170,6 +218,9 @@ class Cartesian(Step):
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         i, j = divmod(partition, self.columns)
         return ((self.left, i), (self.right, j))
+
+    def input_steps(self) -> Sequence[int]:
+        return (self.left, self.right)
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         i, j = divmod(partition, self.columns)
@@ -200,11 +251,7 @@ class EndGuard:
 
     def verify(self) -> None:
         if not self.reached:
-            names = ", ".join(_where(f) for t in self.transforms for f in t.functions())
-            raise RuntimeError(
-                f"a function raised StopIteration, which would have dropped the rest of the partition: one of {names}. "
-                "Use next(iterator, default), or catch StopIteration in the function."
-            )
+            raise _stopped(f for t in self.transforms for f in t.functions())
 
     def checked(self, run: Iterator[Any]) -> Iterator[Any]:
         """``run`` followed by the check, for a consumer that is not ours."""
@@ -223,6 +270,15 @@ class _Check:
     def __next__(self) -> Any:
         self.guard.verify()
         raise StopIteration
+
+
+def _stopped(functions: Iterable[Callable[..., Any]]) -> UserFunctionError:
+    names = ", ".join(map(_where, functions))
+    suspects = f", one of {names}," if names else ""
+    return UserFunctionError(
+        f"a function{suspects} raised StopIteration, which elsewhere means that there are no more elements. "
+        "Use next(iterator, default), or catch StopIteration in the function."
+    )
 
 
 def _where(function: Callable[..., Any]) -> str:
@@ -250,28 +306,90 @@ class _ListEnd(EndGuard):
 
 
 class Program:
-    """The steps of a stage; the last one is its result."""
+    """The steps of a stage; the last one is its result.
 
-    __slots__ = ("steps",)
+    Where steps are nested too deeply for one nest of iterators, some are *cut*: computed into a list before
+    those which need them are begun.
+    """
+
+    __slots__ = ("_cuts", "steps")
 
     def __init__(self, steps: list[Step]) -> None:
         self.steps = steps
+        self._cuts: frozenset[int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Program, (self.steps,))
 
-    def run(
-        self, partition: int, sink: Callable[[int, Iterator[Any]], Any] | None, task: TaskEnvironment
-    ) -> Any:
+    def run(self, partition: int, sink: Callable[[int, Iterator[Any]], Any], task: TaskEnvironment) -> Any:
         """Compute ``partition`` of the last step and give it to ``sink``, which consumes it."""
-        guards: list[EndGuard] = []
-        elements = self.iterator(len(self.steps) - 1, partition, task, guards)
-        if sink is None:
-            return elements
-        value = sink(partition, elements)
-        if guards and getattr(sink, "exhausts", False):
+        guards: list[EndGuard] | None = [] if getattr(sink, "exhausts", False) else None
+        try:
+            value = sink(partition, self.result(partition, task, guards))
+        except StopIteration as error:
+            raise _stopped(self.functions()) from error
+        if guards:
             guards[0].verify()
         return value
+
+    def functions(self) -> Iterator[Callable[..., Any]]:
+        """The users' functions in it, as far as they are known."""
+        for step in self.steps:
+            if isinstance(step, Apply) and isinstance(step.transform, Transform):
+                yield from step.transform.functions()
+
+    def result(
+        self, partition: int, task: TaskEnvironment, open_guard: list[EndGuard] | None = None
+    ) -> Iterator[Any]:
+        """The elements of ``partition`` of the last step.
+
+        ``open_guard`` is given by a caller that reads to the end, and verifies the last run of transforms.
+        """
+        last = len(self.steps) - 1
+        if self._cuts is None:
+            self._cuts = frozenset(_cuts(self.steps))
+        if self._cuts:
+            self._compute_cuts(self._cuts, last, partition, task)
+        return self.iterator(last, partition, task, open_guard)
+
+    def _compute_cuts(self, cuts: frozenset[int], index: int, partition: int, task: TaskEnvironment) -> None:
+        """Compute, deepest first, what `iterator` needs of ``cuts``; each is dropped after its last use."""
+        goal = (index, partition)
+        needs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        order: list[tuple[int, int]] = []
+        stack = [(goal, False)]
+        while stack:
+            place, expanded = stack.pop()
+            if expanded:
+                order.append(place)
+            elif place not in needs:
+                needs[place] = self._cuts_below(cuts, place, task)
+                stack.append((place, True))
+                stack += [(below, False) for below in needs[place]]
+        uses = Counter(chain.from_iterable(needs.values()))
+        for place in order[:-1]:
+            task.computed[place] = list(self.iterator(*place, task))
+            for below in needs[place]:
+                uses[below] -= 1
+                if not uses[below]:
+                    del task.computed[below]
+
+    def _cuts_below(
+        self, cuts: frozenset[int], place: tuple[int, int], task: TaskEnvironment
+    ) -> list[tuple[int, int]]:
+        """The nearest (step, partition) pairs in ``cuts`` that ``place`` is computed from."""
+        found: list[tuple[int, int]] = []
+        stack, seen = [place], {place}
+        while stack:
+            index, partition = stack.pop()
+            cached = self.steps[index].cached
+            if cached is not None and task.has_block(cached, partition):
+                continue
+            for below in self.steps[index].inputs_of(partition):
+                if below not in seen:
+                    seen.add(below)
+                    (found if below[0] in cuts else stack).append(below)
+        return found
 
     def iterator(
         self, index: int, partition: int, task: TaskEnvironment, open_guard: list[EndGuard] | None = None
@@ -281,7 +399,11 @@ class Program:
         ``open_guard`` is given by a caller that verifies the last run of transforms itself.
         """
         above: list[tuple[Callable[[int, Iterator[Any]], Iterable[Any]], int]] = []
+        computed = task.computed
         while True:
+            if computed and (index, partition) in computed:
+                elements = iter(computed[index, partition])
+                break
             step = self.steps[index]
             cached = step.cached
             if cached is not None:
@@ -294,7 +416,7 @@ class Program:
                 above.append((step.transform, partition))
                 index = step.source
             elif type(step) is Select:
-                index, partition = step.choice[partition]
+                index, partition = step.chosen(partition)
             else:
                 elements = step.compute(self, partition, task)
                 break
@@ -314,8 +436,17 @@ class _Keep:
         return self.task.keep_block(self.cached, partition, elements)
 
 
-# Iterators nested deeper than this are cut by a list in between: each level costs C stack.
-MAX_NESTING: Final = 2_000
+def _cuts(steps: Sequence[Step]) -> Iterator[int]:
+    """The steps to be computed into lists, so that no nest of iterators between them is too deep."""
+    if len(steps) * 3 * GENERATOR < MAX_NESTING:
+        return
+    depths: list[int] = []
+    for index, step in enumerate(steps):
+        depth = max((depths[below] for below in step.input_steps()), default=0) + step.nesting
+        if depth >= MAX_NESTING:
+            yield index
+            depth = 0
+        depths.append(depth)
 
 
 def _apply_all(
@@ -324,7 +455,6 @@ def _apply_all(
     open_guard: list[EndGuard] | None,
 ) -> Iterator[Any]:
     guard: EndGuard | None = None
-    nesting = 0
     for transform, partition in reversed(above):
         if isinstance(transform, Transform) and transform.elementwise:
             if guard is None:
@@ -338,13 +468,6 @@ def _apply_all(
             elements = guard.checked(elements)
             guard = None
         elements = iter(transform(partition, elements))
-        nesting += 1
-        if nesting >= MAX_NESTING:
-            if guard is not None:
-                elements = guard.checked(elements)
-                guard = None
-            elements = iter(list(elements))
-            nesting = 0
     if guard is not None:
         if open_guard is None:
             return guard.checked(elements)

@@ -7,16 +7,14 @@ blocking face (`asparkle.rdd`) is generated from this file's signatures and docs
 from __future__ import annotations
 
 import functools
-import heapq
 import operator
 import random
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
-from asparkle.core.errors import ArgumentError, ArgumentTypeError, NestedContextError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
 from asparkle.core.lineage import (
@@ -33,8 +31,8 @@ from asparkle.core.lineage import (
     Zipped,
 )
 from asparkle.core.partitioner import Partitioner
+from asparkle.core.program import Transform
 from asparkle.core.shuffle import steps
-from asparkle.core.shuffle.steps import ShuffleSpec
 from asparkle.core.sorting import SampledRange
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
@@ -73,59 +71,104 @@ class RDD(Generic[T_co]):
     def _derive(self, node: Node) -> RDD[Any]:
         return RDD(node, self._context)
 
-    def _map_pipe(self, transform: t.Transform, preserves: bool = False) -> RDD[Any]:
+    def _map_pipe(self, transform: Transform, preserves: bool = False) -> RDD[Any]:
         return self._derive(Mapped(self._node, transform, preserves_partitioning=preserves))
 
     # ------------------------------------------------------------------------- facts
 
     @property
     def context(self) -> SparkContext:
-        """The context that made this RDD."""
+        """The context that made this RDD.
+
+        >>> sc.parallelize([1]).context is sc
+        True
+        """
         return self._context
 
     @property
     def ctx(self) -> SparkContext:
-        """The context that made this RDD."""
+        """The context that made this RDD.
+
+        >>> sc.parallelize([1]).ctx is sc
+        True
+        """
         return self._context
 
     @property
     def is_cached(self) -> bool:
-        """Whether the RDD is marked to be kept once it has been computed."""
+        """Whether the RDD is marked to be kept once it has been computed.
+
+        >>> sc.parallelize([1]).cache().is_cached
+        True
+        """
         return self._node.cached is not None
 
     def id(self) -> int:
-        """A number that no other RDD of this process has."""
+        """A number that no other RDD of this process has.
+
+        >>> sc.parallelize([1]).id() < sc.parallelize([1]).id()
+        True
+        """
         return self._node.id
 
     def name(self) -> str | None:
-        """The name that was given with `setName`."""
+        """The name that was given with `setName`.
+
+        >>> sc.parallelize([1]).setName("ones").name()
+        'ones'
+        """
         return self._node.name
 
     def setName(self, name: str) -> RDD[T_co]:
-        """Give the RDD a name, which events and errors show.  Returns the RDD itself."""
+        """Give the RDD a name, which events and errors show.  Returns the RDD itself.
+
+        >>> ones = sc.parallelize([1]).setName("ones")
+        >>> ones.name()
+        'ones'
+        """
         self._node.name = name
         return self
 
     async def getNumPartitions(self) -> int:
-        """How many partitions the RDD has.  May have to list files or to sample."""
+        """How many partitions the RDD has.  May have to list files or to sample.
+
+        >>> await sc.parallelize(range(10), 4).getNumPartitions()
+        4
+        """
         await self._context._driver.planner.prepare(self._node)
         return self._node.num_partitions
 
     async def partitioner(self) -> Partitioner | None:
-        """How keys were assigned to partitions, if they were."""
+        """How keys were assigned to partitions, if they were.
+
+        >>> await sc.parallelize([("a", 1)]).partitionBy(3).partitioner()
+        Partitioner(3, portable_hash)
+        """
         await self._context._driver.planner.prepare(self._node)
         return self._node.partitioner
 
     # ------------------------------------------------------------------------- caching
 
     def cache(self) -> RDD[T_co]:
-        """Keep the partitions in memory once they are computed.  Returns the RDD itself."""
+        """Keep the partitions in memory once they are computed.  Returns the RDD itself.
+
+        >>> squares = sc.parallelize(range(4)).map(lambda x: x * x).cache()
+        >>> await squares.sum()  # computes and keeps them
+        14
+        >>> await squares.max()  # reads them
+        9
+        """
         return self.persist(StorageLevel.MEMORY_ONLY)
 
     def persist(self, storageLevel: StorageLevel = StorageLevel.MEMORY_ONLY) -> RDD[T_co]:
         """Keep the partitions, as ``storageLevel`` says, once they are computed.  Returns the RDD itself.
 
         Raises ArgumentError if the RDD has another level already.
+
+        >>> from asparkle import StorageLevel
+        >>> rdd = sc.parallelize(range(4)).persist(StorageLevel.DISK_ONLY)
+        >>> print(rdd.getStorageLevel())
+        Disk Serialized 1x Replicated
         """
         if not isinstance(storageLevel, StorageLevel):
             raise ArgumentTypeError(
@@ -134,7 +177,8 @@ class RDD(Generic[T_co]):
             )
         if self.is_cached and self._node.storage_level != storageLevel:
             raise ArgumentError(
-                f"the RDD is persisted as {self._node.storage_level} already; unpersist it before it gets another level"
+                f"the RDD is persisted as {self._node.storage_level} already; "
+                "unpersist it before it gets another level"
             )
         self._node.storage_level = storageLevel
         self._context._persist(self._node)
@@ -142,13 +186,22 @@ class RDD(Generic[T_co]):
 
     async def unpersist(self, blocking: bool = False) -> RDD[T_co]:
         """Forget the kept partitions.  Returns the RDD itself; with ``blocking``, once every executor has
-        been told."""
+        been told.
+
+        >>> rdd = sc.parallelize(range(4)).cache()
+        >>> (await rdd.unpersist()).is_cached
+        False
+        """
         self._node.storage_level = StorageLevel.NONE
         self._context._unpersist(self._node)
         return self
 
     def getStorageLevel(self) -> StorageLevel:
-        """Where the RDD is kept; ``StorageLevel.NONE`` if it is not."""
+        """Where the RDD is kept; ``StorageLevel.NONE`` if it is not.
+
+        >>> print(sc.parallelize([1]).cache().getStorageLevel())
+        Memory Serialized 1x Replicated
+        """
         return self._node.storage_level
 
     # ------------------------------------------------------------------------- one element at a time
@@ -157,19 +210,34 @@ class RDD(Generic[T_co]):
         """``f`` of each element, in order.
 
         ``preservesPartitioning``: ``f`` keeps keys as they are, so the partitioner stays valid.
+
+        >>> await sc.parallelize([1, 2, 3]).map(lambda x: x * x).collect()
+        [1, 4, 9]
         """
         return self._map_pipe(t.Map(_function(f, "map")), preservesPartitioning)
 
     def flatMap(self, f: Callable[[T_co], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
-        """The elements of ``f`` of each element, in order."""
+        """The elements of ``f`` of each element, in order.
+
+        >>> await sc.parallelize(["a b", "c"]).flatMap(str.split).collect()
+        ['a', 'b', 'c']
+        """
         return self._map_pipe(t.FlatMap(_function(f, "flatMap")), preservesPartitioning)
 
     def filter(self, f: Callable[[T_co], Any]) -> RDD[T_co]:
-        """The elements for which ``f`` is true, in order."""
+        """The elements for which ``f`` is true, in order.
+
+        >>> await sc.parallelize(range(6)).filter(lambda x: x % 2).collect()
+        [1, 3, 5]
+        """
         return self._map_pipe(t.Filter(_function(f, "filter")), True)
 
     def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
-        """Pairs ``(f(x), x)``."""
+        """Pairs ``(f(x), x)``.
+
+        >>> await sc.parallelize(["a", "bb"]).keyBy(len).collect()
+        [(1, 'a'), (2, 'bb')]
+        """
         return self._map_pipe(t.KeyBy(_function(f, "keyBy")))
 
     # ------------------------------------------------------------------------- one partition at a time
@@ -177,19 +245,32 @@ class RDD(Generic[T_co]):
     def mapPartitions(
         self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
     ) -> RDD[U]:
-        """The elements of ``f`` of each partition's iterator."""
+        """The elements of ``f`` of each partition's iterator.
+
+        >>> await sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
+        [1, 9]
+        """
         return self._map_pipe(t.MapPartitions(_function(f, "mapPartitions")), preservesPartitioning)
 
     def mapPartitionsWithIndex(
         self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
     ) -> RDD[U]:
-        """The elements of ``f`` of each partition's number and iterator."""
+        """The elements of ``f`` of each partition's number and iterator.
+
+        >>> rdd = sc.parallelize(range(4), 2)
+        >>> await rdd.mapPartitionsWithIndex(lambda i, xs: ((i, x) for x in xs)).collect()
+        [(0, 0), (0, 1), (1, 2), (1, 3)]
+        """
         return self._map_pipe(
             t.MapPartitionsWithIndex(_function(f, "mapPartitionsWithIndex")), preservesPartitioning
         )
 
     def glom(self) -> RDD[list[T_co]]:
-        """Each partition as one list."""
+        """Each partition as one list.
+
+        >>> await sc.parallelize(range(4), 2).glom().collect()
+        [[0, 1], [2, 3]]
+        """
         return self._map_pipe(t.Glom())
 
     def sample(self, withReplacement: bool, fraction: float, seed: int | None = None) -> RDD[T_co]:
@@ -198,31 +279,53 @@ class RDD(Generic[T_co]):
         ``fraction``: the chance of each element to be in it or, with replacement, how often it is in it on
         average.  The same seed gives the same sample of the same RDD.  Raises ArgumentError for a
         negative ``fraction``, or one above 1 without replacement.
+
+        >>> rdd = sc.parallelize(range(1000), 2)
+        >>> await rdd.sample(False, 0.1, seed=1).collect() == await rdd.sample(False, 0.1, seed=1).collect()
+        True
         """
         if not fraction >= 0 or (fraction > 1 and not withReplacement):
-            raise ArgumentError(f"fraction = {fraction!r}: expected a number from 0 to 1, or above with replacement")
+            raise ArgumentError(
+                f"fraction = {fraction!r}: expected a number from 0 to 1, or above with replacement"
+            )
         if seed is None:
             seed = random.getrandbits(62)
         return self._map_pipe(t.Sample(withReplacement, fraction, seed), True)
 
     def zipWithIndex(self) -> RDD[tuple[T_co, int]]:
-        """Pairs ``(x, i)`` with i counting over all partitions.  Counts all but the last when it is computed."""
+        """Pairs ``(x, i)`` with i counting over all partitions.  Counts all but the last when it is computed.
+
+        >>> await sc.parallelize(["a", "b", "c"], 2).zipWithIndex().collect()
+        [('a', 0), ('b', 1), ('c', 2)]
+        """
         return self._derive(Indexed(self._node, t.WithIndex))
 
     # ------------------------------------------------------------------------- two RDDs
 
     def union(self, other: RDD[U]) -> RDD[T_co | U]:
-        """The elements of both, duplicates included; this RDD's partitions first."""
+        """The elements of both, duplicates included; this RDD's partitions first.
+
+        >>> await sc.parallelize([1, 2]).union(sc.parallelize([2, 3])).collect()
+        [1, 2, 2, 3]
+        """
         return self._derive(Union((self._node, self._other(other, "union")._node)))
 
     def __add__(self, other: RDD[T_co]) -> RDD[T_co]:
-        """The same as `union`."""
+        """The same as `union`.
+
+        >>> await (sc.parallelize([1]) + sc.parallelize([2])).collect()
+        [1, 2]
+        """
         if not isinstance(other, RDD):
             return NotImplemented
         return self.union(other)
 
     def cartesian(self, other: RDD[U]) -> RDD[tuple[T_co, U]]:
-        """All pairs of an element of this RDD and one of the other, in lexicographic order of partitions."""
+        """All pairs of an element of this RDD and one of the other, in lexicographic order of partitions.
+
+        >>> await sc.parallelize([1, 2]).cartesian(sc.parallelize("ab")).collect()
+        [(1, 'a'), (1, 'b'), (2, 'a'), (2, 'b')]
+        """
         return self._derive(CartesianProduct(self._node, self._other(other, "cartesian")._node))
 
     def zip(self, other: RDD[U]) -> RDD[tuple[T_co, U]]:
@@ -230,29 +333,53 @@ class RDD(Generic[T_co]):
 
         Both need equally many partitions, and equally many elements in each; anything else is an error
         when it is computed.
+
+        >>> await sc.parallelize([1, 2], 2).zip(sc.parallelize("ab", 2)).collect()
+        [(1, 'a'), (2, 'b')]
         """
         return self._derive(Zipped((self._node, self._other(other, "zip")._node), r.zip_partitions, "zip"))
 
     def zipPartitions(self, other: RDD[U], f: Callable[[Iterator[T_co], Iterator[U]], Iterable[V]]) -> RDD[V]:
-        """The elements of ``f`` of the iterators of each two partitions with the same number."""
+        """The elements of ``f`` of the iterators of each two partitions with the same number.
+
+        >>> a, b = sc.parallelize(range(4), 2), sc.parallelize("xyz", 2)
+        >>> await a.zipPartitions(b, lambda xs, ys: [(sum(xs), "".join(ys))]).collect()
+        [(1, 'x'), (5, 'yz')]
+        """
         function = r.ZipFunction(_function(f, "zipPartitions"))
-        return self._derive(Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions"))
+        return self._derive(
+            Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions")
+        )
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
-        """The elements that are in both, each once; in order of first appearance in this RDD per partition."""
+        """The elements that are in both, each once; in order of first appearance in this RDD per partition.
+
+        >>> sorted(await sc.parallelize([1, 2, 2, 3]).intersection(sc.parallelize([2, 3, 4])).collect())
+        [2, 3]
+        """
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
-        others = cast("RDD[tuple[Any, None]]", self._other(other, "intersection")._map_pipe(t.Map(r.with_none)))
+        others = cast(
+            "RDD[tuple[Any, None]]", self._other(other, "intersection")._map_pipe(t.Map(r.with_none))
+        )
         return pairs._cogroup_with((others,), None, r.in_both, operation="intersection", keyed=False)
 
     def subtract(self, other: RDD[T], numPartitions: int | None = None) -> RDD[T_co]:
-        """The elements of this RDD, duplicates included, that are not in the other."""
+        """The elements of this RDD, duplicates included, that are not in the other.
+
+        >>> sorted(await sc.parallelize([1, 1, 2, 3]).subtract(sc.parallelize([2])).collect())
+        [1, 1, 3]
+        """
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
         others = cast("RDD[tuple[Any, None]]", self._other(other, "subtract")._map_pipe(t.Map(r.with_none)))
-        return pairs._cogroup_with((others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False)
+        return pairs._cogroup_with(
+            (others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False
+        )
 
     def _other(self, other: Any, operation: str) -> RDD[Any]:
         if not isinstance(other, RDD):
-            raise ArgumentTypeError(f"{operation} needs another RDD, not {other!r} of type {type(other).__name__}")
+            raise ArgumentTypeError(
+                f"{operation} needs another RDD, not {other!r} of type {type(other).__name__}"
+            )
         if other._context is not self._context:
             raise ArgumentError(f"{operation}: the two RDDs belong to different contexts")
         return other
@@ -264,16 +391,23 @@ class RDD(Generic[T_co]):
 
         With ``shuffle``, as `repartition`: elements are dealt out evenly, and there may be more partitions
         than before.
+
+        >>> await sc.parallelize(range(4), 4).coalesce(2).glom().collect()
+        [[0, 1], [2, 3]]
         """
         n = _partitions(numPartitions, "coalesce")
         return self.repartition(n) if shuffle else self._derive(Coalesced(self._node, n))
 
     def repartition(self, numPartitions: int) -> RDD[T_co]:
-        """Exactly ``numPartitions`` partitions of nearly equal length; all data moves."""
+        """Exactly ``numPartitions`` partitions of nearly equal length; all data moves.
+
+        >>> await sc.parallelize(range(6), 1).repartition(3).glom().collect()
+        [[0, 3], [1, 4], [2, 5]]
+        """
         n = _partitions(numPartitions, "repartition")
         dealt = Mapped(self._node, r.Deal(n))
         node = Shuffled(dealt, Partitioner(n, r.dealt_to), steps.RecordsSpec)
-        return self._derive(Mapped(node, t.Values()))
+        return self._derive(Mapped(node, t.Unnumbered()))
 
     def partitionBy(
         self: RDD[tuple[K, V]], numPartitions: int | None, partitionFunc: Callable[[K], int] = portable_hash
@@ -281,9 +415,12 @@ class RDD(Generic[T_co]):
         """The pairs, each in partition ``partitionFunc(key) % numPartitions``.
 
         Two RDDs that are partitioned alike (the same number and function) are joined without moving data.
+
+        >>> await sc.parallelize(range(4), 1).map(lambda x: (x, x)).partitionBy(2).keys().glom().collect()
+        [[0, 2], [1, 3]]
         """
         n = _optional_partitions(numPartitions, "partitionBy")
-        plan = DefaultHash(n, partitionFunc)
+        plan = DefaultHash(n, _function(partitionFunc, "partitionBy"))
         return self._derive(Shuffled(self._node, plan, steps.RecordsSpec))
 
     def repartitionAndSortWithinPartitions(
@@ -293,7 +430,12 @@ class RDD(Generic[T_co]):
         ascending: bool = True,
         keyfunc: Callable[[Any], Any] | None = None,
     ) -> RDD[tuple[K, V]]:
-        """As `partitionBy`, with each partition sorted by ``keyfunc(key)``; equal keys stay in map order."""
+        """As `partitionBy`, with each partition sorted by ``keyfunc(key)``; equal keys stay in map order.
+
+        >>> rdd = sc.parallelize([(3, "c"), (0, "a"), (2, "b"), (1, "d")])
+        >>> await rdd.repartitionAndSortWithinPartitions(2).glom().collect()
+        [[(0, 'a'), (2, 'b')], [(1, 'd'), (3, 'c')]]
+        """
         n = _optional_partitions(numPartitions, "repartitionAndSortWithinPartitions")
         spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=keyfunc)
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
@@ -309,6 +451,9 @@ class RDD(Generic[T_co]):
         """The pairs sorted by ``keyfunc(key)`` over all partitions; equal keys stay in their order.
 
         The bounds of the partitions come from a sample, which a job takes when this is first computed.
+
+        >>> await sc.parallelize([("b", 1), ("a", 2), ("b", 0)]).sortByKey().collect()
+        [('a', 2), ('b', 1), ('b', 0)]
         """
         n = _optional_partitions(numPartitions, "sortByKey")
         plan = SampledRange(n, ascending, keyfunc)
@@ -318,26 +463,46 @@ class RDD(Generic[T_co]):
     def sortBy(
         self, keyfunc: Callable[[T_co], Any], ascending: bool = True, numPartitions: int | None = None
     ) -> RDD[T_co]:
-        """The elements sorted by ``keyfunc`` over all partitions; equal keys stay in their order."""
+        """The elements sorted by ``keyfunc`` over all partitions; equal keys stay in their order.
+
+        >>> await sc.parallelize(["ccc", "a", "bb"]).sortBy(len, ascending=False).collect()
+        ['ccc', 'bb', 'a']
+        """
         keyed = cast("RDD[tuple[Any, T_co]]", self._map_pipe(t.KeyBy(_function(keyfunc, "sortBy"))))
-        return keyed.sortByKey(ascending, numPartitions).values()
+        return keyed.sortByKey(ascending, numPartitions)._map_pipe(t.Unnumbered())
 
     # ------------------------------------------------------------------------- pairs
 
     def keys(self: RDD[tuple[K, V]]) -> RDD[K]:
-        """The first of each pair."""
+        """The first of each pair.
+
+        >>> await sc.parallelize([("a", 1), ("b", 2)]).keys().collect()
+        ['a', 'b']
+        """
         return self._map_pipe(t.Keys())
 
     def values(self: RDD[tuple[K, V]]) -> RDD[V]:
-        """The second of each pair."""
+        """The second of each pair.
+
+        >>> await sc.parallelize([("a", 1), ("b", 2)]).values().collect()
+        [1, 2]
+        """
         return self._map_pipe(t.Values())
 
     def mapValues(self: RDD[tuple[K, V]], f: Callable[[V], U]) -> RDD[tuple[K, U]]:
-        """Pairs ``(k, f(v))``; the partitioner is kept."""
+        """Pairs ``(k, f(v))``; the partitioner is kept.
+
+        >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).mapValues(len).collect()
+        [('a', 2), ('b', 0)]
+        """
         return self._map_pipe(t.MapValues(_function(f, "mapValues")), True)
 
     def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
-        """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept."""
+        """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
+
+        >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).flatMapValues(lambda v: v).collect()
+        [('a', 1), ('a', 2)]
+        """
         return self._map_pipe(t.FlatMapValues(_function(f, "flatMapValues")), True)
 
     def combineByKey(
@@ -353,10 +518,20 @@ class RDD(Generic[T_co]):
         ``createCombiner(v)`` starts with a key's first value, ``mergeValue(c, v)`` adds another,
         ``mergeCombiners(c, d)`` joins what two partitions made; both may change their first argument.
         Keys are in order of first appearance.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 5), ("a", 3)])
+        >>> counted = rdd.combineByKey(
+        ...     lambda v: (v, 1), lambda c, v: (c[0] + v, c[1] + 1), lambda c, d: (c[0] + d[0], c[1] + d[1])
+        ... )
+        >>> sorted(await counted.mapValues(lambda c: c[0] / c[1]).collect())
+        [('a', 2.0), ('b', 5.0)]
         """
         n = _optional_partitions(numPartitions, "combineByKey")
         spec = functools.partial(
-            steps.CombineSpec, create=createCombiner, merge_value=mergeValue, merge_combiners=mergeCombiners
+            steps.CombineSpec,
+            create=_function(createCombiner, "combineByKey"),
+            merge_value=_function(mergeValue, "combineByKey"),
+            merge_combiners=_function(mergeCombiners, "combineByKey"),
         )
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
 
@@ -366,8 +541,15 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, V]]:
-        """One pair per key, its values reduced with an associative function; combined before the shuffle."""
-        return self.combineByKey(steps.identity, _function(func, "reduceByKey"), func, numPartitions, partitionFunc)
+        """One pair per key, its values reduced with an associative function; combined before the shuffle.
+
+        >>> from operator import add
+        >>> sorted(await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
+        [('a', 2), ('b', 1)]
+        """
+        return self.combineByKey(
+            steps.identity, _function(func, "reduceByKey"), func, numPartitions, partitionFunc
+        )
 
     def aggregateByKey(
         self: RDD[tuple[K, V]],
@@ -378,7 +560,12 @@ class RDD(Generic[T_co]):
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, U]]:
         """One pair per key, folded from a copy of ``zeroValue`` per key and partition with ``seqFunc``, and
-        joined with ``combFunc``."""
+        joined with ``combFunc``.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 2), ("a", 3)])
+        >>> sorted(await rdd.aggregateByKey(0, lambda n, v: n + 1, lambda n, m: n + m).collect())
+        [('a', 2), ('b', 1)]
+        """
         start = r.FoldFirst(zeroValue, seqFunc)
         return self.combineByKey(start, seqFunc, combFunc, numPartitions, partitionFunc)
 
@@ -389,26 +576,53 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, V]]:
-        """As `aggregateByKey` with one function for both."""
+        """As `aggregateByKey` with one function for both.
+
+        >>> from operator import mul
+        >>> sorted(await sc.parallelize([("a", 2), ("b", 3), ("a", 5)]).foldByKey(1, mul).collect())
+        [('a', 10), ('b', 3)]
+        """
         return self.combineByKey(r.FoldFirst(zeroValue, func), func, func, numPartitions, partitionFunc)
 
     def groupByKey(
-        self: RDD[tuple[K, V]], numPartitions: int | None = None, partitionFunc: Callable[[K], int] = portable_hash
+        self: RDD[tuple[K, V]],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, ResultIterable[V]]]:
-        """One pair per key with all its values, in map order.  To reduce them, `reduceByKey` moves less."""
+        """One pair per key with all its values, in map order.  To reduce them, `reduceByKey` moves less.
+
+        >>> rdd = sc.parallelize([("a", 1), ("b", 2), ("a", 3)])
+        >>> sorted(await rdd.groupByKey().mapValues(list).collect())
+        [('a', [1, 3]), ('b', [2])]
+        """
         n = _optional_partitions(numPartitions, "groupByKey")
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), steps.GroupSpec))
 
     def groupBy(
-        self, f: Callable[[T_co], K], numPartitions: int | None = None, partitionFunc: Callable[[K], int] = portable_hash
+        self,
+        f: Callable[[T_co], K],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
     ) -> RDD[tuple[K, ResultIterable[T_co]]]:
-        """One pair per value of ``f`` with all its elements, in map order."""
-        return self.keyBy(f).groupByKey(numPartitions, partitionFunc)
+        """One pair per value of ``f`` with all its elements, in map order.
+
+        >>> sorted(await sc.parallelize(range(5)).groupBy(lambda x: x % 2).mapValues(list).collect())
+        [(0, [0, 2, 4]), (1, [1, 3])]
+        """
+        keyed = cast("RDD[tuple[K, T_co]]", self.keyBy(f))
+        grouped: RDD[Any] = keyed.groupByKey(numPartitions, partitionFunc)
+        return grouped
 
     def distinct(self, numPartitions: int | None = None) -> RDD[T_co]:
-        """Each different element once, in order of first appearance per partition."""
+        """Each different element once, in order of first appearance per partition.
+
+        >>> sorted(await sc.parallelize([3, 1, 3, 2, 1]).distinct().collect())
+        [1, 2, 3]
+        """
         n = _optional_partitions(numPartitions, "distinct")
-        return self._derive(Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False))
+        return self._derive(
+            Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False)
+        )
 
     # ------------------------------------------------------------------------- joining pairs
 
@@ -429,41 +643,77 @@ class RDD(Generic[T_co]):
     def cogroup(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[ResultIterable[V], ResultIterable[U]]]]:
-        """For each key of either, its values in this RDD and its values in the other."""
+        """For each key of either, its values in this RDD and its values in the other.
+
+        >>> grouped = sc.parallelize([("a", 1), ("b", 2)]).cogroup(sc.parallelize([("a", 3)]))
+        >>> sorted(await grouped.mapValues(lambda lists: [list(values) for values in lists]).collect())
+        [('a', [[1], [3]]), ('b', [[2], []])]
+        """
         return self._cogroup_with((other,), numPartitions, r.cogroup)
 
-    def groupWith(self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]) -> RDD[tuple[K, tuple[Any, ...]]]:
-        """`cogroup` of any number of RDDs."""
+    def groupWith(
+        self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]
+    ) -> RDD[tuple[K, tuple[Any, ...]]]:
+        """`cogroup` of any number of RDDs.
+
+        >>> a, b, c = (sc.parallelize([("x", i)]) for i in range(3))
+        >>> await a.groupWith(b, c).mapValues(lambda lists: [list(values) for values in lists]).collect()
+        [('x', [[0], [1], [2]])]
+        """
         return self._cogroup_with((other, *others), None, r.cogroup, operation="groupWith")
 
     def join(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V, U]]]:
-        """``(k, (v, u))`` for each pair of values that the two RDDs have for a key."""
+        """``(k, (v, u))`` for each pair of values that the two RDDs have for a key.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3), ("a", 4)])
+        >>> sorted(await one.join(other).collect())
+        [('a', (1, 3)), ('a', (1, 4))]
+        """
         return self._cogroup_with((other,), numPartitions, r.inner_join, operation="join")
 
     def leftOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V, U | None]]]:
-        """As `join`, and ``(k, (v, None))`` for keys that the other lacks."""
+        """As `join`, and ``(k, (v, None))`` for keys that the other lacks.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3)])
+        >>> sorted(await one.leftOuterJoin(other).collect())
+        [('a', (1, 3)), ('b', (2, None))]
+        """
         return self._cogroup_with((other,), numPartitions, r.left_join, operation="leftOuterJoin")
 
     def rightOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V | None, U]]]:
-        """As `join`, and ``(k, (None, u))`` for keys that only the other has."""
+        """As `join`, and ``(k, (None, u))`` for keys that only the other has.
+
+        >>> one, other = sc.parallelize([("a", 1)]), sc.parallelize([("a", 3), ("c", 4)])
+        >>> sorted(await one.rightOuterJoin(other).collect())
+        [('a', (1, 3)), ('c', (None, 4))]
+        """
         return self._cogroup_with((other,), numPartitions, r.right_join, operation="rightOuterJoin")
 
     def fullOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V | None, U | None]]]:
-        """As `join`, and None in place of the value for keys that one of the two lacks."""
+        """As `join`, and None in place of the value for keys that one of the two lacks.
+
+        >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("b", 3)])
+        >>> sorted(await one.fullOuterJoin(other).collect())
+        [('a', (1, None)), ('b', (2, 3))]
+        """
         return self._cogroup_with((other,), numPartitions, r.full_join, operation="fullOuterJoin")
 
     def subtractByKey(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, Any]], numPartitions: int | None = None
     ) -> RDD[tuple[K, V]]:
-        """The pairs of this RDD whose key the other does not have."""
+        """The pairs of this RDD whose key the other does not have.
+
+        >>> await sc.parallelize([("a", 1), ("b", 2)]).subtractByKey(sc.parallelize([("a", 9)])).collect()
+        [('b', 2)]
+        """
         return self._cogroup_with((other,), numPartitions, r.only_left, operation="subtractByKey")
 
     # ------------------------------------------------------------------------- actions: elements
@@ -471,8 +721,16 @@ class RDD(Generic[T_co]):
     async def _run(self, sink: t.Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         return await self._context._run(self._node, sink, partitions)
 
+    async def _in_driver(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The last step of an action, with a user's function: off the event loop, which it might hold up."""
+        return await self._context._in_thread(r.in_driver, function, *arguments)
+
     async def collect(self) -> list[T_co]:
-        """All elements, in order of partitions.  They must fit into the driver's memory."""
+        """All elements, in order of partitions.  They must fit into the driver's memory.
+
+        >>> await sc.parallelize(range(3)).collect()
+        [0, 1, 2]
+        """
         parts = await self._run(t.CollectList())
         return r.concatenated(parts)
 
@@ -480,6 +738,8 @@ class RDD(Generic[T_co]):
         """The elements, one partition in the driver's memory at a time.
 
         ``prefetchPartitions``: compute the next partition while this one is being read.
+
+        >>> elements = await sc.parallelize(range(1000), 10).toLocalIterator()  # for `async for` or `for`
         """
         return local_iterator(self, prefetchPartitions)
 
@@ -488,14 +748,22 @@ class RDD(Generic[T_co]):
         return local_iterator(self, True)
 
     async def first(self) -> T_co:
-        """The first element.  Raises ValueError if there is none."""
+        """The first element.  Raises ValueError if there is none.
+
+        >>> await sc.parallelize([5, 6]).first()
+        5
+        """
         found = await self.take(1)
         if not found:
-            raise ValueError("RDD is empty")
+            raise EmptyRDDError("RDD is empty")
         return found[0]
 
     async def take(self, num: int) -> list[T_co]:
-        """The first ``num`` elements.  Computes one partition first, and more as long as they are too few."""
+        """The first ``num`` elements.  Computes one partition first, and more as long as they are too few.
+
+        >>> await sc.parallelize(range(100), 10).take(3)
+        [0, 1, 2]
+        """
         num = _count(num, "take")
         total = await self.getNumPartitions()
         taken: list[T_co] = []
@@ -504,7 +772,9 @@ class RDD(Generic[T_co]):
             width = 1
             if tried:
                 needed = num - len(taken)
-                width = tried * 4 if not taken else min(max(int(1.5 * needed * tried / len(taken)), 1), tried * 4)
+                width = (
+                    tried * 4 if not taken else min(max(int(1.5 * needed * tried / len(taken)), 1), tried * 4)
+                )
             partitions = range(tried, min(tried + width, total))
             for part in await self._run(t.TakeFirst(num - len(taken)), partitions):
                 taken += part[: num - len(taken)]
@@ -512,27 +782,45 @@ class RDD(Generic[T_co]):
         return taken
 
     async def isEmpty(self) -> bool:
-        """Whether there is no element."""
+        """Whether there is no element.
+
+        >>> await sc.parallelize(range(3)).filter(lambda x: x > 5).isEmpty()
+        True
+        """
         return not await self.take(1)
 
     async def takeOrdered(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
-        """The ``num`` smallest elements by ``key``, in ascending order."""
+        """The ``num`` smallest elements by ``key``, in ascending order.
+
+        >>> await sc.parallelize([5, 2, 9, 1]).takeOrdered(2)
+        [1, 2]
+        >>> await sc.parallelize([5, 2, 9, 1]).takeOrdered(2, key=lambda x: -x)
+        [9, 5]
+        """
         num = _count(num, "takeOrdered")
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Smallest(num, key)))
-        return heapq.nsmallest(num, r.concatenated(parts), key)
+        return cast("list[T_co]", await self._in_driver(r.smallest, num, parts, key))
 
     async def top(self, num: int, key: Callable[[T_co], Any] | None = None) -> list[T_co]:
-        """The ``num`` largest elements by ``key``, in descending order."""
+        """The ``num`` largest elements by ``key``, in descending order.
+
+        >>> await sc.parallelize([5, 2, 9, 1]).top(2)
+        [9, 5]
+        """
         num = _count(num, "top")
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Largest(num, key)))
-        return heapq.nlargest(num, r.concatenated(parts), key)
+        return cast("list[T_co]", await self._in_driver(r.largest, num, parts, key))
 
     async def takeSample(self, withReplacement: bool, num: int, seed: int | None = None) -> list[T_co]:
-        """``num`` elements at random, in random order; all of them, without replacement, if there are fewer."""
+        """``num`` elements at random, in random order; all of them, without replacement, if there are fewer.
+
+        >>> len(await sc.parallelize(range(100)).takeSample(False, 5))
+        5
+        """
         num = _count(num, "takeSample")
         count = await self.count() if num else 0
         if not count:
@@ -550,50 +838,90 @@ class RDD(Generic[T_co]):
                 return samples[:num]
 
     async def foreach(self, f: Callable[[T_co], Any]) -> None:
-        """Call ``f`` with each element, for what it does."""
+        """Call ``f`` with each element, for what it does.
+
+        >>> total = sc.accumulator(0)
+        >>> await sc.parallelize([1, 2, 3]).foreach(total.add)
+        >>> total.value
+        6
+        """
         await self._run(t.CallToEnd(r.ForEach(_function(f, "foreach"))))
 
     async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None:
-        """Call ``f`` with each partition's iterator, for what it does."""
+        """Call ``f`` with each partition's iterator, for what it does.
+
+        >>> batches = sc.accumulator(0)
+        >>> await sc.parallelize(range(10), 3).foreachPartition(lambda xs: batches.add(1))
+        >>> batches.value
+        3
+        """
         await self._run(t.Call(r.ForPartition(_function(f, "foreachPartition"))))
 
     # ------------------------------------------------------------------------- actions: reductions
 
     async def count(self) -> int:
-        """How many elements there are."""
+        """How many elements there are.
+
+        >>> await sc.parallelize("abc").count()
+        3
+        """
         return sum(await self._run(t.Count()))
 
     async def reduce(self, f: Callable[[T_co, T_co], T_co]) -> T_co:
-        """The elements reduced with an associative function, in order.  Raises ValueError for an empty RDD."""
+        """The elements reduced with an associative function, in order.  Raises ValueError for an empty RDD.
+
+        >>> await sc.parallelize(["a", "b", "c"]).reduce(lambda a, b: a + b)
+        'abc'
+        """
         parts = await self._run(t.CallToEnd(r.Reduce(_function(f, "reduce"))))
         values = r.concatenated(parts)
         if not values:
-            raise ValueError("Can not reduce() empty RDD")
-        return await self._context._in_thread(functools.reduce, f, values)
+            raise EmptyRDDError("Can not reduce() empty RDD")
+        return cast(T_co, await self._in_driver(functools.reduce, f, values))
 
     async def treeReduce(self, f: Callable[[T_co, T_co], T_co], depth: int = 2) -> T_co:
-        """As `reduce`, joining the partitions' results in a tree of ``depth`` levels on the executors."""
+        """As `reduce`, joining the partitions' results in a tree of ``depth`` levels on the executors.
+
+        >>> from operator import add
+        >>> await sc.parallelize(range(100), 20).treeReduce(add)
+        4950
+        """
         _depth(depth)
         parts = self.mapPartitions(r.Reduce(_function(f, "treeReduce")))
         found = await parts._tree(r.MaybeReduce(f), depth)
         if not found:
-            raise ValueError("Cannot reduce empty RDD.")
+            raise EmptyRDDError("Cannot reduce empty RDD.")
         return cast(T_co, found[0])
 
     async def fold(self, zeroValue: T, op: Callable[[Any, Any], T]) -> T:
-        """The elements folded with ``op`` from ``zeroValue``, in each partition and then over the partitions."""
+        """The elements folded with ``op`` from ``zeroValue``, in each partition and then over the partitions.
+
+        >>> from operator import add
+        >>> await sc.parallelize([1, 2, 3]).fold(0, add)
+        6
+        """
         parts = await self._run(t.CallToEnd(r.Fold(zeroValue, _function(op, "fold"))))
-        return await self._context._in_thread(functools.reduce, op, parts, zeroValue)
+        return cast(T, await self._in_driver(r.folded, op, parts, zeroValue))
 
     async def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U:
-        """The elements folded with ``seqOp`` from ``zeroValue`` in each partition, the results with ``combOp``."""
+        """The elements folded with ``seqOp`` from ``zeroValue`` in each partition, and these with ``combOp``.
+
+        >>> words = sc.parallelize(["a", "bb", "ccc"])
+        >>> await words.aggregate(0, lambda n, word: n + len(word), lambda n, m: n + m)
+        6
+        """
         parts = await self._run(t.CallToEnd(r.Fold(zeroValue, _function(seqOp, "aggregate"))))
-        return await self._context._in_thread(functools.reduce, combOp, parts, zeroValue)
+        return cast(U, await self._in_driver(r.folded, combOp, parts, zeroValue))
 
     async def treeAggregate(
         self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U], depth: int = 2
     ) -> U:
-        """As `aggregate`, joining the partitions' results in a tree of ``depth`` levels on the executors."""
+        """As `aggregate`, joining the partitions' results in a tree of ``depth`` levels on the executors.
+
+        >>> from operator import add
+        >>> await sc.parallelize(["a", "bb", "ccc"], 3).treeAggregate(0, lambda n, word: n + len(word), add)
+        6
+        """
         _depth(depth)
         if await self.getNumPartitions() == 0:
             return zeroValue
@@ -610,47 +938,87 @@ class RDD(Generic[T_co]):
             width = int(width / scale)
             keyed = node.mapPartitionsWithIndex(r.ToGroup(width))
             moved = Shuffled(keyed._node, Partitioner(width, r.dealt_to), steps.RecordsSpec)
-            node = node._derive(moved).values().mapPartitions(merge)
+            node = node._derive(moved)._map_pipe(t.Unnumbered()).mapPartitions(merge)
         parts = await node._run(t.CollectList())
-        return merge(r.concatenated(parts))
+        return cast("list[Any]", await self._in_driver(merge, r.concatenated(parts)))
 
     async def sum(self) -> Any:
-        """The sum of the elements; 0 for none."""
+        """The sum of the elements; 0 for none.
+
+        >>> await sc.parallelize([1, 2, 3]).sum()
+        6
+        """
         return sum(await self._run(t.CallToEnd(sum)))
 
     async def max(self, key: Callable[[T_co], Any] | None = None) -> T_co:
-        """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD."""
-        return await self.reduce(max if key is None else r.Extreme(max, key))
+        """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
+
+        >>> await sc.parallelize(["a", "ccc", "bb"]).max(key=len)
+        'ccc'
+        """
+        return await self.reduce(
+            cast("Callable[[Any, Any], T_co]", max if key is None else r.Extreme(max, key))
+        )
 
     async def min(self, key: Callable[[T_co], Any] | None = None) -> T_co:
-        """The smallest element by ``key``; the first of several.  Raises ValueError for an empty RDD."""
-        return await self.reduce(min if key is None else r.Extreme(min, key))
+        """The smallest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
+
+        >>> await sc.parallelize([3, 1, 2]).min()
+        1
+        """
+        return await self.reduce(
+            cast("Callable[[Any, Any], T_co]", min if key is None else r.Extreme(min, key))
+        )
 
     # ------------------------------------------------------------------------- actions: statistics
 
     async def stats(self) -> StatCounter:
-        """Count, mean, variance, maximum and minimum in one pass, numerically stable."""
+        """Count, mean, variance, maximum and minimum in one pass, numerically stable.
+
+        >>> await sc.parallelize([1, 2, 3]).stats()
+        (count: 3, mean: 2.0, stdev: 0.816496580927726, max: 3.0, min: 1.0)
+        """
         parts = await self._run(t.CallToEnd(StatCounter))
         return functools.reduce(StatCounter.mergeStats, parts, StatCounter())
 
     async def mean(self) -> float:
-        """The mean of the elements."""
+        """The mean of the elements.
+
+        >>> await sc.parallelize([1, 2, 3]).mean()
+        2.0
+        """
         return (await self.stats()).mean()
 
     async def variance(self) -> float:
-        """The variance, dividing by the count."""
+        """The variance, dividing by the count.
+
+        >>> await sc.parallelize([1, 3]).variance()
+        1.0
+        """
         return (await self.stats()).variance()
 
     async def stdev(self) -> float:
-        """The standard deviation, dividing by the count."""
+        """The standard deviation, dividing by the count.
+
+        >>> await sc.parallelize([1, 3]).stdev()
+        1.0
+        """
         return (await self.stats()).stdev()
 
     async def sampleStdev(self) -> float:
-        """The standard deviation, dividing by the count less one."""
+        """The standard deviation, dividing by the count less one.
+
+        >>> await sc.parallelize([1, 2, 3]).sampleStdev()
+        1.0
+        """
         return (await self.stats()).sampleStdev()
 
     async def sampleVariance(self) -> float:
-        """The variance, dividing by the count less one."""
+        """The variance, dividing by the count less one.
+
+        >>> await sc.parallelize([1, 2, 3]).sampleVariance()
+        1.0
+        """
         return (await self.stats()).sampleVariance()
 
     async def histogram(self, buckets: int | Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
@@ -658,6 +1026,11 @@ class RDD(Generic[T_co]):
 
         ``buckets``: sorted bounds, or a number of equal buckets between minimum and maximum.  A bucket
         holds its lower bound and not its upper one, but the last holds both.
+
+        >>> await sc.parallelize(range(51)).histogram(2)
+        ([0, 25, 50], [25, 26])
+        >>> await sc.parallelize(range(51)).histogram([0, 5, 25, 50])
+        ([0, 5, 25, 50], [5, 20, 26])
         """
         from asparkle.core import histograms
 
@@ -670,24 +1043,45 @@ class RDD(Generic[T_co]):
     # ------------------------------------------------------------------------- actions: pairs
 
     async def countByKey(self: RDD[tuple[K, V]]) -> dict[K, int]:
-        """How many pairs each key has."""
+        """How many pairs each key has.
+
+        >>> sorted((await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).countByKey()).items())
+        [('a', 2), ('b', 1)]
+        """
         return r.added_up(await self._run(t.CallToEnd(r.count_keys)))
 
     async def countByValue(self: RDD[K]) -> dict[K, int]:
-        """How often each element occurs."""
+        """How often each element occurs.
+
+        >>> sorted((await sc.parallelize([1, 2, 1]).countByValue()).items())
+        [(1, 2), (2, 1)]
+        """
         return r.added_up(await self._run(t.CallToEnd(r.count_values)))
 
     async def collectAsMap(self: RDD[tuple[K, V]]) -> dict[K, V]:
-        """The pairs as a dict; of several with one key, the last."""
+        """The pairs as a dict; of several with one key, the last.
+
+        >>> await sc.parallelize([("a", 1), ("b", 2)]).collectAsMap()
+        {'a': 1, 'b': 2}
+        """
         return dict(await self.collect())
 
     async def reduceByKeyLocally(self: RDD[tuple[K, V]], func: Callable[[V, V], V]) -> dict[K, V]:
-        """As `reduceByKey`, as a dict in the driver."""
+        """As `reduceByKey`, as a dict in the driver.
+
+        >>> from operator import add
+        >>> await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKeyLocally(add)
+        {'a': 2, 'b': 1}
+        """
         parts = await self._run(t.CallToEnd(r.ReduceKeys(_function(func, "reduceByKeyLocally"))))
-        return await self._context._in_thread(r.merged_dicts, func, parts)
+        return cast("dict[K, V]", await self._in_driver(r.merged_dicts, func, parts))
 
     async def lookup(self: RDD[tuple[K, V]], key: K) -> list[V]:
-        """The values of a key.  Where the RDD has a partitioner, only one partition is computed."""
+        """The values of a key.  Where the RDD has a partitioner, only one partition is computed.
+
+        >>> await sc.parallelize([("a", 1), ("b", 2), ("a", 3)]).lookup("a")
+        [1, 3]
+        """
         partitioner = await self.partitioner()
         partitions = None if partitioner is None else [partitioner(key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))

@@ -11,14 +11,16 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, product
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.errors import UserFunctionError
 from asparkle.core.program import Transform
 from asparkle.core.resultiterable import ResultIterable
-from asparkle.core.transforms import pairs
+from asparkle.core.transforms import first_item, item_of_each, pairs
 
 if TYPE_CHECKING:
-    from asparkle.core.rdd import RDD
+    pass
 
 
 class _Of:
@@ -29,6 +31,27 @@ class _Of:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), self.arguments)
+
+
+def in_driver(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function``, which calls a user's function, as the driver runs it at the end of an action."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:  # no future can hold it
+        raise UserFunctionError("a function raised StopIteration; catch it there") from error
+
+
+def folded(function: Callable[[Any, Any], Any], parts: Iterable[Any], zero: Any) -> Any:
+    """``parts`` folded from a copy of ``zero``, which the function may change."""
+    return functools.reduce(function, parts, copy.deepcopy(zero))
+
+
+def smallest(n: int, parts: Iterable[Iterable[Any]], key: Callable[[Any], Any] | None) -> list[Any]:
+    return heapq.nsmallest(n, chain.from_iterable(parts), key)
+
+
+def largest(n: int, parts: Iterable[Iterable[Any]], key: Callable[[Any], Any] | None) -> list[Any]:
+    return heapq.nlargest(n, chain.from_iterable(parts), key)
 
 
 def concatenated(parts: Iterable[Iterable[Any]]) -> list[Any]:
@@ -128,9 +151,9 @@ def sample_fraction(num: int, total: int, with_replacement: bool) -> float:
     """
     fraction = num / total
     if with_replacement:
-        return fraction + (9 if num < 12 else 5) * (fraction / total) ** 0.5
+        return fraction + (9 if num < 12 else 5) * sqrt(fraction / total)
     gamma = 9.21 / total  # -log(0.0001)
-    return min(1.0, fraction + gamma + (gamma * gamma + 2 * gamma * fraction) ** 0.5)
+    return min(1.0, fraction + gamma + sqrt(gamma * gamma + 2 * gamma * fraction))
 
 
 # ------------------------------------------------------------------------------ reductions of pairs
@@ -145,7 +168,7 @@ def count_values(elements: Iterable[Any]) -> dict[Any, int]:
 
 
 def count_keys(elements: Iterable[Any]) -> dict[Any, int]:
-    return dict(Counter(k for k, _ in pairs(elements, "countByKey")))
+    return dict(Counter(item_of_each(0, elements, "countByKey")))
 
 
 def added_up(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:
@@ -179,7 +202,8 @@ class ValuesOf(_Of):
 
     def __call__(self, elements: Iterable[Any]) -> list[Any]:
         (key,) = self.arguments
-        return [v for k, v in pairs(elements, "lookup") if k == key]
+        found = (x for x in elements if first_item(x, "lookup") == key)
+        return list(item_of_each(1, found, "lookup"))
 
 
 # ------------------------------------------------------------------------------ several partitions at once
@@ -246,7 +270,7 @@ def in_both(groups: Groups) -> Iterator[Any]:
 
 
 class Deal(Transform):
-    """Numbers elements so that they are dealt to ``n`` partitions in turn, each partition starting elsewhere."""
+    """Numbers elements so that they are dealt to ``n`` partitions in turn, from another one by each."""
 
     __slots__ = ("n",)
 
@@ -254,7 +278,7 @@ class Deal(Transform):
         self.n = n
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return zip(_cycle(partition, self.n), elements)
+        return zip(_cycle(partition, self.n), elements, strict=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Deal, (self.n,))

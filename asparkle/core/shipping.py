@@ -26,6 +26,7 @@ from asparkle.core.sources import Collection
 
 __all__ = ["ShippedStage", "Shipping"]
 
+_FEW_STEPS: Final = 64  # whose binary is quick to pickle if what they hold is small
 _INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
 
 
@@ -97,7 +98,7 @@ class Shipping:
             stages.append(stage)
             if plan.stage in complete:
                 continue
-            if stage.reusable:
+            if stage.reusable and len(plan.builder.steps) <= _FEW_STEPS:
                 stage.make_binary()
             else:
                 heavy.append(stage.make_binary)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import ArgumentError
@@ -17,14 +18,19 @@ from asparkle.core.textfiles import FileSplit, expand, plan_splits
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
-    from asparkle.core.worker.task import TaskEnvironment
 
 __all__ = ["Collection", "Empty", "Range", "TextFiles", "slice_bounds", "sliceable"]
 
 
 def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
-    """Cuts ``length`` positions into ``slices`` runs whose lengths differ by one at most, as Spark does."""
-    return [(i * length // slices, (i + 1) * length // slices) for i in range(slices)]
+    """Where each of ``slices`` slices of a collection starts and ends.
+
+    As PySpark deals them: whole batches of at most 1,024 elements, so slices may differ by a batch.
+    """
+    batch = max(1, min(length // slices, 1024))
+    batches = -(-length // batch)
+    ends = [min(i * batches // slices * batch, length) for i in range(slices + 1)]
+    return list(itertools.pairwise(ends))
 
 
 class Range(Source):
@@ -97,7 +103,8 @@ def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
     state = getattr(elements, "gi_frame", elements)
     if state is None:
         raise ArgumentError(
-            f"{elements!r} is a generator that is already exhausted; make a new one, or a list to use it twice"
+            f"{elements!r} is a generator that is already exhausted; "
+            "make a new one, or a list to use it twice"
         )
     return list(elements)
 
@@ -122,8 +129,11 @@ class TextFiles(Source):
         from anyio import to_thread
 
         least = planner.default_min_partitions if self.min_partitions is None else self.min_partitions
-        self.splits: list[FileSplit] = await to_thread.run_sync(lambda: plan_splits(expand(self.paths), least))
+        self.splits = await to_thread.run_sync(self._find, least)
         self.set_prepared(len(self.splits))
+
+    def _find(self, least: int) -> list[FileSplit]:
+        return plan_splits(expand(self.paths, self.directory), least)
 
     def payload(self, partition: int) -> object:
         return Live(self.splits[partition])

@@ -46,6 +46,9 @@ class InputNotFound(AsparkleError, FileNotFoundError):
         super().__init__(f"{problem}: {path!r}")
         self.filename = path
 
+    def __str__(self) -> str:  # OSError's own wants an errno
+        return str(self.args[0])
+
 
 class CorruptInput(AsparkleError, OSError):
     """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
@@ -53,6 +56,9 @@ class CorruptInput(AsparkleError, OSError):
     def __init__(self, problem: str, path: str) -> None:
         super().__init__(f"{path!r}: {problem}")
         self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +82,20 @@ class FileSplit:
 # ---------------------------------------------------------------------------------------- which files
 
 
-def expand(paths: str) -> list[TextFile]:
+def expand(paths: str, directory: str = "") -> list[TextFile]:
     """The files that ``paths`` names, in the order in which their lines are read.
 
-    ``paths`` is a comma-separated list of files, directories and patterns, each absolute, relative to the
-    working directory, or a ``file:`` URL.  A directory stands for the files in it; a directory inside it is
-    an error.  A pattern may use ``*``, ``?``, ``[a-c]``, ``[^a-c]``, ``{this,that}`` (also around ``/``) and
-    a backslash before a character that is meant literally; its matches are sorted.  Names that begin with
-    ``_`` or ``.`` are skipped, even where they are given in full, as in Hadoop; directories on the way to
-    a file may have such names.
+    ``paths`` is a comma-separated list of files, directories and patterns, each absolute, relative to
+    ``directory`` (the working directory by default), or a ``file:`` URL.  A directory stands for the files
+    in it; a directory inside it is an error.  A pattern may use ``*``, ``?``, ``[a-c]``, ``[^a-c]``,
+    ``{this,that}`` (also around ``/``) and a backslash before a character that is meant literally; its
+    matches are sorted.  Names that begin with ``_`` or ``.`` are skipped, even where they are given in full,
+    as in Hadoop; directories on the way to a file may have such names.
 
     Raises InputNotFound (a FileNotFoundError), IsADirectoryError, or ArgumentError (a ValueError) for
     a malformed list, pattern or URL.
     """
-    return [file for path in _split_commas(paths) for file in _files_of(path)]
+    return [file for path in _split_commas(paths) for file in _files_of(path, directory)]
 
 
 def _split_commas(paths: str) -> list[str]:
@@ -108,15 +114,17 @@ def _split_commas(paths: str) -> list[str]:
     return parts
 
 
-def _files_of(given: str) -> Iterator[TextFile]:
+def _files_of(given: str, directory: str) -> Iterator[TextFile]:
     path = _local(given)
     if _SPECIAL.search(path):
+        if directory:
+            path = os.path.join(_SPECIAL.sub(r"\\\g<0>", directory), path)
         plains = [p for p in _alternatives(path, given) if p.endswith("/") == path.endswith("/")]
         found = sorted({match for plain in plains for match in _matches(plain, given)}, key=_order)
         if not found:
             raise InputNotFound("no file matches the pattern", given)
     else:
-        found = [os.path.abspath(path)]
+        found = [os.path.abspath(os.path.join(directory, path))]
         if _hidden(os.path.basename(found[0])):
             raise InputNotFound(
                 "names that begin with '_' or '.' are skipped; rename it or use a link", given

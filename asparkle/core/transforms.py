@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, compress, count, islice, repeat
+from operator import itemgetter
 from random import Random
 from typing import Any
 
+from asparkle.core.errors import UserFunctionError
 from asparkle.core.program import Transform
 
 __all__ = [
@@ -90,7 +92,7 @@ def _iterable(value: Any, function: Callable[..., Any], operation: str) -> Itera
     if hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
         return value  # type: ignore[no-any-return]
     name = getattr(function, "__qualname__", repr(function))
-    raise TypeError(
+    raise UserFunctionError(
         f"{operation}: {name} returned {value!r}, which is not iterable; "
         "yield its results, or return a list (an empty one for none)"
     )
@@ -111,7 +113,12 @@ class MapValues(_OfFunction):
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
-        return ((k, function(v)) for k, v in pairs(elements, "mapValues"))
+        for element in elements:
+            try:
+                key, value = element[0], element[1]
+            except (TypeError, LookupError) as error:
+                raise not_a_pair(element, "mapValues") from error
+            yield key, function(value)
 
 
 class FlatMapValues(_OfFunction):
@@ -120,7 +127,13 @@ class FlatMapValues(_OfFunction):
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
-        return ((k, x) for k, v in pairs(elements, "flatMapValues") for x in function(v))
+        for element in elements:
+            try:
+                key, value = element[0], element[1]
+            except (TypeError, LookupError) as error:
+                raise not_a_pair(element, "flatMapValues") from error
+            for x in function(value):
+                yield key, x
 
 
 class Keys(Transform):
@@ -128,7 +141,7 @@ class Keys(Transform):
     per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return (x[0] for x in elements)
+        return item_of_each(0, elements, "keys")
 
 
 class Values(Transform):
@@ -136,7 +149,18 @@ class Values(Transform):
     per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return (x[1] for x in elements)
+        return item_of_each(1, elements, "values")
+
+
+class Unnumbered(Transform):
+    """The second of each of our own pairs."""
+
+    __slots__ = ()
+    elementwise = True
+    per_element = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return map(itemgetter(1), elements)
 
 
 class Glom(Transform):
@@ -205,9 +229,24 @@ def pairs(elements: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
         yield key, value
 
 
-def not_a_pair(element: Any, operation: str) -> TypeError:
+def item_of_each(i: int, elements: Iterable[Any], operation: str) -> Iterator[Any]:
+    """Item ``i`` of each element: of pairs mostly, but as in PySpark they may be longer."""
+    for element in elements:
+        try:
+            item = element[i]
+        except (TypeError, LookupError) as error:
+            raise not_a_pair(element, operation) from error
+        yield item
+
+
+def first_item(element: Any, operation: str) -> Any:
+    """The key of what should be a pair."""
+    return next(item_of_each(0, (element,), operation))
+
+
+def not_a_pair(element: Any, operation: str) -> UserFunctionError:
     shown = repr(element)
-    return TypeError(
+    return UserFunctionError(
         f"{operation} needs (key, value) pairs, and got {shown[:200]} of type {type(element).__name__}; "
         "make pairs first, e.g. with keyBy(f) or map(lambda x: (key, x))"
     )

@@ -107,6 +107,14 @@ class SparkContext(BlockingContext):
 '''
 
 
+def blocking(doc: str) -> str:
+    """A docstring of the asynchronous face, for the blocking one."""
+    doc = doc.replace("await ", "")
+    for name in PROPERTIES:
+        doc = doc.replace(f".{name}()", f".{name}")
+    return doc
+
+
 class Face:
     """One generated class."""
 
@@ -131,7 +139,7 @@ class Face:
         is_async = isinstance(item, ast.AsyncFunctionDef)
         decorators = {ast.unparse(d) for d in item.decorator_list}
         returns = ast.unparse(item.returns) if item.returns else "None"
-        doc = (ast.get_docstring(item, clean=False) or "").replace("await ", "")
+        doc = blocking(ast.get_docstring(item, clean=False) or "")
         lines = []
         if "property" in decorators or item.name in PROPERTIES:
             lines.append("    @property")
@@ -144,13 +152,17 @@ class Face:
         lines.append(f"        {self.body(item, is_async, 'property' in decorators, returns)}")
         return "\n".join(lines) + "\n"
 
-    def body(self, item: ast.FunctionDef | ast.AsyncFunctionDef, is_async: bool, is_property: bool, returns: str) -> str:
+    def body(
+        self, item: ast.FunctionDef | ast.AsyncFunctionDef, is_async: bool, is_property: bool, returns: str
+    ) -> str:
         target = f"{self.inner}.{item.name}"
         if item.name in ("context", "ctx"):
             return "return self._context"
         if is_property:
             return f"return {target}"
         arguments = self.arguments(item.args)
+        if item.name == "__add__":
+            return "return self.union(other) if isinstance(other, RDD) else NotImplemented"
         if item.name == "toLocalIterator":
             return f"return self._context._portal.iterate({', '.join([target, *arguments])})"
         if is_async:
@@ -159,6 +171,8 @@ class Face:
             value = f"{target}({', '.join(arguments)})"
         if returns.startswith("RDD["):
             value = self.wrap.format(value)
+        if is_async and returns in ("T", "U"):  # which mypy can't see through the call
+            return f"result: {returns} = {value}\n        return result"
         return value if returns == "None" else f"return {value}"
 
     def arguments(self, args: ast.arguments) -> list[str]:
@@ -172,7 +186,8 @@ class Face:
             else:
                 given.append(argument.arg)
         if args.vararg is not None:
-            given.append(f"*map(_unwrap, {args.vararg.arg})" if "RDD" in ast.unparse(args.vararg) else f"*{args.vararg.arg}")
+            name = args.vararg.arg
+            given.append(f"*map(_unwrap, {name})" if "RDD" in ast.unparse(args.vararg) else f"*{name}")
         assert not args.kwonlyargs, "keyword-only arguments are not forwarded yet"
         return given
 
@@ -183,7 +198,9 @@ def generate() -> dict[Path, str]:
     doc = ast.get_docstring(rdd.node) or ""
     return {
         ROOT / "asparkle/rdd.py": HEADER.format(
-            title="RDDs for programs without an event loop.", source="asparkle/core/rdd.py", imports=RDD_IMPORTS.strip()
+            title="RDDs for programs without an event loop.",
+            source="asparkle/core/rdd.py",
+            imports=RDD_IMPORTS.strip(),
         )
         + "\n"
         + RDD_CLASS.replace("{doc}", doc)

@@ -1,7 +1,7 @@
 """Contexts for the engine's tests: one per backend and event loop, kept for the whole session.
 
-An asynchronous test that asks for ``sc`` runs as a task of that context's event loop, on every backend; a test of
-what no backend changes asks for ``local`` instead.  What spoils a context makes one of its own, with `fresh`.
+An asynchronous test that asks for ``sc`` runs as a task of that context's event loop, on every backend; a
+test of what no backend changes asks for ``local`` instead.  One that spoils its context makes its own.
 """
 
 from __future__ import annotations
@@ -76,15 +76,9 @@ def local(contexts: Callable[[str, str], Running]) -> SparkContext:
     return contexts("threads[2]", "asyncio").context
 
 
-@pytest.fixture(params=MASTERS)
-def master(request: pytest.FixtureRequest) -> str:
-    """A master URL, for tests that make contexts of their own."""
-    return request.param
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an asynchronous test on the loop of the context that it asks for, of `local` if it asks for none."""
+    """Run an asynchronous test on the loop of the context that it asks for; of `local` if for none."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     given = pyfuncitem.funcargs

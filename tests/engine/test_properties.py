@@ -1,7 +1,7 @@
 """Random pipelines of random operations over random data give on every backend what plain Python gives.
 
-The model of an RDD is a list of lists, one per partition, and its partitioner; each operation is written again
-here over these, as its documentation has it, down to the partition and the order of every element.
+The model of an RDD is a list of lists, one per partition, and its partitioner; each operation is written
+again here over these, as its documentation has it, down to the partition and the order of every element.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle.aio import RDD, SparkContext, StatCounter, StorageLevel
+from asparkle.core.errors import EmptyRDDError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 
@@ -53,16 +54,27 @@ class Model:
         return self.text + (f".persist({self.level!r})" if self.level else "")
 
 
-def one(source: Model, text: str, parts: Partitions, make: Callable[[RDD], RDD], partitioner: Any = None) -> Model:
+def one(
+    source: Model, text: str, parts: Partitions, make: Callable[[RDD], RDD], partitioner: Any = None
+) -> Model:
     """The model of an operation on one RDD."""
     return Model(parts, lambda sc, rdd: make(rdd(source)), f"{source!r}.{text}", partitioner, inputs=[source])
 
 
 def two(
-    left: Model, right: Model, text: str, parts: Partitions, make: Callable[[RDD, RDD], RDD], partitioner: Any = None
+    left: Model,
+    right: Model,
+    text: str,
+    parts: Partitions,
+    make: Callable[[RDD, RDD], RDD],
+    partitioner: Any = None,
 ) -> Model:
     return Model(
-        parts, lambda sc, rdd: make(rdd(left), rdd(right)), f"{left!r}.{text}({right!r})", partitioner, inputs=[left, right]
+        parts,
+        lambda sc, rdd: make(rdd(left), rdd(right)),
+        f"{left!r}.{text}({right!r})",
+        partitioner,
+        inputs=[left, right],
     )
 
 
@@ -73,7 +85,9 @@ def default_partitions(*models: Model) -> int:
     return sum(len(m.parts) for m in models) or 1
 
 
-def shuffled(parts: Partitions, partitioner: Partitioner, keys: Callable[[Any], Any] = operator.itemgetter(0)) -> list[Partitions]:
+def shuffled(
+    parts: Partitions, partitioner: Partitioner, keys: Callable[[Any], Any] = operator.itemgetter(0)
+) -> list[Partitions]:
     """For each reducer, what each map partition sends to it."""
     pieces = [[[] for _ in parts] for _ in range(partitioner.numPartitions)]
     for i, part in enumerate(parts):
@@ -82,7 +96,9 @@ def shuffled(parts: Partitions, partitioner: Partitioner, keys: Callable[[Any], 
     return pieces
 
 
-def combined(model: Model, partitioner: Partitioner, create: Any, merge_value: Any, merge_combiners: Any) -> Partitions:
+def combined(
+    model: Model, partitioner: Partitioner, create: Any, merge_value: Any, merge_combiners: Any
+) -> Partitions:
     def fold(records: list[Any]) -> dict[Any, Any]:
         table: dict[Any, Any] = {}
         for k, v in records:
@@ -135,20 +151,37 @@ small = st.integers(-3, 3)
 kinds = [scalars, pairs, small, st.tuples(small, small)]
 
 
+def evenly(data: Any, slices: int) -> Partitions:
+    n = len(data)
+    return [list(data[i * n // slices : (i + 1) * n // slices]) for i in range(slices)]
+
+
+def in_batches(data: Any, slices: int) -> Partitions:
+    """PySpark pickles a collection in batches of at most 1,024 elements, and deals these out evenly."""
+    size = max(1, min(len(data) // slices, 1024))
+    batches = [data[i : i + size] for i in range(0, len(data), size)]
+    return [list(itertools.chain.from_iterable(some)) for some in evenly(batches, slices)]
+
+
 @st.composite
 def sources(draw: Any, elements: Any = None) -> Model:
     slices = draw(st.integers(1, 5))
-    kind = draw(st.sampled_from(["list", "list", "list", "range", "empty", "array"])) if elements is None else "list"
+    kind = (
+        draw(st.sampled_from(["list", "list", "list", "range", "empty", "array"]))
+        if elements is None
+        else "list"
+    )
     if kind == "empty":
         return Model([], lambda sc, rdd: sc.emptyRDD(), "emptyRDD()")
     if kind == "range":
         data: Any = range(draw(small), draw(st.integers(-3, 12)), draw(st.integers(1, 3)))
     elif kind == "array" and numpy is not None:
-        data = numpy.array(draw(st.lists(small, max_size=8)), dtype=draw(st.sampled_from(["int64", "float32"])))
+        data = numpy.array(
+            draw(st.lists(small, max_size=8)), dtype=draw(st.sampled_from(["int64", "float32"]))
+        )
     else:
         data = draw(st.lists(draw(st.sampled_from(kinds)) if elements is None else elements, max_size=10))
-    n = len(data)
-    parts = [list(data[i * n // slices : (i + 1) * n // slices]) for i in range(slices)]
+    parts = evenly(data, slices) if kind == "range" else in_batches(data, slices)
     return Model(parts, lambda sc, rdd: sc.parallelize(data, slices), f"parallelize({data!r}, {slices})")
 
 
@@ -168,11 +201,7 @@ def all_pairs(model: Model) -> bool:
     return all(type(x) is tuple and len(x) == 2 and hashable(x[0]) for x in model.elements)
 
 
-def sort_key(x: Any) -> Any:
-    return (type(x).__name__, repr(x))
-
-
-ORDER = lambda x: (type(x).__name__, repr(x))  # noqa: E731  a lambda, so that it travels by value
+ORDER = lambda x: (type(x).__name__, repr(x))
 
 # ------------------------------------------------------------------------------------------- operations
 
@@ -189,11 +218,16 @@ def operation(wants: Callable[[Model], bool] = lambda model: True) -> Any:
 
 def other_input(draw: Any, model: Model, elements: Any = None) -> Model:
     """A second RDD: the same, a fresh one, or a fresh one that is partitioned alike."""
-    which = draw(st.sampled_from(["same", "fresh", "alike"]))
+    which = draw(st.sampled_from(["same", "fresh", "alike", "alike"]))
     if which == "same" and len(model.elements) <= 30:
         return model
     fresh = draw(sources(elements))
-    if which == "alike" and model.partitioner is not None and type(model.partitioner) is Partitioner and all_pairs(fresh):
+    if (
+        which == "alike"
+        and model.partitioner is not None
+        and type(model.partitioner) is Partitioner
+        and all_pairs(fresh)
+    ):
         return partition_by(fresh, model.partitioner)
     return fresh
 
@@ -225,13 +259,15 @@ def flat_map(draw: Any, m: Model) -> Model:
             ]
         )
     )
-    return one(m, f"flatMap({name})", [[y for x in p for y in f(x)] for p in m.parts], lambda rdd: rdd.flatMap(f))
+    return one(
+        m, f"flatMap({name})", [[y for x in p for y in f(x)] for p in m.parts], lambda rdd: rdd.flatMap(f)
+    )
 
 
 @operation()
 def filter_(draw: Any, m: Model) -> Model:
     k = draw(st.integers(0, 2))
-    f = lambda x: len(repr(x)) % 3 != k  # noqa: E731
+    f = lambda x: len(repr(x)) % 3 != k
     parts = [list(filter(f, p)) for p in m.parts]
     return one(m, f"filter({k})", parts, lambda rdd: rdd.filter(f), m.partitioner)
 
@@ -255,7 +291,7 @@ def map_partitions(draw: Any, m: Model) -> Model:
 
 @operation()
 def map_partitions_with_index(draw: Any, m: Model) -> Model:
-    f = lambda i, it: ((i, x) for x in it)  # noqa: E731
+    f = lambda i, it: ((i, x) for x in it)
     parts = [list(f(i, iter(p))) for i, p in enumerate(m.parts)]
     return one(m, "mapPartitionsWithIndex()", parts, lambda rdd: rdd.mapPartitionsWithIndex(f))
 
@@ -268,12 +304,14 @@ def glom(draw: Any, m: Model) -> Model:
 @operation()
 def zip_with_index(draw: Any, m: Model) -> Model:
     n = itertools.count()
-    return one(m, "zipWithIndex()", [[(x, next(n)) for x in p] for p in m.parts], lambda rdd: rdd.zipWithIndex())
+    return one(
+        m, "zipWithIndex()", [[(x, next(n)) for x in p] for p in m.parts], lambda rdd: rdd.zipWithIndex()
+    )
 
 
 @operation()
 def key_by(draw: Any, m: Model) -> Model:
-    f = lambda x: len(repr(x)) % 4  # noqa: E731
+    f = lambda x: len(repr(x)) % 4
     return one(m, "keyBy()", [[(f(x), x) for x in p] for p in m.parts], lambda rdd: rdd.keyBy(f))
 
 
@@ -289,14 +327,14 @@ def values(draw: Any, m: Model) -> Model:
 
 @operation(all_pairs)
 def map_values(draw: Any, m: Model) -> Model:
-    f = lambda v: len(repr(v))  # noqa: E731
+    f = lambda v: len(repr(v))
     parts = [[(k, f(v)) for k, v in p] for p in m.parts]
     return one(m, "mapValues()", parts, lambda rdd: rdd.mapValues(f), m.partitioner)
 
 
 @operation(lambda m: all_pairs(m) and len(m.elements) < 60)
 def flat_map_values(draw: Any, m: Model) -> Model:
-    f = lambda v: [v] * (len(repr(v)) % 3)  # noqa: E731
+    f = lambda v: [v] * (len(repr(v)) % 3)
     parts = [[(k, x) for k, v in p for x in f(v)] for p in m.parts]
     return one(m, "flatMapValues()", parts, lambda rdd: rdd.flatMapValues(f), m.partitioner)
 
@@ -306,7 +344,8 @@ def coalesce(draw: Any, m: Model) -> Model:
     n = draw(st.integers(1, 6))
     many, few = len(m.parts), min(n, len(m.parts))
     parts = [
-        list(itertools.chain.from_iterable(m.parts[i * many // few : (i + 1) * many // few])) for i in range(few)
+        list(itertools.chain.from_iterable(m.parts[i * many // few : (i + 1) * many // few]))
+        for i in range(few)
     ]
     return one(m, f"coalesce({n})", parts, lambda rdd: rdd.coalesce(n))
 
@@ -329,7 +368,7 @@ def partition_by(m: Model, partitioner: Partitioner) -> Model:
     return one(m, text, regrouped(m, partitioner), lambda rdd: rdd.partitionBy(n, func), partitioner)
 
 
-LENGTH = lambda key: len(repr(key)) - 5  # noqa: E731
+LENGTH = lambda key: len(repr(key)) - 5
 
 
 def a_partitioner(draw: Any, m: Model) -> tuple[int | None, Partitioner]:
@@ -357,15 +396,22 @@ def repartition_and_sort(draw: Any, m: Model) -> Model:
     )
 
 
-def range_partitioned(m: Model, n: int | None, ascending: bool, key: Callable[[Any], Any]) -> tuple[Partitions, Partitioner]:
+def range_partitioned(
+    m: Model, n: int | None, ascending: bool, key: Callable[[Any], Any]
+) -> tuple[Partitions, Partitioner]:
     """As the sort does it when every key is in the sample."""
     n = n or default_partitions(m)
     sample = [key(x) for x in m.elements]
     bounds = bounds_from_samples(sample, n, ORDER) if n > 1 else []
     partitioner = RangePartitioner(bounds, ascending, ORDER, n)
     pieces = shuffled(m.parts, partitioner, key)
-    parts = [sorted(itertools.chain.from_iterable(p), key=lambda x: ORDER(key(x)), reverse=not ascending) for p in pieces]
-    assert list(itertools.chain.from_iterable(parts)) == sorted(m.elements, key=lambda x: ORDER(key(x)), reverse=not ascending)
+    parts = [
+        sorted(itertools.chain.from_iterable(p), key=lambda x: ORDER(key(x)), reverse=not ascending)
+        for p in pieces
+    ]
+    assert list(itertools.chain.from_iterable(parts)) == sorted(
+        m.elements, key=lambda x: ORDER(key(x)), reverse=not ascending
+    )
     return parts, partitioner
 
 
@@ -410,14 +456,16 @@ def distinct(draw: Any, m: Model) -> Model:
     return one(m, f"distinct({n})", parts, lambda rdd: rdd.distinct(n))
 
 
-def by_key(m: Model, n: Any, partitioner: Partitioner, text: str, functions: tuple[Any, Any, Any], make: Any) -> Model:
+def by_key(
+    m: Model, n: Any, partitioner: Partitioner, text: str, functions: tuple[Any, Any, Any], make: Any
+) -> Model:
     return one(m, f"{text}({n})", combined(m, partitioner, *functions), make, partitioner)
 
 
 @operation(all_pairs)
 def reduce_by_key(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
-    f = lambda a, b: f"({a} {b})"  # noqa: E731
+    f = lambda a, b: f"({a} {b})"
     return by_key(m, n, partitioner, "reduceByKey", (lambda v: v, f, f), lambda rdd: rdd.reduceByKey(f, n))
 
 
@@ -426,7 +474,9 @@ def sum_by_key(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
     strings = map_values_to_strings(m)
     functions = (lambda v: v, operator.add, operator.add)
-    return by_key(strings, n, partitioner, "reduceByKey add", functions, lambda rdd: rdd.reduceByKey(operator.add, n))
+    return by_key(
+        strings, n, partitioner, "reduceByKey add", functions, lambda rdd: rdd.reduceByKey(operator.add, n)
+    )
 
 
 def map_values_to_strings(m: Model) -> Model:
@@ -437,7 +487,7 @@ def map_values_to_strings(m: Model) -> Model:
 @operation(all_pairs)
 def fold_by_key(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
-    f = lambda a, b: f"({a} {b})"  # noqa: E731
+    f = lambda a, b: f"({a} {b})"
     functions = (lambda v: f("0", v), f, f)
     return by_key(m, n, partitioner, "foldByKey", functions, lambda rdd: rdd.foldByKey("0", f, n))
 
@@ -445,12 +495,18 @@ def fold_by_key(draw: Any, m: Model) -> Model:
 @operation(all_pairs)
 def aggregate_by_key(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
-    add = lambda a, v: a.append(v) or a  # noqa: E731  changes the zero value, of which each key has its own
-    join = lambda a, b: a + ["|"] + b  # noqa: E731
+    add = lambda a, v: a.append(v) or a
+    join = lambda a, b: a + ["|"] + b
     functions = (lambda v: [v], add, join)
-    made = by_key(m, n, partitioner, "aggregateByKey", functions, lambda rdd: rdd.aggregateByKey([], add, join, n))
+    made = by_key(
+        m, n, partitioner, "aggregateByKey", functions, lambda rdd: rdd.aggregateByKey([], add, join, n)
+    )
     return one(
-        made, "mapValues(tuple)", [[(k, tuple(v)) for k, v in p] for p in made.parts], lambda rdd: rdd.mapValues(tuple), partitioner
+        made,
+        "mapValues(tuple)",
+        [[(k, tuple(v)) for k, v in p] for p in made.parts],
+        lambda rdd: rdd.mapValues(tuple),
+        partitioner,
     )
 
 
@@ -500,7 +556,7 @@ def zip_(draw: Any, m: Model) -> Model:
 def zip_partitions(draw: Any, m: Model) -> Model:
     other = filter_(draw, m)
     parts = [[(len(a), len(b))] for a, b in zip(m.parts, other.parts, strict=True)]
-    f = lambda a, b: [(len(list(a)), len(list(b)))]  # noqa: E731
+    f = lambda a, b: [(len(list(a)), len(list(b)))]
     return two(m, other, "zipPartitions", parts, lambda a, b: a.zipPartitions(b, f))
 
 
@@ -508,9 +564,7 @@ def set_operation(draw: Any, m: Model, text: str, keep: Callable[[Any], int], ma
     other = other_input(draw, m)
     if not all_hashable(other):
         other = m
-    with_none = [
-        Model([[(x, None) for x in p] for p in model.parts], model.make, "") for model in (m, other)
-    ]
+    with_none = [Model([[(x, None) for x in p] for p in model.parts], model.make, "") for model in (m, other)]
     partitioner = Partitioner(default_partitions(*with_none))
     parts = [[k for k, lists in p for _ in range(keep(lists))] for p in cogrouped(with_none, partitioner)]
     return two(m, other, text, parts, make)
@@ -518,12 +572,16 @@ def set_operation(draw: Any, m: Model, text: str, keep: Callable[[Any], int], ma
 
 @operation(all_hashable)
 def intersection(draw: Any, m: Model) -> Model:
-    return set_operation(draw, m, "intersection", lambda vw: bool(vw[0] and vw[1]), lambda a, b: a.intersection(b))
+    return set_operation(
+        draw, m, "intersection", lambda vw: bool(vw[0] and vw[1]), lambda a, b: a.intersection(b)
+    )
 
 
 @operation(all_hashable)
 def subtract(draw: Any, m: Model) -> Model:
-    return set_operation(draw, m, "subtract", lambda vw: 0 if vw[1] else len(vw[0]), lambda a, b: a.subtract(b))
+    return set_operation(
+        draw, m, "subtract", lambda vw: 0 if vw[1] else len(vw[0]), lambda a, b: a.subtract(b)
+    )
 
 
 NOTHING = [None]
@@ -546,11 +604,14 @@ def join(draw: Any, m: Model) -> Model:
     n = draw(st.one_of(st.none(), st.integers(1, 6)))
     partitioner = Partitioner(n or default_partitions(m, other))
     parts = [
-        [(k, pair) for k, lists in p for pair in JOINS[name](*lists)] for p in cogrouped([m, other], partitioner)
+        [(k, pair) for k, lists in p for pair in JOINS[name](*lists)]
+        for p in cogrouped([m, other], partitioner)
     ]
+
     def make(a: RDD, b: RDD) -> RDD:
         made = getattr(a, name)(b, n)
         return made.mapValues(lambda lists: tuple(map(tuple, lists))) if name == "cogroup" else made
+
     return two(m, other, name, parts, make, partitioner)
 
 
@@ -594,7 +655,7 @@ async def outcome(awaitable: Any) -> Any:
     """The result, or the error's type and text."""
     try:
         return await awaitable
-    except ValueError as error:
+    except EmptyRDDError as error:
         return ("ValueError", str(error))
 
 
@@ -629,11 +690,15 @@ async def ordered(rdd: RDD, m: Model) -> None:
 
 @action()
 async def reduce_(rdd: RDD, m: Model) -> None:
-    f = lambda a, b: f"({a} {b})"  # noqa: E731
+    f = lambda a, b: f"({a} {b})"
     found = [functools.reduce(f, p) for p in m.parts if p]
     wanted = functools.reduce(f, found) if found else ("ValueError", "Can not reduce() empty RDD")
     same(await outcome(rdd.reduce(f)), wanted)
-    wanted = functools.reduce(operator.add, map(repr, m.elements)) if found else ("ValueError", "Cannot reduce empty RDD.")
+    wanted = (
+        functools.reduce(operator.add, map(repr, m.elements))
+        if found
+        else ("ValueError", "Cannot reduce empty RDD.")
+    )
     # A tree joins partitions in another order: the same letters.
     got = await outcome(rdd.map(repr).treeReduce(operator.add))
     same(sorted(got), sorted(wanted))
@@ -641,14 +706,14 @@ async def reduce_(rdd: RDD, m: Model) -> None:
 
 @action()
 async def fold_(rdd: RDD, m: Model) -> None:
-    f = lambda a, b: f"({a} {b})"  # noqa: E731
+    f = lambda a, b: f"({a} {b})"
     same(await rdd.fold("0", f), functools.reduce(f, [functools.reduce(f, p, "0") for p in m.parts], "0"))
 
 
 @action()
 async def aggregate(rdd: RDD, m: Model) -> None:
-    add = lambda a, x: a.append(x) or a  # noqa: E731
-    join = lambda a, b: a.extend(b) or a  # noqa: E731
+    add = lambda a, x: a.append(x) or a
+    join = lambda a, b: a.extend(b) or a
     same(await rdd.aggregate([], add, join), m.elements)
     same(sorted(map(repr, await rdd.treeAggregate([], add, join))), sorted(map(repr, m.elements)))
 
@@ -663,9 +728,11 @@ async def counted(rdd: RDD, m: Model) -> None:
 async def pair_actions(rdd: RDD, m: Model) -> None:
     same(dict(await rdd.countByKey()), dict(Counter(k for k, _ in m.elements)))
     same(await rdd.collectAsMap(), dict(m.elements))
-    for key in [*dict(m.elements)][:3]:
+    keys = dict(m.elements)
+    comparable = numpy is None or not any(isinstance(k, numpy.generic) for k in keys)  # to an empty tuple
+    for key in [*keys][:3] if comparable else []:
         same(await rdd.lookup(key), [v for k, v in m.elements if k == key])
-    f = lambda a, b: f"({a} {b})"  # noqa: E731
+    f = lambda a, b: f"({a} {b})"
     locally: dict[Any, Any] = {}
     for part in m.parts:
         reduced: dict[Any, Any] = {}
@@ -733,7 +800,7 @@ async def check(sc: SparkContext, model: Model, actions: list[Callable[..., Any]
 
 
 @pytest.mark.parametrize("master", MASTERS)
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_pipelines_give_what_plain_python_gives(data, contexts, master):
     model = data.draw(pipelines())

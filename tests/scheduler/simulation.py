@@ -170,6 +170,7 @@ class Simulation:
         self.fetch_failures: Counter[int] = Counter()
         self.successes: dict[int, Value] = {}
         self.nonce = 0
+        self._oracle: dict[tuple[int, int], int] = {}
 
     # ---------------------------------------------------------------------------------- the outside
 
@@ -654,11 +655,15 @@ class Simulation:
 
     def oracle(self, spec: StageSpec, partition: int) -> int:
         """The value where nothing goes wrong."""
+        key = (spec.stage, partition)
+        if key in self._oracle:
+            return self._oracle[key]
         inputs: list[int] = []
         for shuffle in dict.fromkeys(spec.parents):
             parent = self.by_shuffle[shuffle]
             inputs.extend(self.oracle(parent, other) for other in range(parent.tasks))
-        return hash((spec.stage, partition, tuple(inputs)))
+        self._oracle[key] = value = hash((spec.stage, partition, tuple(inputs)))
+        return value
 
     def _end(self, run: Run, report: Any) -> None:
         worker = run.executor

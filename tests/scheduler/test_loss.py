@@ -284,6 +284,28 @@ class TestIndeterminate:
         bench.succeed(reader)
         assert bench.get(TakeResult) == []
 
+    def test_nor_is_it_used_when_its_stage_is_at_work_again(self) -> None:
+        bench = Bench().executor("a", 9)
+        bench.job(stage(0, 1, determinism=INDETERMINATE), stage(1, 3, [0]), result(2, 1, [1]))
+        bench.succeed((0, 0))
+        old = bench.tid(1, 1)
+        bench.fetch_failed((1, 0), 0, 0).succeed((0, 0))
+        assert sorted(bench.launched) == [(1, 0), (1, 1), (1, 2)]
+        bench.succeed(old)
+        assert bench.said == []
+        assert bench.scheduler.map_outputs(1)[1][1] is None
+
+    def test_complete_but_not_read_only_the_lost_output_is_computed_again(self) -> None:
+        bench = Bench().executor("a", 2).executor("b", 2)
+        bench.job(stage(0, 3, determinism=INDETERMINATE), stage(1, 1), result(2, 1, [0, 1]))
+        on_b = [part for (number, part), where in bench.placed.items() if where == "b" and number == 0]
+        bench.succeed((0, 0), (0, 1), (0, 2))
+        bench.lose("b", blocks_survive=False, blame=False)
+        bench.run()
+        computed = [task.partition for task in bench.tasks.values() if task.stage == 0]
+        assert sorted(computed) == sorted([0, 1, 2, *on_b])
+        assert 0 < len(on_b) < 3
+
     def test_results_that_cannot_be_taken_back_fail_the_job(self) -> None:
         bench = self.consumed(can_redo_results=False)
         bench.fetch_failed((1, 2), 0, 1)

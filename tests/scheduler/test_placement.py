@@ -270,7 +270,7 @@ class TestWorkAhead:
         assert self.queued(bench) == 0
 
     def test_it_is_sent_in_batches(self) -> None:
-        bench = Bench(prefetch_horizon=0.005).executor("a", 1)
+        bench = Bench(prefetch_horizon=0.005, deep=False).executor("a", 1)
         bench.job(result(0, 10_000))
         for _ in range(5000):
             bench.succeed(bench.scheduler.executors()[0].running[0], seconds=0.0001)
@@ -352,6 +352,13 @@ class TestRecall:
         bench.run()
         assert bench.outcome(job) == "success"
 
+    def test_they_keep_their_order(self) -> None:
+        bench = Bench(prefetch_horizon=0.005).executor("a", 3)
+        bench.job(result(0, 9))
+        bench.returned(3, 4, 5)
+        bench.succeed(0, 1, 2)
+        assert [bench.tasks[tid].partition for tid in sorted(bench.tasks) if tid > 5][:3] == [3, 4, 5]
+
     def test_an_executor_that_had_to_give_back_is_not_sent_more_ahead_at_once(self) -> None:
         bench = Bench(prefetch_horizon=0.005).executor("a", 1)
         bench.job(result(0, 3))
@@ -376,12 +383,13 @@ class TestRecall:
         assert bench.recalled == []
 
     def test_not_what_has_not_waited_for_a_horizon(self) -> None:
-        bench = Bench(prefetch_horizon=0.5).executor("a", 1)
-        bench.job(result(0, 100))
-        bench.executor("b", 1)
-        for _ in range(20):
-            bench.wait(0.1)
-            assert bench.recalled == []
-            for view in bench.scheduler.executors():
-                for tid in view.running:
-                    bench.succeed(tid, seconds=0.1)
+        bench = (
+            Bench(prefetch_horizon=0.2).executor("a").executor("b").cached("a", *((7, n) for n in range(9)))
+        )
+        bench.job(result(0, 9, blocks=[[(7, n)] for n in range(9)]))
+        bench.wait(0.15).succeed(0, seconds=0.15)
+        assert [view.queued for view in bench.scheduler.executors()] == [2, 0]
+        bench.wait(0.1)  # b has been idle for more than a horizon, but a's queue is younger
+        assert bench.recalled == []
+        bench.wait(0.15)
+        assert bench.recalled

@@ -38,7 +38,7 @@ def test_about_an_attempt_that_is_settled(report: object) -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-@pytest.mark.parametrize("where", [("a", 0), ("b", 0), ("nobody", 0), ("a", 2)])
+@pytest.mark.parametrize("where", [("a", 0), ("b", 1), ("b", 0), ("nobody", 1), ("a", 2)])
 def test_from_another_executor_or_epoch(report: object, where: tuple[str, int]) -> None:
     bench = Bench().executor("a").lose("a").executor("b").lose("b").executor("a").executor("b")
     bench.job(result(0, 1))

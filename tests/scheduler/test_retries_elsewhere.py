@@ -40,6 +40,13 @@ class TestExclusion:
         bench.fail((0, 0))
         assert bench.placed == {(0, 2): "a"}
 
+    def test_an_executor_barred_from_a_task_does_not_get_what_is_held_for_another_instead(self) -> None:
+        bench = Bench(exclude=True).executor("a").executor("b").cached("a", (7, 1), (7, 2))
+        bench.job(result(0, 3, blocks=[[], [(7, 1)], [(7, 2)]]))
+        assert bench.placed == {(0, 1): "a", (0, 0): "b"}
+        bench.fail((0, 0))
+        assert bench.launched == []
+
     def test_a_stage_keeps_away_from_an_executor_where_two_of_its_tasks_failed(self) -> None:
         bench = Bench(exclude=True).executor("a", 1, "h").executor("b", 1, "i")
         bench.job(result(0, 5))

@@ -135,7 +135,7 @@ class Dispatch:
             if len(executor.running) >= executor.slots:
                 if executor.queued <= executor.refill_at:
                     touched.append(executor)
-            elif (executor.local or executor.host.local) and executor.room() and self._give(executor):
+            elif executor.room() and self._goes_first(executor) and self._give(executor):
                 offers.append(executor)
         if self.fleet.idle:
             self._deal_idle()
@@ -143,6 +143,12 @@ class Dispatch:
             if not executor.frozen and executor.queued <= executor.refill_at and executor.usable():
                 self._send_ahead(executor)
         touched.clear()
+
+    def _goes_first(self, executor: Executor) -> bool:
+        """It is near something, or nobody else is idle; otherwise it has its turn with the others."""
+        if executor.local or executor.host.local:
+            return True
+        return self.fleet.free == executor.slots - len(executor.running)
 
     def _deal_idle(self) -> None:
         """One attempt to each idle executor in turn, while there are any."""

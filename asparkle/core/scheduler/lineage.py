@@ -456,7 +456,7 @@ class Lineage:
             attempt.wanted = False
             return
         self._dispatch.fleet.unwant(attempt)
-        self._turn.kill(attempt.executor, attempt.tid, reason)
+        self._turn.kill(attempt, reason)
 
     def kill_all(self, tasks: TaskSet, reason: str) -> None:
         for attempt in tasks.live.values():

@@ -37,7 +37,7 @@ from asparkle.core.scheduler.messages import (
 )
 from asparkle.core.scheduler.pools import Pools
 from asparkle.core.scheduler.recalls import Recalls
-from asparkle.core.scheduler.records import IDLE, SETTLED, Attempt, Executor, Job, Stage
+from asparkle.core.scheduler.records import IDLE, QUEUED, RUNNING, SETTLED, Attempt, Executor, Job, Stage
 from asparkle.core.scheduler.speculation import Speculation
 from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.turn import Turn
@@ -163,10 +163,24 @@ class Scheduler:
         """The attempt that is reported to have ended, whose slot is free now; None if the report is stale."""
         attempt = self._fleet.find(event.tid, event.executor, event.epoch)
         if attempt is not None:
+            if self._turn.listening:
+                self._announce_end(attempt, event)
             self._fleet.settle(attempt, self._turn.now)
             self._dispatch.offer(attempt.executor)
             self._release_commit(attempt)
         return attempt
+
+    def _announce_end(self, attempt: Attempt, event: TaskSucceeded | TaskFailed | FetchFailed) -> None:
+        killed = isinstance(event, TaskFailed) and event.killed
+        if attempt.state == QUEUED:
+            if killed:
+                return  # it never started
+            self._announcer.task_started(attempt)
+        if isinstance(event, TaskSucceeded):
+            self._announcer.task_ended(attempt, "success" if attempt.wanted else "unused", event.seconds)
+        else:
+            outcome = "killed" if killed else "failed" if isinstance(event, TaskFailed) else "fetch failed"
+            self._announcer.task_ended(attempt, outcome, 0.0, event.error)
 
     def _task_started(self, event: TaskStarted) -> None:
         attempt = self._fleet.find(event.tid, event.executor, event.epoch)
@@ -178,8 +192,6 @@ class Scheduler:
         if attempt is None:
             return
         tasks = attempt.stage.tasks
-        if self._turn.listening:
-            self._announcer.task_ended(attempt, "success" if attempt.wanted else "unused", event.seconds)
         if attempt.wanted and tasks is not None:
             self._dispatch.observe(tasks, attempt, event.seconds)
             if tasks.watch is not None:
@@ -193,8 +205,6 @@ class Scheduler:
         attempt = self._settle(event)
         if attempt is None:
             return
-        if self._turn.listening:
-            self._announcer.task_ended(attempt, "killed" if event.killed else "failed", 0.0, event.error)
         if attempt.wanted:
             penalised = (event.penalised and not event.killed) or event.fatal
             self._failed(attempt, str(event.error), event.error, penalised, event.fatal)
@@ -250,6 +260,8 @@ class Scheduler:
             attempt = fleet.find(tid, event.executor, event.epoch)
             if attempt is None:
                 continue
+            if self._turn.listening and attempt.state == RUNNING:
+                self._announcer.task_ended(attempt, "returned")
             fleet.settle(attempt, self._turn.now)
             attempt.executor.frozen = True
             self._dispatch.offer(attempt.executor)
@@ -261,8 +273,6 @@ class Scheduler:
         attempt = self._settle(event)
         if attempt is None:
             return
-        if self._turn.listening:
-            self._announcer.task_ended(attempt, "fetch failed", 0.0, event.error)
         parent = self._lineage.shuffles.get(event.shuffle)
         stage, tasks = attempt.stage, attempt.stage.tasks
         partition = event.map_partition

@@ -94,4 +94,4 @@ class Recalls:
         executor.frozen = True
         for attempt in attempts:
             self._fleet.recalled(attempt)
-        self._turn.recall(executor, [attempt.tid for attempt in attempts])
+            self._turn.recall(attempt)

@@ -121,8 +121,8 @@ class Speculation:
         )
 
     def _elsewhere(self, tasks: TaskSet, attempt: Attempt, executor: Executor) -> bool:
-        if executor is attempt.executor or (
-            tasks.bars is not None and not tasks.bars.allow(attempt.partition, executor)
-        ):
+        if executor is attempt.executor:
+            return False
+        if tasks.bars is not None and not tasks.bars.allow(attempt.partition, executor):
             return False
         return executor.host is not attempt.executor.host or self._dispatch.fleet.occupied == 1

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from asparkle.core.scheduler.messages import Command, Emit, Kill, Launch, Recall, SchedulerConf, Task
-from asparkle.core.scheduler.records import Executor
+from asparkle.core.scheduler.records import QUEUED, SETTLED, Attempt, Executor
 from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.timers import Timers
 
 
 class Turn:
-    """Kills, recalls and launches are gathered by executor, and come after all other commands."""
+    """Kills, recalls and launches are gathered by executor, and come after all other commands.  Kills and
+    recalls of what was settled or killed in the same turn are not sent."""
 
     def __init__(self, conf: SchedulerConf, listening: bool) -> None:
         self.conf = conf
@@ -20,14 +19,17 @@ class Turn:
         self.timers = Timers()
         self.out: list[Command] = []
         self._launches: dict[Executor, list[tuple[TaskSet, list[Task]]]] = {}
-        self._kills: dict[tuple[Executor, str], list[int]] = {}
-        self._recalls: dict[Executor, list[int]] = {}
+        self._kills: dict[tuple[Executor, str], list[Attempt]] = {}
+        self._recalls: dict[Executor, list[Attempt]] = {}
 
     def emit(self, event: object) -> None:
         self.out.append(Emit(event))
 
-    def kill(self, executor: Executor, tid: int, reason: str) -> None:
-        self._kills.setdefault((executor, reason), []).append(tid)
+    def kill(self, attempt: Attempt, reason: str) -> None:
+        self._kills.setdefault((attempt.executor, reason), []).append(attempt)
+
+    def recall(self, attempt: Attempt) -> None:
+        self._recalls.setdefault(attempt.executor, []).append(attempt)
 
     def launch(self, executor: Executor, tasks: TaskSet, attempt: Task, ahead: bool) -> None:
         """One batch per executor and task set; but what is sent ahead keeps its order, as the executor
@@ -42,24 +44,25 @@ class Turn:
         else:
             batches.append((tasks, [attempt]))
 
-    def recall(self, executor: Executor, tids: Sequence[int]) -> None:
-        self._recalls.setdefault(executor, []).extend(tids)
-
     def finish(self) -> list[Command]:
         out = self.out
         if self._kills:
-            for (executor, reason), tids in self._kills.items():
-                out.append(Kill(executor.name, executor.epoch, tids, reason))
+            for (executor, reason), attempts in self._kills.items():
+                if tids := [attempt.tid for attempt in attempts if attempt.state != SETTLED]:
+                    out.append(Kill(executor.name, executor.epoch, tids, reason))
             self._kills.clear()
         if self._recalls:
-            for executor, tids in self._recalls.items():
-                out.append(Recall(executor.name, executor.epoch, tids))
+            for executor, attempts in self._recalls.items():
+                if tids := [
+                    attempt.tid for attempt in attempts if attempt.state == QUEUED and attempt.wanted
+                ]:
+                    out.append(Recall(executor.name, executor.epoch, tids))
             self._recalls.clear()
         if self._launches:
             for executor, batches in self._launches.items():
-                for tasks, attempts in batches:
+                for tasks, batch in batches:
                     stage, shuffles, peers = tasks.stage.id, tasks.shuffles, tasks.peers
-                    out.append(Launch(executor.name, executor.epoch, stage, attempts, shuffles, peers))
+                    out.append(Launch(executor.name, executor.epoch, stage, batch, shuffles, peers))
             self._launches.clear()
         self.out = []
         return out

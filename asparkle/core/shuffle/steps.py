@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import AsparkleError
 from asparkle.core.partitioner import Partitioner
-from asparkle.core.program import Apply, Program, Step, Transform
+from asparkle.core.program import GENERATOR, Apply, Program, Step, Transform
 from asparkle.core.resultiterable import ResultIterable
 from asparkle.core.shuffle import (
     DISTINCT,
@@ -140,7 +141,7 @@ class CombineSpec(ShuffleSpec):
         merge_combiners: Callable[[Any, Any], Any],
     ) -> None:
         super().__init__(partitioner)
-        self.aggregator = Aggregator(create, merge_value, merge_combiners)
+        self.aggregator: Aggregator = Aggregator(create, merge_value, merge_combiners)
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
         return iter(combine(batches, self.aggregator, task.space))
@@ -184,22 +185,17 @@ class SortSpec(ShuffleSpec):
         self.key_func = key_func
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
-        return iter(sort(records_of(batches), _SortKey(self.key_func), not self.ascending, task.space))
+        key = itemgetter(0) if self.key_func is None else _OfKey(self.key_func)
+        return iter(sort(records_of(batches), key, not self.ascending, task.space))
 
 
-class _SortKey:
+class _OfKey:
     """Orders pairs by a function of their key."""
 
     __slots__ = ("key_func",)
 
-    def __new__(cls, key_func: Callable[[Any], Any] | None) -> Any:
-        if key_func is None:
-            from operator import itemgetter
-
-            return itemgetter(0)
-        self = super().__new__(cls)
+    def __init__(self, key_func: Callable[[Any], Any]) -> None:
         self.key_func = key_func
-        return self
 
     def __call__(self, pair: tuple[Any, Any]) -> Any:
         return self.key_func(pair[0])
@@ -230,16 +226,19 @@ class ShuffleWrite:
         return (ShuffleWrite, (self.spec,))
 
     def write(self, program: Program, partition: int, task: TaskEnvironment) -> Written:
-        records = program.iterator(len(program.steps) - 1, partition, task)
-        info = write_map_output(
+        info = program.run(partition, lambda _, records: self._output(records, partition, task), task)
+        sizes = list(info.sizes)
+        return Written((info.path, sizes, info.inline), sizes)
+
+    def _output(self, records: Iterator[Any], partition: int, task: TaskEnvironment) -> MapOutputInfo:
+        return write_map_output(
             records,
             partitioner=self.spec.partitioner,
             aggregator=self.spec.aggregator,
+            presort=isinstance(self.spec, SortSpec),
             path=task.shuffle_file(self.spec.id, partition),
             space=task.space,
         )
-        sizes = list(info.sizes)
-        return Written((info.path, sizes, info.inline), sizes)
 
 
 # ------------------------------------------------------------------------------ the reduce side
@@ -282,6 +281,7 @@ class CoGroupStep(Step):
     """``function(k, lists)`` over the groups that several inputs have for each key."""
 
     __slots__ = ("function", "sources")
+    nesting = 3 * GENERATOR
 
     def __init__(self, sources: Sequence[int], function: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
         self.cached = None
@@ -291,6 +291,9 @@ class CoGroupStep(Step):
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return [(source, partition) for source in self.sources]
 
+    def input_steps(self) -> Sequence[int]:
+        return self.sources
+
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         inputs = [self._batches(program, source, partition, task) for source in self.sources]
         return iter(self.function(cogroup(inputs, task.space)))
@@ -298,6 +301,6 @@ class CoGroupStep(Step):
     @staticmethod
     def _batches(program: Program, source: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         step = program.steps[source]
-        if type(step) is ShuffleRead:
+        if type(step) is ShuffleRead and type(step.spec) is RecordsSpec and step.cached is None:
             return step.batches(partition, task)
         return batches_of(program.iterator(source, partition, task))

@@ -12,11 +12,12 @@ from zlib import crc32
 
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
-from asparkle.core.partitioner import Partitioner
+from asparkle.core.partitioner import Partitioner, RangePartitioner
 from asparkle.core.serializer import Buffer, write_all
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
 from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index
+from asparkle.core.shuffle.ranges import RangeBuckets
 from asparkle.core.shuffle.spill import Meter, SpillSpace
 from asparkle.core.shuffle.weighing import (
     FIRST_STEP,
@@ -44,13 +45,15 @@ def write_map_output(
     path: str,
     space: SpillSpace,
     aggregator: Aggregator | None = None,
+    presort: bool = False,
     inline_limit: int = INLINE_LIMIT,
 ) -> MapOutputInfo:
     """Write ``records`` for the reducers that ``partitioner`` names, to the file ``path``.
 
     ``records`` are ``(key, value)`` pairs; for `DISTINCT`, keys.  With an aggregator they are combined first
     (`GROUP`: only where that helps), which changes nothing for the reader but the size.  Each reducer's
-    records keep their order; combined keys are in order of first appearance.
+    records keep their order; combined keys are in order of first appearance.  ``presort``, for a
+    `RangePartitioner`: each flush is sorted by it, stably, for a reader that sorts anyway.
 
     The file appears under its name when it is whole, and never otherwise: on any error, also of
     ``records`` itself, nothing is left.  Output of at most ``inline_limit`` bytes makes no file but is
@@ -63,8 +66,10 @@ def write_map_output(
     """
     output = _Output(path, partitioner.numPartitions, inline_limit)
     try:
-        if aggregator is None:
-            _write_plain(iter(records), partitioner, output, space)
+        if presort and isinstance(partitioner, RangePartitioner):
+            _write_plain(iter(records), RangeBuckets(partitioner), output, space)
+        elif aggregator is None:
+            _write_plain(iter(records), Buckets(partitioner), output, space)
         else:
             _write_combined(iter(records), aggregator, partitioner, output, space)
         return output.finish()
@@ -78,13 +83,12 @@ def write_map_output(
 
 def _write_plain(
     records: Iterator[Any],
-    partitioner: Partitioner,
+    buckets: Buckets | RangeBuckets,
     output: _Output,
     space: SpillSpace,
     head: Sequence[Batch] = (),
 ) -> None:
     """``head``: what was taken from ``records`` before, as batches."""
-    buckets = Buckets(partitioner)
     meter = Meter(space)
     step = FIRST_STEP
     while added := buckets.fill(records, step):
@@ -125,7 +129,7 @@ def _write_combined(
             # Hashing and bucketing a key once and sending its values as one list is quicker than
             # sending pairs from about three values per key: there are fewer.
             head = _bucket_table(table, aggregator, partitioner)
-            return _write_plain(records, partitioner, output, space, head)
+            return _write_plain(records, Buckets(partitioner), output, space, head)
         step = next_step(step, scales.growth // step, space, MAX_STEP_COMBINED)
     output.flush(_bucket_table(table, aggregator, partitioner), record_size=meter.used // max(len(table), 1))
     meter.clear()

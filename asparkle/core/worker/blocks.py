@@ -56,6 +56,10 @@ class BlockManager:
             return None
         return self._from_disk(block, view)
 
+    def has(self, block: BlockId) -> bool:
+        """Whether a block is here or on this host."""
+        return self.memory.get(block) is not None or self.disk.get(block) is not None
+
     def _from_disk(self, block: BlockId, view: memoryview) -> Iterable[Any] | None:
         try:
             return list(chain.from_iterable(read_frames(view, 0, len(view))))

@@ -31,7 +31,7 @@ __all__ = ["Item", "Stage", "Worker"]
 
 _NO_TASK = bytes(8)
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
-FETCH_WAIT = 1.0  # seconds that a reader waits for a block of another executor before it computes it
+FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 
 
 class Stage:

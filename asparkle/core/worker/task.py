@@ -21,13 +21,14 @@ __all__ = ["TaskEnvironment"]
 class TaskEnvironment:
     """The surroundings of one attempt; program steps ask it for what they can't hold themselves."""
 
-    __slots__ = ("_data", "_space", "context", "task", "worker")
+    __slots__ = ("_data", "_space", "computed", "context", "task", "worker")
 
     def __init__(self, worker: Worker, task: RunTask, context: TaskContext) -> None:
         self.worker = worker
         self.task = task
         self.context = context
         self._space: SpillSpace | None = None
+        self.computed: dict[tuple[int, int], list[Any]] = {}  # (step, partition): elements, of `Program`
         context._environment = self
         self._data = {(step, partition): payload for step, partition, payload in task.data}
 
@@ -46,6 +47,11 @@ class TaskEnvironment:
         if found is None and block in self.task.elsewhere:
             found = self.worker.fetch_block(block)
         return found
+
+    def has_block(self, cached: Cached, partition: int) -> bool:
+        """Whether `read_block` is likely to find it."""
+        block = (cached.rdd, partition)
+        return block in self.task.elsewhere or self.worker.blocks.has(block)
 
     def keep_block(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         """Store a partition that is being computed; returns its elements."""

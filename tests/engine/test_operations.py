@@ -1,0 +1,971 @@
+"""What each operation does at its edges, and says when it is used wrongly; the same on every backend."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import threading
+from collections import Counter
+
+import anyio
+import pytest
+
+from asparkle.aio import AccumulatorParam, SparkContext, StorageLevel, TaskContext
+from asparkle.core.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    AsparkleError,
+    EmptyRDDError,
+    JobFailed,
+    KeyHashError,
+    NestedContextError,
+    PicklingFailed,
+    UserFunctionError,
+)
+
+
+def cause(error: pytest.ExceptionInfo[JobFailed]) -> BaseException | None:
+    return error.value.__cause__
+
+
+# ------------------------------------------------------------------------------------- wrong arguments
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sc: sc.parallelize([1], 0),
+        lambda sc: sc.parallelize([1], -1),
+        lambda sc: sc.parallelize([1], 1.5),
+        lambda sc: sc.range(0, 3, 1, 0),
+        lambda sc: sc.textFile("x", 0),
+        lambda sc: sc.parallelize([1]).repartition(0),
+        lambda sc: sc.parallelize([1]).coalesce(0),
+        lambda sc: sc.parallelize([1]).coalesce(-2, True),
+        lambda sc: sc.parallelize([(1, 1)]).partitionBy(0),
+        lambda sc: sc.parallelize([(1, 1)]).partitionBy(True),
+        lambda sc: sc.parallelize([(1, 1)]).reduceByKey(max, 0),
+        lambda sc: sc.parallelize([(1, 1)]).groupByKey(-1),
+        lambda sc: sc.parallelize([(1, 1)]).sortByKey(True, 0),
+        lambda sc: sc.parallelize([1]).sortBy(abs, True, 0),
+        lambda sc: sc.parallelize([1]).distinct("2"),
+        lambda sc: sc.parallelize([(1, 1)]).join(sc.parallelize([(1, 1)]), 0),
+        lambda sc: sc.parallelize([1]).sample(False, -0.1),
+        lambda sc: sc.parallelize([1]).sample(False, 1.1),
+        lambda sc: sc.parallelize([1]).sample(True, -1.0),
+        lambda sc: sc.parallelize([1]).sample(False, float("nan")),
+        lambda sc: sc.union([]),
+        lambda sc: sc.addJobTag("a,b"),
+        lambda sc: sc.addJobTag(""),
+    ],
+)
+async def test_a_wrong_value_fails_at_the_call(local, call):
+    with pytest.raises(ArgumentError):
+        call(local)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sc: sc.parallelize([1]).map(5),
+        lambda sc: sc.parallelize([1]).filter(None),
+        lambda sc: sc.parallelize([1]).flatMap("f"),
+        lambda sc: sc.parallelize([1]).mapPartitions([]),
+        lambda sc: sc.parallelize([(1, 1)]).reduceByKey("max"),
+        lambda sc: sc.parallelize([(1, 1)]).combineByKey(1, 2, 3),
+        lambda sc: sc.parallelize([(1, 1)]).partitionBy(2, "hash"),
+        lambda sc: sc.parallelize([1]).union([2]),
+        lambda sc: sc.parallelize([1]).zip(range(1)),
+        lambda sc: sc.parallelize([1]).cartesian(None),
+        lambda sc: sc.parallelize([(1, 1)]).join({1: 1}),
+        lambda sc: sc.parallelize([1]).persist("MEMORY_ONLY"),
+        lambda sc: sc.parallelize([1]).persist(None),
+        lambda sc: sc.parallelize([1]) + 5,
+        lambda sc: sc.accumulator("a"),
+        lambda sc: sc.accumulator([1]),
+        lambda sc: sc.parallelize(5),
+    ],
+)
+async def test_a_wrong_type_fails_at_the_call(local, call):
+    with pytest.raises(TypeError):
+        call(local)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda rdd: rdd.take(-1),
+        lambda rdd: rdd.top(-1),
+        lambda rdd: rdd.takeOrdered(-1),
+        lambda rdd: rdd.takeSample(False, -1),
+        lambda rdd: rdd.treeReduce(max, 0),
+        lambda rdd: rdd.treeAggregate(0, max, max, -1),
+        lambda rdd: rdd.histogram(0),
+        lambda rdd: rdd.histogram([1]),
+        lambda rdd: rdd.histogram([3, 1]),
+        lambda rdd: rdd.histogram([1, 1]),
+        lambda rdd: rdd.histogram([1, None]),
+        lambda rdd: rdd.context.runJob(rdd, list, [7]),
+    ],
+)
+async def test_a_wrong_argument_of_an_action_is_said(local, call):
+    with pytest.raises(ArgumentError):
+        await call(local.parallelize([1, 2], 2))
+
+
+async def test_a_wrong_type_for_an_action_is_said(local):
+    rdd = local.parallelize([1, 2], 2)
+    for call in (
+        lambda: rdd.take("1"),
+        lambda: rdd.take(1.5),
+        lambda: rdd.reduce(3),
+        lambda: rdd.histogram(2.5),
+    ):
+        with pytest.raises(ArgumentTypeError):
+            await call()
+
+
+async def test_an_exhausted_generator_is_refused(local):
+    numbers = (x for x in range(3))
+    assert await local.parallelize(numbers).count() == 3
+    with pytest.raises(ArgumentError, match="already exhausted"):
+        local.parallelize(numbers)
+
+
+async def test_rdds_of_two_contexts_do_not_mix(local):
+    async with SparkContext("inline") as other:
+        with pytest.raises(ArgumentError, match="different contexts"):
+            local.parallelize([1]).union(other.parallelize([1]))
+
+
+# ------------------------------------------------------------------------------------- wrong functions, data
+
+
+def stopping(*_):
+    raise StopIteration
+
+
+ELEMENTWISE = {
+    "map": lambda rdd, f: rdd.map(f),
+    "flatMap": lambda rdd, f: rdd.flatMap(f),
+    "filter": lambda rdd, f: rdd.filter(f),
+    "keyBy": lambda rdd, f: rdd.keyBy(f),
+    "mapValues": lambda rdd, f: rdd.map(lambda x: (x, x)).mapValues(f),
+    "flatMapValues": lambda rdd, f: rdd.map(lambda x: (x, x)).flatMapValues(f),
+    "sortBy": lambda rdd, f: rdd.sortBy(f, numPartitions=1),
+    "sortBy 2": lambda rdd, f: rdd.sortBy(f, numPartitions=2),
+    "sortByKey": lambda rdd, f: rdd.map(lambda x: (x, x)).sortByKey(True, 2, f),
+    "groupBy": lambda rdd, f: rdd.groupBy(f),
+    "partitionBy": lambda rdd, f: rdd.map(lambda x: (x, x)).partitionBy(2, f),
+    "map below a shuffle": lambda rdd, f: rdd.map(f).map(lambda x: (x, x)).partitionBy(2),
+    "map below a union": lambda rdd, f: rdd.map(f).union(rdd),
+    "map below a coalesce": lambda rdd, f: rdd.map(f).coalesce(1),
+    "map below a zip": lambda rdd, f: rdd.map(f).zip(rdd.map(f)),
+    "map below a cartesian": lambda rdd, f: rdd.cartesian(rdd.map(f)),
+    "map that is cached": lambda rdd, f: rdd.map(f).cache(),
+    "map below mapPartitions": lambda rdd, f: rdd.map(f).mapPartitions(list),
+    "map below glom": lambda rdd, f: rdd.map(f).glom(),
+}
+ENDS = {
+    "collect": lambda rdd: rdd.collect(),
+    "count": lambda rdd: rdd.count(),
+    "take": lambda rdd: rdd.take(100),
+    "runJob": lambda rdd: rdd.context.runJob(rdd, list),
+    "foreachPartition": lambda rdd: rdd.foreachPartition(lambda elements: [x for x in elements]),
+    "iteration": lambda rdd: iterated(rdd),
+}
+
+
+async def iterated(rdd):
+    return [x async for x in rdd]
+
+
+@pytest.mark.parametrize("at", [0, 2, 5], ids=["first", "in the middle", "last"])
+@pytest.mark.parametrize("operation", ELEMENTWISE.values(), ids=ELEMENTWISE)
+async def test_a_stopiteration_that_escapes_a_function_is_an_error(local, operation, at):
+    """It would end the partition silently."""
+
+    def f(x):
+        if x == at:
+            raise StopIteration
+        return [x] if operation is ELEMENTWISE["flatMap"] or operation is ELEMENTWISE["flatMapValues"] else x
+
+    with pytest.raises(AsparkleError, match="StopIteration") as error:
+        await operation(local.parallelize(range(6), 1), f).collect()
+    assert isinstance(error.value.__cause__, RuntimeError | StopIteration)
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("data", [range(6), list(range(6))], ids=["range", "list"])
+async def test_a_stopiteration_is_an_error_for_every_action(sc, end, data):
+    with pytest.raises(JobFailed, match="StopIteration"):
+        await end(sc.parallelize(data, 1).map(lambda x: x if x < 5 else next(iter(()))))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda rdd: rdd.reduce(stopping),
+        lambda rdd: rdd.fold(0, stopping),
+        lambda rdd: rdd.aggregate(0, stopping, stopping),
+        lambda rdd: rdd.aggregate(0, lambda a, b: a, stopping),
+        lambda rdd: rdd.treeReduce(stopping),
+        lambda rdd: rdd.foreach(stopping),
+        lambda rdd: rdd.foreachPartition(stopping),
+        lambda rdd: rdd.takeOrdered(2, stopping),
+        lambda rdd: rdd.map(lambda x: (1, x)).reduceByKeyLocally(stopping),
+        lambda rdd: rdd.map(lambda x: (1, x)).reduceByKey(stopping).collect(),
+        lambda rdd: rdd.map(lambda x: (x, x)).combineByKey(stopping, stopping, stopping).collect(),
+        lambda rdd: rdd.mapPartitions(stopping).collect(),
+        lambda rdd: rdd.zipPartitions(rdd, stopping).collect(),
+    ],
+)
+@pytest.mark.parametrize("slices", [1, 4])
+async def test_a_stopiteration_in_a_reducing_function_is_an_error(local, action, slices):
+    with pytest.raises(AsparkleError) as error:
+        await action(local.parallelize(range(4), slices))
+    assert "StopIteration" in str(error.value)
+
+
+async def test_one_in_the_driver_alone_is_an_error_too(local):
+    rdd = local.parallelize([1, 2], 2)
+    for action in (
+        lambda: rdd.reduce(stopping),
+        lambda: rdd.map(lambda x: (1, x)).reduceByKeyLocally(stopping),
+    ):
+        with anyio.fail_after(5), pytest.raises(UserFunctionError, match="StopIteration"):
+            await action()
+
+
+async def test_an_iterator_that_ends_is_no_error(sc):
+    assert await sc.parallelize(["ab", "", "c"], 1).flatMap(iter).collect() == ["a", "b", "c"]
+    assert await sc.parallelize(range(4), 2).mapPartitions(lambda it: [next(it)]).collect() == [0, 2]
+
+
+@pytest.mark.parametrize("operation", ["mapPartitions", "mapPartitionsWithIndex"])
+async def test_a_partition_function_that_returns_no_iterable_is_named(local, operation):
+    def number_of_lines(*_):
+        return 5
+
+    with pytest.raises(JobFailed, match="number_of_lines returned 5, which is not iterable") as error:
+        await getattr(local.parallelize([1]), operation)(number_of_lines).collect()
+    assert isinstance(cause(error), UserFunctionError)
+
+
+async def test_a_flatmap_function_that_returns_no_iterable_is_an_error(sc):
+    with pytest.raises(JobFailed, match="not iterable") as error:
+        await sc.parallelize([1]).flatMap(lambda x: x).collect()
+    assert isinstance(cause(error), TypeError)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda rdd: rdd.partitionBy(2),
+        lambda rdd: rdd.groupByKey(),
+        lambda rdd: rdd.reduceByKey(max),
+        lambda rdd: rdd.combineByKey(list, max, max),
+        lambda rdd: rdd.sortByKey(True, 2),
+        lambda rdd: rdd.join(rdd),
+        lambda rdd: rdd.keys(),
+        lambda rdd: rdd.values(),
+        lambda rdd: rdd.mapValues(str),
+        lambda rdd: rdd.flatMapValues(str),
+    ],
+)
+async def test_what_is_not_a_pair_is_shown(local, operation):
+    with pytest.raises(JobFailed, match=r"\(key, value\) pairs, and got 17 of type int") as error:
+        await operation(local.parallelize([17], 1)).collect()
+    assert isinstance(cause(error), UserFunctionError)
+
+
+async def test_narrow_operations_take_longer_tuples_as_in_pyspark(sc):
+    triples = sc.parallelize([("a", 1, True), ("b", 2, False)], 1)
+    assert await triples.keys().collect() == ["a", "b"]
+    assert await triples.values().collect() == [1, 2]
+    assert await triples.mapValues(str).collect() == [("a", "1"), ("b", "2")]
+    assert await triples.flatMapValues(range).collect() == [("a", 0), ("b", 0), ("b", 1)]
+    assert await triples.countByKey() == {"a": 1, "b": 1}
+    assert await triples.lookup("b") == [2]
+
+
+@pytest.mark.parametrize(
+    ("data", "operation", "culprit"),
+    [
+        ([[1]], lambda rdd: rdd.distinct(), r"\[1\]|list"),
+        ([({}, 1)], lambda rdd: rdd.groupByKey(), r"\{\}"),
+        ([({}, 1)], lambda rdd: rdd.reduceByKey(max), r"\{\}"),
+        ([({1}, 1)], lambda rdd: rdd.partitionBy(2), r"\{1\}"),
+        ([(object(), 1)], lambda rdd: rdd.partitionBy(2), "object"),
+    ],
+)
+async def test_a_key_that_cannot_be_one_is_shown(local, data, operation, culprit):
+    with pytest.raises(JobFailed, match=culprit) as error:
+        await operation(local.parallelize(data, 1)).collect()
+    assert isinstance(cause(error), KeyHashError)
+
+
+async def test_a_partition_function_that_gives_no_number_is_an_error(local):
+    with pytest.raises(JobFailed, match="must return an int") as error:
+        await local.parallelize([(1, 1)]).partitionBy(2, lambda k: "a").collect()
+    assert isinstance(cause(error), UserFunctionError)
+
+
+async def test_zip_needs_equal_partitions(sc):
+    with pytest.raises(ValueError, match="same number of partitions"):
+        await sc.parallelize([1, 2], 1).zip(sc.parallelize([1, 2], 2)).collect()
+    with pytest.raises(JobFailed, match="same number of elements"):
+        await sc.parallelize([1, 2], 1).zip(sc.parallelize([1], 1)).collect()
+    with pytest.raises(JobFailed, match="same number of elements"):
+        await sc.parallelize([1], 1).zip(sc.parallelize([1, 2], 1)).collect()
+
+
+async def test_a_users_exception_is_the_cause(sc):
+    def divide(x):
+        return 1 / x
+
+    with pytest.raises(JobFailed, match="division by zero") as error:
+        await sc.parallelize([1, 0], 2).map(divide).collect()
+    assert isinstance(cause(error), ZeroDivisionError)
+    assert error.value.partition == 1
+    assert "in divide" in str(error.value)
+
+
+# ------------------------------------------------------------------------------------- nested use
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda sc, rdd: rdd.map(lambda x: rdd.count()),
+        lambda sc, rdd: rdd.map(lambda x: sc.parallelize([x])),
+        lambda sc, rdd: rdd.mapPartitions(lambda it: [rdd]),
+        lambda sc, rdd: rdd.map(lambda x, y=[rdd]: x),
+        lambda sc, rdd: rdd.keyBy(lambda x: x).reduceByKey(lambda a, b: rdd),
+    ],
+)
+async def test_an_rdd_or_a_context_in_a_closure_is_refused(sc, make):
+    rdd = sc.parallelize([1, 2], 2)
+    with pytest.raises(NestedContextError):
+        await make(sc, rdd).collect()
+    assert await rdd.count() == 2
+
+
+async def test_what_cannot_be_pickled_is_named(sc):
+    guard = threading.Lock()
+    with pytest.raises(PicklingFailed, match="guard") as error:
+        await sc.parallelize([1]).map(lambda x: guard).collect()
+    assert error.value.name == "guard"
+
+
+# ------------------------------------------------------------------------------------- empty RDDs
+
+
+@pytest.fixture(params=["no partitions", "two empty partitions"])
+def empty(request, sc):
+    return sc.emptyRDD() if request.param == "no partitions" else sc.parallelize([], 2)
+
+
+async def test_actions_on_nothing(sc, empty):
+    assert await empty.collect() == []
+    assert await empty.count() == 0
+    assert await empty.isEmpty()
+    assert await empty.take(3) == []
+    assert await empty.top(3) == await empty.takeOrdered(3) == []
+    assert await empty.takeSample(False, 3) == await empty.takeSample(True, 3) == []
+    assert await empty.sum() == 0
+    assert await empty.fold(7, max) == 7
+    assert await empty.aggregate([], list.append, operator.add) == []
+    assert await empty.treeAggregate(3, max, max) == 3
+    assert await empty.countByValue() == await empty.countByKey() == await empty.collectAsMap() == {}
+    assert await empty.reduceByKeyLocally(max) == {}
+    assert await empty.lookup(1) == []
+    assert await empty.mean() == 0.0
+    assert (await empty.stats()).count() == 0
+    assert await empty.histogram([0, 1, 2]) == ([0, 1, 2], [0, 0])
+    assert [x async for x in empty] == []
+    await empty.foreach(print)
+    await empty.foreachPartition(list)
+
+
+async def test_actions_that_need_an_element(sc, empty):
+    for action in (
+        empty.first,
+        empty.max,
+        empty.min,
+        lambda: empty.reduce(max),
+        lambda: empty.treeReduce(max),
+    ):
+        with pytest.raises(EmptyRDDError, match="empty"):
+            await action()
+    with pytest.raises(EmptyRDDError, match="empty RDD"):
+        await empty.histogram(2)
+
+
+async def test_transformations_of_nothing(sc, empty):
+    some = sc.parallelize([(1, 1)], 1)
+    n = await empty.getNumPartitions()
+    assert await empty.map(str).glom().collect() == [[]] * n
+    assert await empty.distinct().collect() == []
+    assert await empty.groupByKey().collect() == []
+    assert await empty.reduceByKey(max).collect() == []
+    assert await empty.sortBy(abs).collect() == []
+    assert await empty.sortByKey(numPartitions=3).collect() == []
+    assert await empty.repartition(3).glom().collect() == [[], [], []]
+    assert await empty.coalesce(1).collect() == []
+    assert await empty.union(empty).getNumPartitions() == 2 * n
+    assert await empty.union(some).collect() == [(1, 1)]
+    assert await empty.cartesian(some).collect() == []
+    assert await empty.zip(empty).collect() == []
+    assert await empty.zipWithIndex().collect() == []
+    assert await empty.join(some).collect() == []
+    assert await empty.rightOuterJoin(some).collect() == [(1, (None, 1))]
+    assert await some.subtractByKey(empty).collect() == [(1, 1)]
+    assert await some.intersection(empty).collect() == []
+    assert await empty.sample(True, 2.0).collect() == []
+    assert await empty.partitionBy(2).glom().collect() == [[], []]
+
+
+# ------------------------------------------------------------------------------------- numbers of partitions
+
+
+async def test_partitions_are_as_in_pyspark(local):
+    a, b = local.parallelize(range(7), 3), local.parallelize(range(4), 2)
+    pairs, others = a.map(lambda x: (x, x)), b.map(lambda x: (x, x))
+    for joined in (
+        pairs.join(others),
+        pairs.cogroup(others),
+        pairs.leftOuterJoin(others),
+        pairs.subtractByKey(others),
+    ):
+        assert await joined.getNumPartitions() == 5
+    assert await a.subtract(b).getNumPartitions() == await a.intersection(b).getNumPartitions() == 5
+    assert await a.union(b).getNumPartitions() == 5
+    assert await a.cartesian(b).getNumPartitions() == 6
+    assert await pairs.reduceByKey(max).getNumPartitions() == 3
+    assert await pairs.sortByKey().getNumPartitions() == 3
+    assert await a.coalesce(10).getNumPartitions() == 3
+    assert await a.repartition(10).getNumPartitions() == 10
+
+
+async def test_co_partitioned_inputs_keep_their_partitions(local):
+    left = local.parallelize([(1, 2), (3, 4)], 4).partitionBy(2)
+    right = local.parallelize([(1, 5)], 3).partitionBy(2)
+    assert await left.join(right).getNumPartitions() == 2
+    assert await left.union(right).getNumPartitions() == 2
+    assert await left.union(right).partitioner() == await left.partitioner()
+    assert await left.reduceByKey(max).getNumPartitions() == 2
+
+
+async def test_which_operations_keep_the_partitioner(local):
+    rdd = local.parallelize([(1, 2), (3, 4)], 2).partitionBy(2)
+    partitioner = await rdd.partitioner()
+    assert partitioner is not None
+    for kept in (rdd.filter(bool), rdd.mapValues(str), rdd.flatMapValues(range), rdd.sample(False, 0.5, 1)):
+        assert await kept.partitioner() == partitioner
+    assert await rdd.map(lambda kv: kv, preservesPartitioning=True).partitioner() == partitioner
+    for lost in (rdd.map(lambda kv: kv), rdd.glom(), rdd.keys(), rdd.coalesce(1), rdd.intersection(rdd)):
+        assert await lost.partitioner() is None
+
+
+async def test_distinct_pairs_are_reduced_by_key_afterwards(sc):
+    """The elements of a distinct are dealt by the hash of the whole pair, not by that of their key."""
+    pairs = sc.parallelize([(k, v) for k in range(5) for v in range(5)] * 2, 3)
+    wanted = [(k, 10) for k in range(5)]
+    assert sorted(await pairs.distinct().reduceByKey(operator.add).collect()) == wanted
+    assert sorted(await pairs.intersection(pairs).reduceByKey(operator.add).collect()) == wanted
+    assert sorted(
+        await pairs.distinct().subtract(pairs.filter(lambda x: x[1] > 0)).reduceByKey(max).collect()
+    ) == [(k, 0) for k in range(5)]
+
+
+async def test_distinct_of_partitioned_pairs_keeps_the_pairs(sc):
+    counted = sc.parallelize(["a", "b", "a"], 2).map(lambda x: (x, 1)).reduceByKey(operator.add)
+    assert sorted(await counted.distinct().collect()) == [("a", 2), ("b", 1)]
+
+
+async def test_a_join_sees_reduced_values_of_a_co_partitioned_input(sc):
+    counted = sc.parallelize("abcab", 3).map(lambda x: (x, 1)).reduceByKey(operator.add, 2)
+    other = sc.parallelize([("a", "A"), ("b", "B")], 2).partitionBy(2)
+    assert sorted(await counted.join(other).collect()) == [("a", (2, "A")), ("b", (2, "B"))]
+    grouped = sc.parallelize([("a", 1), ("a", 2)], 2).groupByKey(2).mapValues(list)
+    assert await grouped.join(other).collect() == [("a", ([1, 2], "A"))]
+
+
+async def test_sortbykey_with_few_keys_leaves_partitions_empty(sc):
+    parts = (
+        await sc.parallelize([("b", 1), ("a", 2), ("b", 3)], 2).sortByKey(numPartitions=4).glom().collect()
+    )
+    assert list(itertools.chain(*parts)) == [("a", 2), ("b", 1), ("b", 3)]
+    assert len(parts) == 4
+
+
+async def test_sorting_divides_the_data_evenly(local):
+    shuffled = local.parallelize([(x * 7919) % 10_007 for x in range(10_000)], 4)
+    parts = await shuffled.sortBy(lambda x: x, numPartitions=5).glom().collect()
+    assert list(itertools.chain(*parts)) == sorted(await shuffled.collect())
+    assert max(map(len, parts)) < 1.3 * 2000
+
+
+async def test_a_sort_by_several_directions(sc):
+    data = [("b", 2), ("a", 1), ("c", 3), ("a", 0)]
+    rdd = sc.parallelize(data, 3)
+    assert await rdd.sortBy(lambda kv: kv[1], ascending=False).collect() == sorted(
+        data, key=lambda kv: -kv[1]
+    )
+    assert await rdd.sortByKey(False).collect() == [("c", 3), ("b", 2), ("a", 1), ("a", 0)]
+    assert await rdd.sortByKey(keyfunc=lambda k: -ord(k)).collect() == [
+        ("c", 3),
+        ("b", 2),
+        ("a", 1),
+        ("a", 0),
+    ]
+
+
+# ------------------------------------------------------------------------------------- sampling
+
+
+async def test_a_sample_is_the_same_for_the_same_seed(sc):
+    rdd = sc.parallelize(range(1000), 4)
+    for replacement in (False, True):
+        one, again, other = [await rdd.sample(replacement, 0.3, seed).collect() for seed in (5, 5, 6)]
+        assert one == again != other
+        assert 200 < len(one) < 400
+        assert one == sorted(one)
+
+
+async def test_a_sample_with_replacement_repeats_elements(local):
+    sample = await local.parallelize(range(1000), 4).sample(True, 2.0, 3).collect()
+    assert 1800 < len(sample) < 2200
+    assert max(Counter(sample).values()) > 3
+
+
+async def test_the_ends_of_sampling(local):
+    rdd = local.parallelize(range(10), 3)
+    assert await rdd.sample(False, 0.0).collect() == await rdd.sample(True, 0.0).collect() == []
+    assert await rdd.sample(False, 1.0).collect() == list(range(10))
+    assert sorted(await rdd.takeSample(False, 99)) == list(range(10))
+    assert len(await rdd.takeSample(True, 99, seed=1)) == 99
+    assert len(set(await rdd.takeSample(False, 4, seed=1))) == 4
+    assert await rdd.takeSample(False, 4, seed=1) == await rdd.takeSample(False, 4, seed=1)
+    assert await rdd.takeSample(False, 0) == []
+
+
+# ------------------------------------------------------------------------------------- actions
+
+
+async def test_take_computes_no_more_partitions_than_it_needs(sc):
+    computed = sc.accumulator(0)
+
+    def count(elements):
+        computed.add(1)
+        return elements
+
+    rdd = sc.parallelize(range(100), 50).mapPartitions(count)
+    assert await rdd.take(1) == [0]
+    assert computed.value == 1
+    assert await rdd.take(20) == list(range(20))
+    assert computed.value < 25
+
+
+async def test_a_partition_may_be_endless_for_take(sc):
+    with anyio.fail_after(10):
+        assert await sc.parallelize([1, 2], 2).mapPartitions(lambda it: itertools.count()).take(3) == [
+            0,
+            1,
+            2,
+        ]
+
+
+async def test_a_mutable_zero_value_is_not_changed(sc):
+    zero: list[int] = []
+    rdd = sc.parallelize(range(6), 3)
+    for _ in range(2):
+        assert await rdd.aggregate(
+            zero, lambda a, x: a.append(x) or a, lambda a, b: a.extend(b) or a
+        ) == list(range(6))
+        assert await rdd.map(lambda x: [x]).fold(zero, lambda a, b: a.extend(b) or a) == list(range(6))
+        assert sorted(await rdd.treeAggregate(zero, lambda a, x: a.append(x) or a, operator.iadd)) == list(
+            range(6)
+        )
+    assert zero == []
+    pairs = sc.parallelize([("a", 1), ("b", 2), ("a", 3)], 1)
+    assert await pairs.aggregateByKey([], lambda a, x: a.append(x) or a, operator.iadd).collect() == [
+        ("a", [1, 3]),
+        ("b", [2]),
+    ]
+
+
+async def test_fold_takes_the_zero_value_once_per_partition_and_once_more(sc):
+    assert await sc.parallelize([1, 2, 3], 2).fold(10, operator.add) == 36
+    folded = sc.parallelize([("a", 1), ("b", 2), ("a", 3)], 2).foldByKey(10, operator.add)
+    assert sorted(await folded.collect()) == [("a", 24), ("b", 12)]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+async def test_a_tree_of_any_depth(local, depth):
+    rdd = local.parallelize(range(100), 40)
+    assert await rdd.treeReduce(operator.add, depth) == 4950
+    assert await rdd.treeAggregate(0, operator.add, operator.add, depth) == 4950
+
+
+async def test_histograms_are_those_of_pyspark(sc):
+    numbers = sc.parallelize([1.0, 2, 3, 10, float("nan"), None], 2)
+    assert await numbers.histogram(3) == ([1.0, 4.0, 7.0, 10], [3, 0, 1])
+    assert await sc.parallelize([1, 2, 3, 10], 2).histogram(3) == ([1, 4, 7, 10], [3, 0, 1])
+    assert await sc.parallelize(range(51)).histogram(2) == ([0, 25, 50], [25, 26])
+    assert await sc.parallelize(range(51)).histogram([0, 5, 25, 50]) == ([0, 5, 25, 50], [5, 20, 26])
+    assert await sc.parallelize([1, 1]).histogram(3) == ([1, 1], [2])
+    assert await sc.parallelize([1, 5, 8]).histogram((0, 5, 10)) == ((0, 5, 10), [1, 2])
+    assert await sc.parallelize(["ab", "ac", "b", "bd", "ef"]).histogram(("a", "b", "c")) == (
+        ("a", "b", "c"),
+        [2, 2],
+    )
+    with pytest.raises(TypeError):
+        await sc.parallelize(["a", "b"]).histogram(2)
+
+
+async def test_lookup_computes_only_the_keys_partition(sc):
+    computed = sc.accumulator(0)
+
+    def count(elements):
+        computed.add(1)
+        return elements
+
+    rdd = sc.parallelize([(k, str(k)) for k in range(20)], 4).partitionBy(10).mapPartitions(count, True)
+    assert await rdd.lookup(7) == ["7"]
+    assert computed.value == 1
+    assert await rdd.lookup(999) == []
+    assert await sc.parallelize([("a", 1), ("b", 2)], 2).sortByKey().lookup("b") == [2]
+
+
+async def test_counts_are_defaultdicts_as_in_pyspark(local):
+    assert (await local.parallelize("aba", 2).countByValue())["z"] == 0
+    assert (await local.parallelize([("a", 1)]).countByKey())["z"] == 0
+
+
+async def test_runjob_gives_the_partitions_in_the_order_asked_for(sc):
+    rdd = sc.parallelize(range(4), 2)
+    assert await sc.runJob(rdd, lambda it: [sum(it)], [1, 0, 1]) == [5, 1, 5]
+    assert await sc.runJob(rdd, lambda it: [sum(it)]) == [1, 5]
+    assert await sc.runJob(rdd, lambda it: [sum(it)], []) == []
+
+
+async def test_leaving_an_iteration_early(sc):
+    rdd = sc.parallelize(range(20), 10)
+    async for x in rdd:
+        if x == 3:
+            break
+    with pytest.raises(KeyError):
+        async for _ in rdd:
+            raise KeyError
+    assert await rdd.count() == 20
+
+
+async def test_foreachpartition_runs_generators(sc):
+    seen = sc.accumulator(0)
+
+    def add(elements):
+        for x in elements:
+            seen.add(x)
+            yield
+
+    await sc.parallelize(range(5), 2).foreachPartition(add)
+    assert seen.value == 10
+    await sc.parallelize(range(5), 2).foreachPartition(lambda it: None)
+
+
+async def test_numbers_of_numpy_stay_numbers_of_numpy(sc):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(6, dtype="float32")
+    rdd = sc.parallelize(array, 4)
+    assert [type(x) for x in await rdd.collect()] == [numpy.float32] * 6
+    assert await rdd.sum() == 15
+    assert type(await rdd.max()) is numpy.float32
+    assert (await rdd.stats()).mean() == 2.5
+    rows = sc.parallelize(numpy.arange(6).reshape(3, 2), 2)
+    assert [row.tolist() for row in await rows.collect()] == [[0, 1], [2, 3], [4, 5]]
+    keys = (
+        sc.parallelize(numpy.array([1, 2, 1]), 2)
+        .map(lambda x: (x, 1))
+        .union(sc.parallelize([(1, 5), (1.0, 6)], 1))
+    )
+    assert dict(await keys.reduceByKey(operator.add).collect()) == {1: 13, 2: 1}
+
+
+async def test_equal_keys_of_different_types_are_one_key(sc):
+    pairs = sc.parallelize([(1, "a"), (1.0, "b"), (True, "c"), ((1, None), "d"), ((1.0, None), "e")], 5)
+    grouped = [(k, "".join(vs)) for k, vs in await pairs.groupByKey(3).collect()]
+    assert sorted(grouped, key=repr) == [((1, None), "de"), (1, "abc")]
+
+
+# ------------------------------------------------------------------------------------- what a task is
+
+
+async def test_elements_changed_in_a_task_change_nothing_else(sc):
+    data = [[1], [2]]
+    rdd = sc.parallelize(data, 2)
+    changed = rdd.map(lambda x: x.append(0) or x)
+    assert await changed.collect() == [[1, 0], [2, 0]]
+    assert await changed.collect() == [[1, 0], [2, 0]]
+    assert data == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    "level", [StorageLevel.MEMORY_ONLY, StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY]
+)
+async def test_elements_changed_in_a_task_do_not_change_a_cached_block(sc, level):
+    rdd = sc.parallelize(range(4), 2).map(lambda x: [x]).persist(level)
+    changed = rdd.map(lambda x: x.append(0) or x)
+    for _ in range(3):
+        assert await changed.collect() == [[x, 0] for x in range(4)]
+        assert await rdd.collect() == [[x] for x in range(4)]
+    for x in await rdd.collect():
+        x.append("of the driver")
+    assert await rdd.collect() == [[x] for x in range(4)]
+    await rdd.unpersist()
+
+
+async def test_rows_of_a_numpy_array_changed_in_a_task_change_nothing_else(sc):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.zeros((4, 2))
+    rdd = sc.parallelize(array, 2)
+    cached = rdd.map(lambda row: row).cache()
+    for source in (rdd, cached, rdd, cached):
+        changed = await source.map(lambda row: float(row.__iadd__(1).sum())).collect()
+        assert changed == [2.0] * 4
+    assert not array.any()
+
+
+async def test_a_captured_object_is_fresh_for_every_attempt(sc):
+    seen: list[int] = []
+    counter = itertools.count()
+
+    def note(x):
+        seen.append(x)
+        return (len(seen), next(counter))
+
+    rdd = sc.parallelize(range(6), 3).map(note)
+    for _ in range(2):
+        assert await rdd.collect() == [(1, 0), (2, 1)] * 3
+    assert seen == []
+    assert next(counter) == 0
+
+
+async def test_a_captured_object_is_one_object_within_a_stage(sc):
+    """As where both functions travel in one pickle."""
+    state = {"n": 0}
+
+    def add(x):
+        state["n"] += 1
+        return x
+
+    assert await sc.parallelize(range(3), 1).map(add).map(lambda x: state["n"]).collect() == [1, 2, 3]
+
+
+async def test_what_a_task_knows_about_itself(sc):
+    def facts(index, elements):
+        context = TaskContext.get()
+        yield (
+            index,
+            context.partitionId(),
+            context.attemptNumber(),
+            context.stageId(),
+            context.taskAttemptId(),
+        )
+
+    first = await sc.parallelize(range(3), 3).mapPartitionsWithIndex(facts).collect()
+    assert [(i, p, a) for i, p, a, _, _ in first] == [(0, 0, 0), (1, 1, 0), (2, 2, 0)]
+    assert len({stage for *_, stage, _ in first}) == 1
+    assert len({tid for *_, tid in first}) == 3
+    assert TaskContext.get() is None
+
+
+async def test_local_properties_travel_with_a_job(sc):
+    rdd = sc.parallelize([1], 1).map(lambda x: TaskContext.get().getLocalProperty("colour"))
+    assert await rdd.collect() == [None]
+    sc.setLocalProperty("colour", "green")
+    assert await rdd.collect() == ["green"]
+    assert await rdd.map(lambda x: (x, 1)).sortByKey(numPartitions=2).keys().collect() == ["green"]
+
+    async def elsewhere():
+        sc.setLocalProperty("colour", "blue")
+        assert await rdd.collect() == ["blue"]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(elsewhere)
+    assert await rdd.collect() == ["green"]
+    sc.setLocalProperty("colour", None)
+    assert await rdd.collect() == [None]
+
+
+async def test_preparatory_jobs_have_the_properties_of_their_job(sc):
+    sc.setLocalProperty("colour", "red")
+    seen = sc.accumulator(0)
+
+    def note(elements):
+        seen.add(TaskContext.get().getLocalProperty("colour") == "red")
+        return elements
+
+    rdd = sc.parallelize([(2, 2), (1, 1)], 2).mapPartitions(note)
+    await rdd.zipWithIndex().collect()
+    assert seen.value == 3  # the first partition is counted before
+    sc.setLocalProperty("colour", None)
+
+
+async def test_job_tags(sc):
+    sc.addJobTag("a")
+    with sc.jobTag("b"):
+        assert sc.getJobTags() == {"a", "b"}
+    assert sc.getJobTags() == {"a"}
+    sc.removeJobTag("a")
+    sc.addJobTag("c")
+    sc.clearJobTags()
+    assert sc.getJobTags() == set()
+
+
+@pytest.mark.parametrize("by", ["group", "tag"])
+async def test_jobs_are_cancelled_by_group_and_tag(by):
+    from asparkle.core.errors import JobCancelled
+
+    async with SparkContext("threads[2]") as sc:
+        ended = []
+
+        async def run(name):
+            if by == "group":
+                sc.setJobGroup(name, "a test")
+            else:
+                sc.addJobTag(name)
+            try:
+                await sc.parallelize([1], 1).map(slow).collect()
+            except JobCancelled:
+                ended.append(name)
+
+        def slow(x):
+            import time
+
+            for _ in range(1000):
+                time.sleep(0.01)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run, "one")
+            tasks.start_soon(run, "two")
+            while len(sc._driver._jobs) < 2:
+                await anyio.lowlevel.checkpoint()
+            await (sc.cancelJobGroup("one") if by == "group" else sc.cancelJobsWithTag("one"))
+            while not ended:
+                await anyio.lowlevel.checkpoint()
+            assert ended == ["one"]
+            await sc.cancelAllJobs()
+        assert ended == ["one", "two"]
+
+
+# ------------------------------------------------------------------------------------- shared variables
+
+
+class Longest(AccumulatorParam):
+    def zero(self, value):
+        return ""
+
+    def addInPlace(self, one, other):
+        return max(one, other, key=len)
+
+
+class Union(AccumulatorParam):
+    def zero(self, value):
+        return set()
+
+    def addInPlace(self, one, other):
+        one |= other
+        return one
+
+
+async def test_accumulators_of_numbers(sc):
+    whole, real = sc.accumulator(5), sc.accumulator(0.5)
+
+    def add(x):
+        nonlocal whole
+        whole += x
+        real.add(x / 2)
+
+    await sc.parallelize(range(10), 4).foreach(add)
+    assert (whole.value, real.value) == (50, 23.0)
+    await sc.parallelize(range(10), 4).foreach(add)
+    assert (whole.value, real.value) == (95, 45.5)
+    whole.value = 1
+    assert whole.value == 1
+
+
+async def test_accumulators_of_other_types(sc):
+    longest = sc.accumulator("", Longest())
+    words = sc.accumulator(set(), Union())
+
+    def add(word):
+        longest.add(word)
+        words.add({word})
+        return word
+
+    assert await sc.parallelize(["a", "ccc", "bb"], 3).map(add).count() == 3
+    assert longest.value == "ccc"
+    assert words.value == {"a", "bb", "ccc"}
+
+
+async def test_an_accumulator_counts_a_partition_once(sc):
+    """Also where attempts fail, and in a shuffle that several jobs use."""
+    seen = sc.accumulator(0)
+
+    def fail_at_first(x):
+        seen.add(1)
+        if TaskContext.get().attemptNumber() == 0 and x == 2:
+            raise ValueError
+        return (x % 2, x)
+
+    shuffled = sc.parallelize(range(4), 2).map(fail_at_first).reduceByKey(operator.add, 2)
+    assert await shuffled.collect() == [(0, 2), (1, 4)]
+    assert await shuffled.count() == 2
+    assert seen.value == 4
+
+
+async def test_an_accumulator_is_not_read_in_a_task(sc):
+    seen = sc.accumulator(0)
+    with pytest.raises(JobFailed, match="can't be read in a task"):
+        await sc.parallelize([1]).map(lambda x: seen.value).collect()
+
+
+async def test_a_broadcast_is_read_in_tasks(sc):
+    table = await sc.broadcast({"a": 1})
+    assert table.value == {"a": 1}
+    rdd = sc.parallelize("aa", 2).map(lambda x: table.value[x])
+    assert await rdd.collect() == [1, 1]
+    table.unpersist()
+    assert await rdd.collect() == [1, 1]
+
+
+async def test_a_broadcast_is_a_copy(sc):
+    value = [1]
+    broadcast = await sc.broadcast(value)
+    value.append(2)
+    assert await sc.parallelize([0], 1).map(lambda x: len(broadcast.value)).collect() == [1]
+
+
+async def test_a_broadcast_is_gone_once_destroyed(sc):
+    broadcast = await sc.broadcast([1])
+    rdd = sc.parallelize([0], 1).map(lambda x: broadcast.value)
+    broadcast.destroy()
+    with pytest.raises(RuntimeError, match="destroyed"):
+        broadcast.value  # noqa: B018
+    with pytest.raises(RuntimeError, match="destroyed"):
+        await rdd.collect()
+
+
+async def test_a_large_broadcast_of_an_array(sc):
+    numpy = pytest.importorskip("numpy")
+    broadcast = await sc.broadcast(numpy.arange(100_000))
+    assert await sc.parallelize(range(3), 3).map(lambda i: int(broadcast.value[i])).collect() == [0, 1, 2]
+
+
+async def test_what_cannot_be_broadcast(local):
+    with pytest.raises(PicklingFailed):
+        await local.broadcast([threading.Lock()])
+    with pytest.raises(NestedContextError):
+        await local.broadcast(local.parallelize([1]))

@@ -1,0 +1,312 @@
+"""The two faces are one: what the asynchronous one has, the blocking one has as well, and says the same."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import doctest
+import gc
+import inspect
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import asparkle
+import asparkle.aio
+import asparkle.context
+import asparkle.rdd
+from asparkle import SparkConf, SparkContext
+from asparkle.core.errors import (
+    ContextError,
+    ContextStopped,
+    DeadlockError,
+    ForkedContextError,
+    JobFailed,
+    NestedContextError,
+)
+
+ROOT = Path(__file__).parents[1]
+PAIRS = [(asparkle.aio.RDD, asparkle.RDD), (asparkle.aio.SparkContext, asparkle.SparkContext)]
+BECOME_PROPERTIES = {"partitioner"}
+
+
+@pytest.fixture
+def sc():
+    with SparkContext("threads[2]") as context:
+        yield context
+
+
+# ------------------------------------------------------------------------------------- the same names
+
+
+def test_the_generated_face_is_up_to_date():
+    command = [sys.executable, str(ROOT / "contrib/dev/blocking_face.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "No module named ruff" in done.stderr:
+        pytest.skip("needs ruff")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def public(kind: type) -> dict[str, object]:
+    return {name: inspect.getattr_static(kind, name) for name in dir(kind) if not name.startswith("_")}
+
+
+def function_of(member: object) -> object:
+    if isinstance(member, property):
+        return member.fget
+    if isinstance(member, staticmethod | classmethod):
+        return member.__func__
+    return member
+
+
+def test_the_modules_have_the_same_names():
+    assert set(asparkle.aio.__all__) == set(asparkle.__all__) - {"__version__"}
+    for name in asparkle.__all__:
+        assert getattr(asparkle, name) is not None
+
+
+@pytest.mark.parametrize(("asynchronous", "blocking"), PAIRS, ids=["RDD", "SparkContext"])
+def test_every_public_name_is_in_both(asynchronous, blocking):
+    assert set(public(asynchronous)) - set(public(blocking)) == set()
+    assert set(public(blocking)) - set(public(asynchronous)) <= {"getOrCreate"}
+
+
+def members():
+    for asynchronous, blocking in PAIRS:
+        for name, member in public(asynchronous).items():
+            yield pytest.param(member, public(blocking).get(name), id=f"{asynchronous.__name__}.{name}")
+
+
+@pytest.mark.parametrize(("asynchronous", "blocking"), list(members()))
+def test_signatures_and_docstrings_are_the_same(asynchronous, blocking):
+    one, other = function_of(asynchronous), function_of(blocking)
+    assert isinstance(asynchronous, property) or isinstance(blocking, property) == (
+        one.__name__ in BECOME_PROPERTIES
+    )
+    mine, theirs = inspect.signature(one), inspect.signature(other)
+    assert list(map(described, theirs.parameters.values())) == list(map(described, mine.parameters.values()))
+    assert not inspect.iscoroutinefunction(other)
+    assert inspect.getdoc(other)
+    if one.__name__ != "stop":
+        wanted = inspect.getdoc(one).replace("await ", "").replace(".partitioner()", ".partitioner")
+        assert inspect.getdoc(other) == wanted
+
+
+def described(parameter: inspect.Parameter) -> object:
+    return parameter.name, parameter.kind, parameter.default, parameter.annotation
+
+
+def test_every_operation_has_an_example():
+    for name, member in public(asparkle.aio.RDD).items():
+        assert ">>> " in (inspect.getdoc(function_of(member)) or ""), f"RDD.{name} has no example"
+
+
+def test_the_examples_are_right():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    with SparkContext("threads[2]") as sc:
+        for module in (asparkle.rdd, asparkle.context):
+            for test in finder.find(module, extraglobs={"sc": sc, "SparkContext": SparkContext}):
+                runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+    assert runner.tries > 80
+
+
+# ------------------------------------------------------------------------------------- where it may be used
+
+
+def test_transformations_keep_the_face(sc):
+    rdd = sc.parallelize([(1, 2)], 2)
+    for made in (
+        rdd.map(str),
+        rdd + rdd,
+        rdd.union(rdd),
+        rdd.join(rdd),
+        sc.union([rdd, rdd]),
+        rdd.zipWithIndex(),
+    ):
+        assert type(made) is asparkle.RDD
+        assert made.context is sc
+    assert rdd.cache() is rdd
+    assert rdd.setName("x") is rdd
+    assert rdd.unpersist() is rdd
+    with pytest.raises(TypeError):
+        rdd + 5
+    with pytest.raises(TypeError):
+        rdd.union([1])
+
+
+def test_it_works_in_a_thread_with_a_running_loop(sc):
+    """As in a notebook."""
+
+    async def cell():
+        return sc.parallelize(range(4), 2).sum(), list(sc.parallelize(range(3)).toLocalIterator())
+
+    assert asyncio.run(cell()) == (6, [0, 1, 2])
+
+
+def test_it_works_from_many_threads_at_once(sc):
+    results = {}
+
+    def work(i):
+        sc.setLocalProperty("number", str(i))
+        rdd = sc.parallelize([i], 1)
+        properties = rdd.map(lambda x: asparkle.TaskContext.get().getLocalProperty("number"))
+        results[i] = (rdd.sum(), properties.first())
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {i: (i, str(i)) for i in range(8)}
+
+
+def test_a_call_on_the_contexts_own_loop_would_never_end(sc):
+    rdd = sc.parallelize([1])
+
+    async def on_the_loop():
+        return rdd.count()
+
+    with pytest.raises(DeadlockError):
+        sc._portal.call(on_the_loop)
+    assert rdd.count() == 1
+
+
+def test_a_call_in_a_task_is_refused(sc):
+    rdd = sc.parallelize([1])
+    for function in (lambda x: rdd.count(), lambda x: sc.parallelize([x]), lambda x: SparkContext("inline")):
+        with pytest.raises((NestedContextError, JobFailed)) as error:
+            rdd.map(function).collect()
+        assert isinstance(error.value, NestedContextError) or isinstance(
+            error.value.__cause__, NestedContextError
+        )
+
+
+def nested():
+    """Of this module, so that tasks in this process find the very objects, unpickled by name."""
+    return RDD.count()
+
+
+def test_a_call_in_a_task_by_way_of_a_module_is_refused(sc):
+    global RDD
+    RDD = sc.parallelize([1])
+    with pytest.raises((NestedContextError, JobFailed)) as error:
+        sc.parallelize([1], 1).map(lambda x: nested()).collect()
+    assert isinstance(error.value, NestedContextError) or isinstance(
+        error.value.__cause__, NestedContextError
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_is_told_so(sc):
+    rdd = sc.parallelize([1, 2])
+    assert rdd.count() == 2
+    inbox, outbox = multiprocessing.Pipe(False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for call in (rdd.count, lambda: sc.parallelize([1]).collect(), lambda: sc.broadcast(1)):
+                try:
+                    call()
+                    outbox.send("no error")
+                except ForkedContextError as error:
+                    outbox.send(str(error))
+            sc.stop()
+            outbox.send("stopped")
+        finally:
+            os._exit(0)
+    said = [inbox.recv() for _ in range(4)]
+    os.waitpid(pid, 0)
+    assert all("forked child" in line for line in said[:3]), said
+    assert said[3] == "stopped"
+    assert rdd.count() == 2
+
+
+# ------------------------------------------------------------------------------------- one at a time
+
+
+def test_one_context_at_a_time():
+    with SparkContext("inline") as sc:
+        with pytest.raises(ContextError, match="active context already"):
+            SparkContext("inline")
+        assert SparkContext.getOrCreate() is sc
+    with SparkContext("inline") as sc:
+        assert sc.parallelize([1]).count() == 1
+
+
+def test_getorcreate_makes_one():
+    sc = SparkContext.getOrCreate(SparkConf().setMaster("threads[1]").setAppName("mine"))
+    try:
+        assert SparkContext.getOrCreate() is sc
+        assert (sc.master, sc.appName) == ("threads[1]", "mine")
+        assert sc.parallelize(range(3)).sum() == 3
+    finally:
+        sc.stop()
+
+
+def test_a_stopped_context_says_so():
+    sc = SparkContext("inline")
+    rdd = sc.parallelize([1])
+    sc.stop()
+    sc.stop()
+    for call in (
+        rdd.count,
+        lambda: sc.parallelize([1]).collect(),
+        lambda: sc.broadcast(1),
+        rdd.getNumPartitions,
+    ):
+        with pytest.raises(ContextStopped):
+            call()
+
+
+def test_a_context_that_nobody_has_any_more_stops():
+    def use():
+        sc = SparkContext("threads[1]")
+        assert sc.parallelize([1]).map(lambda x: x + 1).collect() == [2]
+        with contextlib.suppress(JobFailed):
+            sc.parallelize([1]).map(lambda x: 1 / 0).collect()
+        return sc._portal._thread
+
+    thread = use()
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    with SparkContext("inline") as sc:
+        assert sc.parallelize([1]).count() == 1
+
+
+def test_an_rdd_keeps_its_context():
+    rdd = SparkContext("inline").parallelize([1, 2])
+    gc.collect()
+    assert rdd.sum() == 3
+    rdd.context.stop()
+
+
+def test_a_failing_block_stops_its_context():
+    with pytest.raises(KeyError), SparkContext("inline") as sc:
+        raise KeyError
+    with pytest.raises(ContextStopped):
+        sc.parallelize([1]).count()
+
+
+def test_interactive_iteration_may_be_left(sc):
+    elements = sc.parallelize(range(100), 50).toLocalIterator()
+    assert next(elements) == 0
+    del elements
+    gc.collect()
+    assert sc.parallelize([1]).count() == 1
+
+
+def test_many_aio_contexts_at_once():
+    async def main():
+        async with asparkle.aio.SparkContext("inline") as one, asparkle.aio.SparkContext("threads[2]") as two:
+            return await one.parallelize([1]).count(), await two.parallelize([1, 2]).count()
+
+    assert asyncio.run(main()) == (1, 2)
