@@ -1,7 +1,7 @@
 """asparkle for asynchronous programs: the same names as in `asparkle`, with coroutines for actions.
 
-    async with SparkContext(master="local[*]") as sc:
-        print(await sc.parallelize(range(10)).map(lambda x: x * x).sum())
+async with SparkContext(master="local[*]") as sc:
+    print(await sc.parallelize(range(10)).map(lambda x: x * x).sum())
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asparkle.core.accumulators import Accumulator, AccumulatorParam
-from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext

@@ -16,7 +16,7 @@ from asparkle.core.taskcontext import TaskContext
 from asparkle.portal import Portal
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["BlockingContext"]
 

@@ -87,9 +87,7 @@ class SparkContext(BlockingContext):
         """
         return RDD(self._context.parallelize(c, numSlices), self)
 
-    def range(
-        self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None
-    ) -> RDD[int]:
+    def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
         """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``."""
         return RDD(self._context.range(start, end, step, numSlices), self)
 

@@ -192,9 +192,7 @@ class RDD(Generic[T_co]):
         """
         return self._wrap(self._rdd.keyBy(f))
 
-    def mapPartitions(
-        self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
-    ) -> RDD[U]:
+    def mapPartitions(self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
         """The elements of ``f`` of each partition's iterator.
 
         >>> sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
@@ -461,9 +459,7 @@ class RDD(Generic[T_co]):
         >>> sorted(rdd.aggregateByKey(0, lambda n, v: n + 1, lambda n, m: n + m).collect())
         [('a', 2), ('b', 1)]
         """
-        return self._wrap(
-            self._rdd.aggregateByKey(zeroValue, seqFunc, combFunc, numPartitions, partitionFunc)
-        )
+        return self._wrap(self._rdd.aggregateByKey(zeroValue, seqFunc, combFunc, numPartitions, partitionFunc))
 
     def foldByKey(
         self: RDD[tuple[K, V]],
@@ -481,9 +477,7 @@ class RDD(Generic[T_co]):
         return self._wrap(self._rdd.foldByKey(zeroValue, func, numPartitions, partitionFunc))
 
     def groupByKey(
-        self: RDD[tuple[K, V]],
-        numPartitions: int | None = None,
-        partitionFunc: Callable[[K], int] = portable_hash,
+        self: RDD[tuple[K, V]], numPartitions: int | None = None, partitionFunc: Callable[[K], int] = portable_hash
     ) -> RDD[tuple[K, ResultIterable[V]]]:
         """One pair per key with all its values, in map order.  To reduce them, `reduceByKey` moves less.
 
@@ -525,9 +519,7 @@ class RDD(Generic[T_co]):
         """
         return self._wrap(self._rdd.cogroup(_unwrap(other), numPartitions))
 
-    def groupWith(
-        self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]
-    ) -> RDD[tuple[K, tuple[Any, ...]]]:
+    def groupWith(self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]) -> RDD[tuple[K, tuple[Any, ...]]]:
         """`cogroup` of any number of RDDs.
 
         >>> a, b, c = (sc.parallelize([("x", i)]) for i in range(3))

@@ -52,9 +52,7 @@ def _kind(function: Callable[..., object]) -> str:
 def _parameters(function: Callable[..., object]) -> str:
     texts = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        levels = {
-            value: f"StorageLevel.{name}" for name, value in vars(StorageLevel).items() if name.isupper()
-        }
+        levels = {value: f"StorageLevel.{name}" for name, value in vars(StorageLevel).items() if name.isupper()}
         if isinstance(parameter.default, StorageLevel):
             texts.append(f"{parameter.name}={levels[parameter.default]}")
         elif callable(parameter.default) and parameter.default is not parameter.empty:
@@ -76,9 +74,7 @@ def events() -> str:
 
     sections = []
     for name, event_type in sorted(event_types().items()):
-        fields = [
-            f"`{field.name}`: {field.type}".replace("|", "or") for field in dataclasses.fields(event_type)
-        ]
+        fields = [f"`{field.name}`: {field.type}".replace("|", "or") for field in dataclasses.fields(event_type)]
         doc = inspect.getdoc(event_type) or ""
         text = "" if doc.startswith(f"{name}(") else doc.replace("``", "`")
         sections.append(f"### `{name}`\n\n{text}\n\n{', '.join(fields)}".replace("\n\n\n\n", "\n\n"))

@@ -113,9 +113,7 @@ def test_every_configuration_key_is_documented(key):
 @pytest.mark.parametrize("key", list(KEYS))
 def test_every_configuration_key_is_used(key):
     """A key that changes nothing is a false promise."""
-    constant = next(
-        name for name, value in vars(sys.modules["asparkle.core.conf"]).items() if value is KEYS[key]
-    )
+    constant = next(name for name, value in vars(sys.modules["asparkle.core.conf"]).items() if value is KEYS[key])
     uses = [module for module, file in MODULES.items() if re.search(rf"\b{constant}\b", file.read_text())]
     in_conf = len(re.findall(rf"\b{constant}\b", MODULES["asparkle.core.conf"].read_text()))
     assert len(uses) > 1 or in_conf > 1, f"nobody reads {constant}"
@@ -131,17 +129,13 @@ def test_every_hook_is_documented_with_an_example(hook):
 
 @pytest.mark.parametrize("scheme", [*BUILTIN[MANAGERS], "local"])
 def test_every_master_url_is_documented(scheme):
-    assert re.search(
-        rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE
-    )
+    assert re.search(rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE)
 
 
 # ---------------------------------------------------------------------------------------------- the project
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ruff") is None, reason="ruff, which formats it, is not installed"
-)
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff, which formats it, is not installed")
 def test_the_blocking_face_is_up_to_date():
     command = [sys.executable, "contrib/dev/blocking_face.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

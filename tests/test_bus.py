@@ -215,9 +215,7 @@ def returns_a_coroutine(event):
     return wrong_async(event)
 
 
-@pytest.mark.parametrize(
-    "listener", [wrong_async, wrong, returns_a_coroutine, lambda event: wrong_async(event)]
-)
+@pytest.mark.parametrize("listener", [wrong_async, wrong, returns_a_coroutine, lambda event: wrong_async(event)])
 async def test_a_failing_listener_is_logged_once_and_stays(caplog, listener):
     recorder = AsyncRecorder()
     async with Bus() as bus:

@@ -21,9 +21,7 @@ from asparkle.core.scheduler.messages import SchedulerConf
 
 
 def test_setters_chain_and_getters_give_text():
-    conf = (
-        SparkConf().setMaster("local[2]").setAppName("words").setSparkHome("/home").set("spark.task.cpus", 2)
-    )
+    conf = SparkConf().setMaster("local[2]").setAppName("words").setSparkHome("/home").set("spark.task.cpus", 2)
     assert conf.get("spark.master") == "local[2]"
     assert conf.get("spark.app.name") == "words"
     assert conf.get("spark.home") == "/home"

@@ -85,9 +85,7 @@ def members():
 @pytest.mark.parametrize(("asynchronous", "blocking"), list(members()))
 def test_signatures_and_docstrings_are_the_same(asynchronous, blocking):
     one, other = function_of(asynchronous), function_of(blocking)
-    assert isinstance(asynchronous, property) or isinstance(blocking, property) == (
-        one.__name__ in BECOME_PROPERTIES
-    )
+    assert isinstance(asynchronous, property) or isinstance(blocking, property) == (one.__name__ in BECOME_PROPERTIES)
     mine, theirs = inspect.signature(one), inspect.signature(other)
     assert list(map(described, theirs.parameters.values())) == list(map(described, mine.parameters.values()))
     assert not inspect.iscoroutinefunction(other)
@@ -183,9 +181,7 @@ def test_a_call_in_a_task_is_refused(sc):
     for function in (lambda x: rdd.count(), lambda x: sc.parallelize([x]), lambda x: SparkContext("inline")):
         with pytest.raises((NestedContextError, JobFailed)) as error:
             rdd.map(function).collect()
-        assert isinstance(error.value, NestedContextError) or isinstance(
-            error.value.__cause__, NestedContextError
-        )
+        assert isinstance(error.value, NestedContextError) or isinstance(error.value.__cause__, NestedContextError)
 
 
 def nested():
@@ -198,9 +194,7 @@ def test_a_call_in_a_task_by_way_of_a_module_is_refused(sc):
     RDD = sc.parallelize([1])
     with pytest.raises((NestedContextError, JobFailed)) as error:
         sc.parallelize([1], 1).map(lambda x: nested()).collect()
-    assert isinstance(error.value, NestedContextError) or isinstance(
-        error.value.__cause__, NestedContextError
-    )
+    assert isinstance(error.value, NestedContextError) or isinstance(error.value.__cause__, NestedContextError)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

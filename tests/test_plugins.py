@@ -148,9 +148,7 @@ def test_listeners_get_the_configuration_and_keep_their_order():
 def test_one_plugin_given_twice_counts_once():
     moon = plugin("moon", asparkle_listeners=lambda conf: [Ears(conf)])
     assert len(PluginRegistry(SparkConf(), [moon]).listeners()) == 1
-    assert isinstance(
-        PluginRegistry(SparkConf(), [moon_plugin(), EventRecorder()]).listeners()[0], EventRecorder
-    )
+    assert isinstance(PluginRegistry(SparkConf(), [moon_plugin(), EventRecorder()]).listeners()[0], EventRecorder)
 
 
 # --------------------------------------------------------------------------------------- installed plugins

@@ -180,9 +180,7 @@ def model(content: bytes) -> list[str]:
 
 
 TEXTS = st.lists(
-    st.sampled_from(
-        ["\n", "\r", "\r\n", "a", "bc", "é", "€", "😀", "\ufeff", "\u2028", "\x0b", " ", "xyz" * 5]
-    )
+    st.sampled_from(["\n", "\r", "\r\n", "a", "bc", "é", "€", "😀", "\ufeff", "\u2028", "\x0b", " ", "xyz" * 5])
 ).map(lambda parts: "".join(parts).encode())
 
 
@@ -220,9 +218,7 @@ def test_a_line_of_many_chunks_and_a_character_across_chunks(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress)])
 @pytest.mark.parametrize("damage", ["truncated", "overwritten", "another format"])
-def test_a_damaged_compressed_file_is_named(
-    tmp_path: Path, suffix: str, compress: object, damage: str
-) -> None:
+def test_a_damaged_compressed_file_is_named(tmp_path: Path, suffix: str, compress: object, damage: str) -> None:
     assert callable(compress)
     raw: bytes = compress(b"".join(b"%d\n" % i for i in range(9999)))
     middle = len(raw) // 2
@@ -332,9 +328,7 @@ def test_file_urls_and_sizes(tree: Path) -> None:
     assert expand(f"file://{tree}/{{one.txt,nope}}") == [one]
 
 
-@pytest.mark.parametrize(
-    "paths", ["zz", "one.txt,zz", "zz*", "odd/zz/*", "gone/*", "flat/_hid", "flat/_h*", "odd/{}"]
-)
+@pytest.mark.parametrize("paths", ["zz", "one.txt,zz", "zz*", "odd/zz/*", "gone/*", "flat/_hid", "flat/_h*", "odd/{}"])
 def test_what_is_not_there_is_named(tree: Path, paths: str) -> None:
     with pytest.raises(InputNotFound, match=re.escape(repr(paths.split(",")[-1]))) as error:
         expand(paths)

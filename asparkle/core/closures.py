@@ -23,9 +23,7 @@ from asparkle.core.program import Apply, Combine, Program, Step, Transform
 
 __all__ = ["dumps", "is_reusable"]
 
-_ATOMS: Final = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented)}
-)
+_ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented)})
 _SMALL: Final = 4096  # characters or bytes of a constant which still counts as small
 _WRITES: Final = frozenset(
     opcode.opmap[name]
@@ -101,7 +99,7 @@ def _visit(value: Any, seen: set[int]) -> None:
             raise _Mutable
         for item in value:
             _visit(item, seen)
-    elif kind is types.ModuleType or isinstance(value, _BUILTINS) or isinstance(value, Broadcast):
+    elif kind is types.ModuleType or isinstance(value, (*_BUILTINS, Broadcast)):
         if kind is types.BuiltinFunctionType and not isinstance(value.__self__, (types.ModuleType, type(None))):
             _visit(value.__self__, seen)  # a bound method: list.append of some list
     elif isinstance(value, type):
@@ -206,7 +204,16 @@ def _fails(value: Any) -> BaseException | None:
         cloudpickle.dumps(value, protocol=5)
     except NestedContextError as error:
         return error
-    except (PicklingError, TypeError, AttributeError, ValueError, RuntimeError, OSError, NotImplementedError, RecursionError) as error:
+    except (
+        PicklingError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        NotImplementedError,
+        RecursionError,
+    ) as error:
         return error
     return None
 

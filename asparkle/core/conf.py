@@ -38,9 +38,7 @@ class SparkConf:
         if not isinstance(key, str):
             raise ArgumentTypeError(f"a configuration key is a string, not {key!r}")
         if value is None:
-            raise ArgumentTypeError(
-                f"{key} = None: a configuration value is a string; leave the key out instead"
-            )
+            raise ArgumentTypeError(f"{key} = None: a configuration value is a string; leave the key out instead")
         self._values[key] = str(value)
         return self
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -40,7 +40,9 @@ __all__ = ["SparkContext"]
 T = TypeVar("T")
 
 # Each context keeps its properties under its own id, so that contexts don't see each other's.
-_properties: ContextVar[Mapping[str, Mapping[str, str]]] = ContextVar("asparkle_properties", default={})
+_properties: ContextVar[Mapping[str, Mapping[str, str]]] = ContextVar(
+    "asparkle_properties", default=MappingProxyType({})
+)
 
 GROUP, DESCRIPTION, TAGS, POOL = (
     "spark.jobGroup.id",
@@ -176,7 +178,7 @@ class SparkContext:
         """The Python version of driver and workers, as in '3.11'."""
         import sys
 
-        return "%d.%d" % sys.version_info[:2]
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
 
     @property
     def defaultParallelism(self) -> int:

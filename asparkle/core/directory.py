@@ -58,7 +58,9 @@ class BlockDirectory:
             if (held := self._holders.get(block)) and executor not in held and "host" not in held.values()
         ]
 
-    def replicate(self, block: Block, owner: str, copies: int, level: Sequence[Any], executors: Collection[str]) -> None:
+    def replicate(
+        self, block: Block, owner: str, copies: int, level: Sequence[Any], executors: Collection[str]
+    ) -> None:
         """Bring ``copies`` copies of a block to executors that lack it, the least laden first."""
         held = self._holders.get(block, {})
         laden = dict.fromkeys(executors, 0)

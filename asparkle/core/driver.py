@@ -21,14 +21,14 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.accumulators import Accumulator
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
-from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.directory import BlockDirectory
+from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node, Shuffle
 from asparkle.core.loop import LoopCaller
-from asparkle.core.plan import JobPlan, Planner
 from asparkle.core.payloads import load
+from asparkle.core.plan import JobPlan, Planner
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
@@ -58,9 +58,7 @@ class Remote:
 class Driver:
     """Runs jobs on a cluster.  Made and used on one event loop; `post` is the way in from other threads."""
 
-    def __init__(
-        self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int
-    ) -> None:
+    def __init__(self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int) -> None:
         self.app = app
         self.scheduler = Scheduler(conf)
         self._emit_to: Callable[[Any], None] | None = None
@@ -205,7 +203,12 @@ class Driver:
         find = self._elsewhere if stage.persists else _nothing
         tasks = [
             protocol.RunTask(
-                t.tid, t.stage_attempt, t.partition, t.attempt, stage.data(t.partition), find(remote, stage, t.partition)
+                t.tid,
+                t.stage_attempt,
+                t.partition,
+                t.attempt,
+                stage.data(t.partition),
+                find(remote, stage, t.partition),
             )
             for t in command.tasks
         ]
@@ -396,7 +399,15 @@ class Driver:
             return await to_thread.run_sync(_load_results, job)
         return _load_results(job)
 
-    def cancel_jobs(self, *, group: str | None = None, tag: str | None = None, job: int | None = None, stage: int | None = None, reason: str = "") -> None:
+    def cancel_jobs(
+        self,
+        *,
+        group: str | None = None,
+        tag: str | None = None,
+        job: int | None = None,
+        stage: int | None = None,
+        reason: str = "",
+    ) -> None:
         """End jobs by id, group, tag or stage; all of them without any."""
         self.handle(m.JobCancelled(job, group, tag, stage, reason))
 

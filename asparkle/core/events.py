@@ -96,8 +96,9 @@ class TaskStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded(Event):
-    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it
-    had not started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it; 0 where it did not."""
+    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it had not
+    started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it;
+    0 where it did not."""
 
     tid: int
     stage: int
@@ -218,10 +219,6 @@ def _stage_info(document: dict[str, Any]) -> StageInfo:
 @functools.cache
 def event_types() -> Mapping[str, type[Event]]:
     """Every type of event, by name."""
-    types = {
-        kind.__name__: kind
-        for kind in globals().values()
-        if isinstance(kind, type) and issubclass(kind, Event)
-    }
+    types = {kind.__name__: kind for kind in globals().values() if isinstance(kind, type) and issubclass(kind, Event)}
     del types["Event"], types["UnknownEvent"]
     return types

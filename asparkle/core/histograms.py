@@ -39,9 +39,7 @@ async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, b
     if isinstance(buckets, int):
         return await _equal_bounds(rdd, buckets)
     if not isinstance(buckets, (list, tuple)):
-        raise ArgumentTypeError(
-            f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds"
-        )
+        raise ArgumentTypeError(f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds")
     bounds = list(buckets)
     if len(bounds) < 2:
         raise ArgumentError(f"buckets = {buckets!r}: expected at least two bounds")

@@ -281,9 +281,7 @@ class CartesianProduct(Node):
 class Zipped(Node):
     """``function(partition, iterators, task)`` over equal partitions of several parents."""
 
-    def __init__(
-        self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str
-    ) -> None:
+    def __init__(self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str) -> None:
         super().__init__(parents)
         self.function = function
         self.operation = operation
@@ -366,9 +364,7 @@ class CoGrouped(Node):
 
     async def prepare(self, planner: Planner) -> None:
         wanted = self.wanted
-        partitioner = (
-            wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, self.parents)
-        )
+        partitioner = wanted if isinstance(wanted, Partitioner) else await wanted.choose(planner, self.parents)
         dependencies: list[Dependency] = []
         self.inputs: list[ShuffleSpec | None] = []
         for parent in self.parents:

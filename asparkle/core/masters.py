@@ -54,9 +54,7 @@ def parse_master(url: str) -> Master:
         return Master("inline", 1)
     count, failures = _arguments(url, arguments[:-1]) if bracket else (1, None)
     if failures is not None and name != "local":
-        raise ConfigurationError(
-            f"master {url!r}: only local[N,F] takes F; set spark.task.maxFailures instead"
-        )
+        raise ConfigurationError(f"master {url!r}: only local[N,F] takes F; set spark.task.maxFailures instead")
     return Master(local_scheme() if name == "local" else name, count, failures)
 
 

@@ -52,9 +52,7 @@ class StageBuilder:
 class StagePlan:
     """A stage: what the scheduler is told, and what executors are sent."""
 
-    def __init__(
-        self, final: Node, stage: int, shuffle: Shuffle | None, sink: Sink | ShuffleWrite | None
-    ) -> None:
+    def __init__(self, final: Node, stage: int, shuffle: Shuffle | None, sink: Sink | ShuffleWrite | None) -> None:
         self.final = final
         self.stage = stage
         self.shuffle = shuffle
@@ -187,9 +185,7 @@ def _postorder(final: Node, *, narrow_only: bool) -> Iterator[Node]:
 class Planner:
     """Prepares nodes and cuts jobs into stages.  One per context."""
 
-    def __init__(
-        self, driver: Driver, default_reduce_partitions: int | None, default_min_partitions: int
-    ) -> None:
+    def __init__(self, driver: Driver, default_reduce_partitions: int | None, default_min_partitions: int) -> None:
         self.driver = driver
         self.default_reduce_partitions = default_reduce_partitions
         self.default_min_partitions = default_min_partitions

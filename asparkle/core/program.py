@@ -112,9 +112,7 @@ class Apply(Step):
 
     @property
     def nesting(self) -> int:  # type: ignore[override]
-        return (
-            C_ITERATOR if isinstance(self.transform, Transform) and self.transform.elementwise else GENERATOR
-        )
+        return C_ITERATOR if isinstance(self.transform, Transform) and self.transform.elementwise else GENERATOR
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return ((self.source, partition),)
@@ -338,9 +336,7 @@ class Program:
             if isinstance(step, Apply) and isinstance(step.transform, Transform):
                 yield from step.transform.functions()
 
-    def result(
-        self, partition: int, task: TaskEnvironment, open_guard: list[EndGuard] | None = None
-    ) -> Iterator[Any]:
+    def result(self, partition: int, task: TaskEnvironment, open_guard: list[EndGuard] | None = None) -> Iterator[Any]:
         """The elements of ``partition`` of the last step.
 
         ``open_guard`` is given by a caller that reads to the end, and verifies the last run of transforms.
@@ -374,9 +370,7 @@ class Program:
                 if not uses[below]:
                     del task.computed[below]
 
-    def _cuts_below(
-        self, cuts: frozenset[int], place: tuple[int, int], task: TaskEnvironment
-    ) -> list[tuple[int, int]]:
+    def _cuts_below(self, cuts: frozenset[int], place: tuple[int, int], task: TaskEnvironment) -> list[tuple[int, int]]:
         """The nearest (step, partition) pairs in ``cuts`` that ``place`` is computed from."""
         found: list[tuple[int, int]] = []
         stack, seen = [place], {place}

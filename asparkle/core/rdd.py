@@ -177,8 +177,7 @@ class RDD(Generic[T_co]):
             )
         if self.is_cached and self._node.storage_level != storageLevel:
             raise ArgumentError(
-                f"the RDD is persisted as {self._node.storage_level} already; "
-                "unpersist it before it gets another level"
+                f"the RDD is persisted as {self._node.storage_level} already; unpersist it before it gets another level"
             )
         self._node.storage_level = storageLevel
         self._context._persist(self._node)
@@ -242,9 +241,7 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- one partition at a time
 
-    def mapPartitions(
-        self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
-    ) -> RDD[U]:
+    def mapPartitions(self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
         """The elements of ``f`` of each partition's iterator.
 
         >>> await sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
@@ -261,9 +258,7 @@ class RDD(Generic[T_co]):
         >>> await rdd.mapPartitionsWithIndex(lambda i, xs: ((i, x) for x in xs)).collect()
         [(0, 0), (0, 1), (1, 2), (1, 3)]
         """
-        return self._map_pipe(
-            t.MapPartitionsWithIndex(_function(f, "mapPartitionsWithIndex")), preservesPartitioning
-        )
+        return self._map_pipe(t.MapPartitionsWithIndex(_function(f, "mapPartitionsWithIndex")), preservesPartitioning)
 
     def glom(self) -> RDD[list[T_co]]:
         """Each partition as one list.
@@ -285,9 +280,7 @@ class RDD(Generic[T_co]):
         True
         """
         if not fraction >= 0 or (fraction > 1 and not withReplacement):
-            raise ArgumentError(
-                f"fraction = {fraction!r}: expected a number from 0 to 1, or above with replacement"
-            )
+            raise ArgumentError(f"fraction = {fraction!r}: expected a number from 0 to 1, or above with replacement")
         if seed is None:
             seed = random.getrandbits(62)
         return self._map_pipe(t.Sample(withReplacement, fraction, seed), True)
@@ -347,9 +340,7 @@ class RDD(Generic[T_co]):
         [(1, 'x'), (5, 'yz')]
         """
         function = r.ZipFunction(_function(f, "zipPartitions"))
-        return self._derive(
-            Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions")
-        )
+        return self._derive(Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions"))
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
         """The elements that are in both, each once; in order of first appearance in this RDD per partition.
@@ -358,9 +349,7 @@ class RDD(Generic[T_co]):
         [2, 3]
         """
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
-        others = cast(
-            "RDD[tuple[Any, None]]", self._other(other, "intersection")._map_pipe(t.Map(r.with_none))
-        )
+        others = cast("RDD[tuple[Any, None]]", self._other(other, "intersection")._map_pipe(t.Map(r.with_none)))
         return pairs._cogroup_with((others,), None, r.in_both, operation="intersection", keyed=False)
 
     def subtract(self, other: RDD[T], numPartitions: int | None = None) -> RDD[T_co]:
@@ -371,15 +360,11 @@ class RDD(Generic[T_co]):
         """
         pairs = cast("RDD[tuple[Any, None]]", self._map_pipe(t.Map(r.with_none)))
         others = cast("RDD[tuple[Any, None]]", self._other(other, "subtract")._map_pipe(t.Map(r.with_none)))
-        return pairs._cogroup_with(
-            (others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False
-        )
+        return pairs._cogroup_with((others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False)
 
     def _other(self, other: Any, operation: str) -> RDD[Any]:
         if not isinstance(other, RDD):
-            raise ArgumentTypeError(
-                f"{operation} needs another RDD, not {other!r} of type {type(other).__name__}"
-            )
+            raise ArgumentTypeError(f"{operation} needs another RDD, not {other!r} of type {type(other).__name__}")
         if other._context is not self._context:
             raise ArgumentError(f"{operation}: the two RDDs belong to different contexts")
         return other
@@ -547,9 +532,7 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
         [('a', 2), ('b', 1)]
         """
-        return self.combineByKey(
-            steps.identity, _function(func, "reduceByKey"), func, numPartitions, partitionFunc
-        )
+        return self.combineByKey(steps.identity, _function(func, "reduceByKey"), func, numPartitions, partitionFunc)
 
     def aggregateByKey(
         self: RDD[tuple[K, V]],
@@ -620,9 +603,7 @@ class RDD(Generic[T_co]):
         [1, 2, 3]
         """
         n = _optional_partitions(numPartitions, "distinct")
-        return self._derive(
-            Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False)
-        )
+        return self._derive(Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False))
 
     # ------------------------------------------------------------------------- joining pairs
 
@@ -651,9 +632,7 @@ class RDD(Generic[T_co]):
         """
         return self._cogroup_with((other,), numPartitions, r.cogroup)
 
-    def groupWith(
-        self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]
-    ) -> RDD[tuple[K, tuple[Any, ...]]]:
+    def groupWith(self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]) -> RDD[tuple[K, tuple[Any, ...]]]:
         """`cogroup` of any number of RDDs.
 
         >>> a, b, c = (sc.parallelize([("x", i)]) for i in range(3))
@@ -772,9 +751,7 @@ class RDD(Generic[T_co]):
             width = 1
             if tried:
                 needed = num - len(taken)
-                width = (
-                    tried * 4 if not taken else min(max(int(1.5 * needed * tried / len(taken)), 1), tried * 4)
-                )
+                width = tried * 4 if not taken else min(max(int(1.5 * needed * tried / len(taken)), 1), tried * 4)
             partitions = range(tried, min(tried + width, total))
             for part in await self._run(t.TakeFirst(num - len(taken)), partitions):
                 taken += part[: num - len(taken)]
@@ -956,9 +933,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "ccc", "bb"]).max(key=len)
         'ccc'
         """
-        return await self.reduce(
-            cast("Callable[[Any, Any], T_co]", max if key is None else r.Extreme(max, key))
-        )
+        return await self.reduce(cast("Callable[[Any, Any], T_co]", max if key is None else r.Extreme(max, key)))
 
     async def min(self, key: Callable[[T_co], Any] | None = None) -> T_co:
         """The smallest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
@@ -966,9 +941,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([3, 1, 2]).min()
         1
         """
-        return await self.reduce(
-            cast("Callable[[Any, Any], T_co]", min if key is None else r.Extreme(min, key))
-        )
+        return await self.reduce(cast("Callable[[Any, Any], T_co]", min if key is None else r.Extreme(min, key)))
 
     # ------------------------------------------------------------------------- actions: statistics
 

@@ -88,7 +88,9 @@ class Shipping:
         if path != self.surroundings.path or directory != self.surroundings.directory:
             self.surroundings = protocol.Surroundings(path, directory)
 
-    async def ship(self, plans: Sequence[StagePlan], complete: set[int], properties: dict[str, str]) -> list[ShippedStage]:
+    async def ship(
+        self, plans: Sequence[StagePlan], complete: set[int], properties: dict[str, str]
+    ) -> list[ShippedStage]:
         """Make ready what executors will be sent for these stages, but for those in ``complete``."""
         self.look_around()
         stages = []
@@ -104,7 +106,7 @@ class Shipping:
                 heavy.append(stage.make_binary)
             for source in plan.sources:
                 if isinstance(source, Collection) and len(source.payloads) < source.num_partitions:
-                    if source.is_light() or self.app.in_process and source.immutable:
+                    if source.is_light() or (self.app.in_process and source.immutable):
                         self._pack_collection(source)
                     else:
                         heavy.append(lambda source=source: self._pack_collection(source))

@@ -103,8 +103,7 @@ def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
     state = getattr(elements, "gi_frame", elements)
     if state is None:
         raise ArgumentError(
-            f"{elements!r} is a generator that is already exhausted; "
-            "make a new one, or a list to use it twice"
+            f"{elements!r} is a generator that is already exhausted; make a new one, or a list to use it twice"
         )
     return list(elements)
 

@@ -126,9 +126,7 @@ def _files_of(given: str, directory: str) -> Iterator[TextFile]:
     else:
         found = [os.path.abspath(os.path.join(directory, path))]
         if _hidden(os.path.basename(found[0])):
-            raise InputNotFound(
-                "names that begin with '_' or '.' are skipped; rename it or use a link", given
-            )
+            raise InputNotFound("names that begin with '_' or '.' are skipped; rename it or use a link", given)
     for match in found:
         try:
             is_directory, size = _status(match)
@@ -146,9 +144,7 @@ def _local(path: str) -> str:
     if colon and scheme.lower() == "file":
         rest = rest.removeprefix("//")
         if not rest.startswith("/") or rest.startswith("//"):
-            raise ArgumentError(
-                f"a file: URL needs an absolute path and no host, as in file:///data: {path!r}"
-            )
+            raise ArgumentError(f"a file: URL needs an absolute path and no host, as in file:///data: {path!r}")
         return rest
     if rest.startswith("//") and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
         raise ArgumentError(f"only local files can be read; {scheme}:// is not one: {path!r}")
@@ -218,12 +214,7 @@ def _matches(pattern: str, given: str) -> list[str]:
             found = [joined for path in found if os.path.exists(joined := os.path.join(path, name))]
         else:
             regex = _regex(name, given)
-            found = [
-                os.path.join(path, child)
-                for path in found
-                for child in _children(path)
-                if regex.fullmatch(child)
-            ]
+            found = [os.path.join(path, child) for path in found for child in _children(path) if regex.fullmatch(child)]
         if depth == len(names):
             found = [path for path in found if not _hidden(os.path.basename(path))]
     return found

@@ -178,9 +178,7 @@ class PluginRegistry:
         entries = {entry.name: entry for entry in _entry_points()}
         if name not in entries:
             known = ", ".join(sorted({*entries, *BUILTIN[LISTENERS]}))
-            raise PluginError(
-                name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}"
-            )
+            raise PluginError(name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}")
         if name not in self._active:
             self._active.append(self._register_entry(entries[name]))
 
@@ -211,9 +209,7 @@ class PluginRegistry:
             raise PluginError(name, "is a class: give an instance, or the module")
         version = getattr(plugin, "ASPARKLE_API_VERSION", API_VERSION)
         if version != API_VERSION:
-            raise PluginError(
-                name, f"was written for API version {version!r}, this is {API_VERSION}: upgrade one"
-            )
+            raise PluginError(name, f"was written for API version {version!r}, this is {API_VERSION}: upgrade one")
         manager = self._plugin_manager()
         if (registered := manager.get_name(plugin)) is not None:
             return registered
@@ -272,9 +268,7 @@ def _checked_table(plugin: str, hook: str, returned: object) -> dict[str, Any]:
         raise PluginError(plugin, f"{hook} returned {returned!r}: expected a dict of names to classes")
     for name, target in returned.items():
         if not isinstance(name, str) or not (isinstance(target, type) or _is_path(target)):
-            problem = (
-                f"{hook} returned {{{name!r}: {target!r}}}: expected a name and a class or 'module:Class'"
-            )
+            problem = f"{hook} returned {{{name!r}: {target!r}}}: expected a name and a class or 'module:Class'"
             raise PluginError(plugin, problem)
     return dict(returned)
 

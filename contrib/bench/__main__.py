@@ -149,9 +149,7 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     cpuinfo, meminfo = Path("/proc/cpuinfo"), Path("/proc/meminfo")
     if cpuinfo.exists():
-        model = next(
-            (line.split(":")[1].strip() for line in cpuinfo.open() if line.startswith("model name")), model
-        )
+        model = next((line.split(":")[1].strip() for line in cpuinfo.open() if line.startswith("model name")), model)
     memory = f", {int(meminfo.read_text().split()[1]) >> 20} GB" if meminfo.exists() else ""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     system = f"{platform.system()} {platform.release()}"
@@ -193,18 +191,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "-w", "--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), metavar="NAME"
     )
-    parser.add_argument(
-        "-n", "--cores", type=int, default=2, help="parallel tasks of each engine (default: 2)"
-    )
-    parser.add_argument(
-        "-r", "--rounds", type=int, default=3, help="each engine has its turn in each (default: 3)"
-    )
-    parser.add_argument(
-        "--python", action="append", default=[], metavar="ENGINE=PATH", help="an engine's interpreter"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=900, help="seconds for one engine's turn (default: 900)"
-    )
+    parser.add_argument("-n", "--cores", type=int, default=2, help="parallel tasks of each engine (default: 2)")
+    parser.add_argument("-r", "--rounds", type=int, default=3, help="each engine has its turn in each (default: 3)")
+    parser.add_argument("--python", action="append", default=[], metavar="ENGINE=PATH", help="an engine's interpreter")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one engine's turn (default: 900)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     return parser.parse_args()
 
@@ -223,9 +213,7 @@ def main() -> int:
     print(machine())
     timed = [name for name in options.workloads if name != "first_result"]
     for number in range(options.rounds):
-        for engine in (
-            engines if number % 2 == 0 else reversed(engines)
-        ):  # no engine always has the warmer machine
+        for engine in engines if number % 2 == 0 else reversed(engines):  # no engine always has the warmer machine
             print(f"round {number + 1}: {engine}", file=sys.stderr, flush=True)
             if "first_result" in options.workloads:
                 bench.first_result(engine)

@@ -54,9 +54,7 @@ def workloads(client: Any) -> dict[str, Prepare]:
         return lambda: db.from_sequence(range(2000), npartitions=2000).map(lambda x: x).count().compute()
 
     def cpu_primes():
-        return lambda: (
-            db.from_sequence(PRIMES, npartitions=8).map(candidate).filter(is_prime).count().compute()
-        )
+        return lambda: db.from_sequence(PRIMES, npartitions=8).map(candidate).filter(is_prime).count().compute()
 
     def filter_uncached():
         transformed = placed(np.array_split(floats(), 4)).map(transform)
@@ -69,9 +67,7 @@ def workloads(client: Any) -> dict[str, Prepare]:
 
         def run() -> int:
             kept = big.map(transform).persist()
-            return sum(
-                kept.filter(lambda x, least=least: x >= least).count().compute() for least in THRESHOLDS
-            )
+            return sum(kept.filter(lambda x, least=least: x >= least).count().compute() for least in THRESHOLDS)
 
         return run
 

@@ -46,9 +46,7 @@ def cpu_primes():
 
 def filter_uncached():
     data = list(floats())
-    return lambda: sum(
-        sum(1 for _ in filter(lambda x: x >= least, map(transform, data))) for least in THRESHOLDS
-    )
+    return lambda: sum(sum(1 for _ in filter(lambda x: x >= least, map(transform, data))) for least in THRESHOLDS)
 
 
 def filter_cached():
@@ -78,8 +76,7 @@ def wordcount():
 def sort():
     numbers = integers()
     return lambda: (
-        sorted(map(lambda x: (x, 1), numbers), key=lambda kv: kv[0])[0][0]
-        + len(sorted(numbers, key=lambda x: x))
+        sorted(map(lambda x: (x, 1), numbers), key=lambda kv: kv[0])[0][0] + len(sorted(numbers, key=lambda x: x))
     )
 
 

@@ -32,9 +32,7 @@ def workloads(pool: Any) -> dict[str, Prepare]:
     def filter_uncached():
         data = floats()
         chunks = [data[i : i + 250_000] for i in range(0, 1_000_000, 250_000)]
-        return lambda: sum(
-            sum(pool.starmap(count_from, [(chunk, least) for chunk in chunks])) for least in THRESHOLDS
-        )
+        return lambda: sum(sum(pool.starmap(count_from, [(chunk, least) for chunk in chunks])) for least in THRESHOLDS)
 
     def wordcount():
         path = text_file()

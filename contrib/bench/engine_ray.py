@@ -96,9 +96,7 @@ def workloads() -> dict[str, Prepare]:
 
     def filter_uncached():
         big = [ray.put(part) for part in np.array_split(floats(), PARTS)]
-        return lambda: sum(
-            sum(each(big, lambda part, least=least: count_from(part, least))) for least in THRESHOLDS
-        )
+        return lambda: sum(sum(each(big, lambda part, least=least: count_from(part, least))) for least in THRESHOLDS)
 
     def filter_cached():
         big = [ray.put(part) for part in np.array_split(floats(), PARTS)]
@@ -106,8 +104,7 @@ def workloads() -> dict[str, Prepare]:
         def timed() -> int:
             kept = [run.remote(lambda part: list(map(transform, part)), part) for part in big]
             return sum(
-                sum(each(kept, lambda part, least=least: sum(1 for x in part if x >= least)))
-                for least in THRESHOLDS
+                sum(each(kept, lambda part, least=least: sum(1 for x in part if x >= least))) for least in THRESHOLDS
             )
 
         return timed

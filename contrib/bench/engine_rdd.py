@@ -71,9 +71,7 @@ def workloads(sc: Any) -> dict[str, Prepare]:
 
     def filter_uncached():
         transformed = sc.parallelize(floats(), 4).map(transform)
-        return lambda: sum(
-            transformed.filter(lambda x, least=least: x >= least).count() for least in THRESHOLDS
-        )
+        return lambda: sum(transformed.filter(lambda x, least=least: x >= least).count() for least in THRESHOLDS)
 
     def filter_cached():
         big = sc.parallelize(floats(), 4)

@@ -55,13 +55,7 @@ def sort(sc: Any, records: int) -> str:
         if count:
             yield first, last, count
 
-    parts = (
-        sc.parallelize(range(PARTITIONS), PARTITIONS)
-        .flatMap(pairs)
-        .sortByKey()
-        .mapPartitions(summary)
-        .collect()
-    )
+    parts = sc.parallelize(range(PARTITIONS), PARTITIONS).flatMap(pairs).sortByKey().mapPartitions(summary).collect()
     bounds = [bound for first, last, _ in parts for bound in (first, last)]
     assert bounds == sorted(bounds), "the partitions are not in order"
     return _counted(sum(count for _, _, count in parts), records)
@@ -82,9 +76,7 @@ def _grouped(sc: Any, records: int, pairs: Callable[[int], Iterator[Any]]) -> st
     sizes = rdd.mapValues(lambda values: sum(1 for _ in values)).collect()
     largest = max(size for _, size in sizes)
     assert len({key for key, _ in sizes}) == len(sizes), "a key was grouped twice"
-    return (
-        f"{_counted(sum(size for _, size in sizes), records)}, {len(sizes)} groups, the largest of {largest}"
-    )
+    return f"{_counted(sum(size for _, size in sizes), records)}, {len(sizes)} groups, the largest of {largest}"
 
 
 def _counted(count: int, records: int) -> str:
@@ -179,9 +171,7 @@ def watch(command: list[str]) -> tuple[Peaks, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m contrib.bench.memory", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m contrib.bench.memory", description=__doc__.split("\n")[0])
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"of {', '.join(JOBS)} (default: all)")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="of pickled data (default: 2)")
     parser.add_argument("--master", default="local[2]")

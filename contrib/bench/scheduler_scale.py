@@ -4,13 +4,15 @@
 
 Simulated executors on a virtual clock run one shuffle of TASKS map tasks and as many reducers as fit, from
 1,000 tasks up to 1,000,000.  Only the CPU time inside ``handle()`` is measured.  Seeded: the same run each
-time.  Small sizes are repeated; the figures are of the fastest run.
+time.  Each row is a process of its own, lest it runs in the memory that a
+larger one has left in tatters.  Small sizes are repeated up to five times; the fastest run counts.
 """
 
 from __future__ import annotations
 
 import gc
 import heapq
+import multiprocessing
 import random
 import sys
 import time
@@ -100,25 +102,32 @@ def measure(tasks: int, executors: int, slots: int, seconds: float) -> tuple[int
             return done, calls, spent, longest
 
 
+def row(size: int, executors: int, slots: int, seconds: float) -> None:
+    """Measure one size and print it."""
+    runs = []
+    for _ in range(max(1, min(5, 20_000 // size))):
+        gc.collect()
+        runs.append(measure(size, executors, slots, seconds))
+    done, calls, spent, longest = min(runs, key=lambda run: run[2])
+    print(
+        f"{size:>10,} {executors:>10,} {seconds:>7}s {calls / spent:>10,.0f} {done / spent:>10,.0f} "
+        f"{1e6 * spent / done:>8.2f} {1000 * longest:>7.1f}ms",
+        flush=True,
+    )
+
+
 def main() -> None:
     sizes = [int(size) for size in sys.argv[1:]] or [1_000, 10_000, 100_000, 1_000_000]
     print(
-        f"{'tasks':>10} {'executors':>10} {'task':>8} {'handle/s':>10} {'tasks/s':>10} "
-        f"{'µs/task':>8} {'longest':>9}"
+        f"{'tasks':>10} {'executors':>10} {'task':>8} {'handle/s':>10} {'tasks/s':>10} {'µs/task':>8} {'longest':>9}",
+        flush=True,
     )
+    processes = multiprocessing.get_context("spawn")
     for executors, slots, seconds in ((100, 4, 0.001), (100, 4, 1.0), (10_000, 1, 0.001), (10_000, 1, 1.0)):
         for size in sizes:
-            rounds = max(1, min(20, 20_000 // size))
-            runs = []
-            for _ in range(rounds):
-                gc.collect()
-                runs.append(measure(size, executors, slots, seconds))
-            done, calls, spent, longest = min(runs, key=lambda run: run[2])
-            print(
-                f"{size:>10,} {executors:>10,} {seconds:>7}s {calls / spent:>10,.0f} {done / spent:>10,.0f} "
-                f"{1e6 * spent / done:>8.2f} {1000 * longest:>7.1f}ms",
-                flush=True,
-            )
+            process = processes.Process(target=row, args=(size, executors, slots, seconds))
+            process.start()
+            process.join()
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from __future__ import annotations
 {imports}
 '''
 
-RDD_IMPORTS = '''
+RDD_IMPORTS = """
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -54,7 +54,7 @@ V = TypeVar("V")
 
 def _unwrap(rdd: Any) -> Any:
     return rdd._rdd if isinstance(rdd, RDD) else rdd
-'''
+"""
 
 RDD_CLASS = '''
 class RDD(Generic[T_co]):
@@ -74,7 +74,7 @@ class RDD(Generic[T_co]):
         return self if rdd is self._rdd else RDD(rdd, self._context)
 '''
 
-CONTEXT_IMPORTS = '''
+CONTEXT_IMPORTS = """
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,7 +91,7 @@ if TYPE_CHECKING:
 __all__ = ["SparkContext"]
 
 T = TypeVar("T")
-'''
+"""
 
 CONTEXT_CLASS = '''
 class SparkContext(BlockingContext):

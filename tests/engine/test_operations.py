@@ -474,9 +474,9 @@ async def test_distinct_pairs_are_reduced_by_key_afterwards(sc):
     wanted = [(k, 10) for k in range(5)]
     assert sorted(await pairs.distinct().reduceByKey(operator.add).collect()) == wanted
     assert sorted(await pairs.intersection(pairs).reduceByKey(operator.add).collect()) == wanted
-    assert sorted(
-        await pairs.distinct().subtract(pairs.filter(lambda x: x[1] > 0)).reduceByKey(max).collect()
-    ) == [(k, 0) for k in range(5)]
+    assert sorted(await pairs.distinct().subtract(pairs.filter(lambda x: x[1] > 0)).reduceByKey(max).collect()) == [
+        (k, 0) for k in range(5)
+    ]
 
 
 async def test_distinct_of_partitioned_pairs_keeps_the_pairs(sc):
@@ -493,9 +493,7 @@ async def test_a_join_sees_reduced_values_of_a_co_partitioned_input(sc):
 
 
 async def test_sortbykey_with_few_keys_leaves_partitions_empty(sc):
-    parts = (
-        await sc.parallelize([("b", 1), ("a", 2), ("b", 3)], 2).sortByKey(numPartitions=4).glom().collect()
-    )
+    parts = await sc.parallelize([("b", 1), ("a", 2), ("b", 3)], 2).sortByKey(numPartitions=4).glom().collect()
     assert list(itertools.chain(*parts)) == [("a", 2), ("b", 1), ("b", 3)]
     assert len(parts) == 4
 
@@ -510,9 +508,7 @@ async def test_sorting_divides_the_data_evenly(local):
 async def test_a_sort_by_several_directions(sc):
     data = [("b", 2), ("a", 1), ("c", 3), ("a", 0)]
     rdd = sc.parallelize(data, 3)
-    assert await rdd.sortBy(lambda kv: kv[1], ascending=False).collect() == sorted(
-        data, key=lambda kv: -kv[1]
-    )
+    assert await rdd.sortBy(lambda kv: kv[1], ascending=False).collect() == sorted(data, key=lambda kv: -kv[1])
     assert await rdd.sortByKey(False).collect() == [("c", 3), ("b", 2), ("a", 1), ("a", 0)]
     assert await rdd.sortByKey(keyfunc=lambda k: -ord(k)).collect() == [
         ("c", 3),
@@ -581,13 +577,9 @@ async def test_a_mutable_zero_value_is_not_changed(sc):
     zero: list[int] = []
     rdd = sc.parallelize(range(6), 3)
     for _ in range(2):
-        assert await rdd.aggregate(
-            zero, lambda a, x: a.append(x) or a, lambda a, b: a.extend(b) or a
-        ) == list(range(6))
+        assert await rdd.aggregate(zero, lambda a, x: a.append(x) or a, lambda a, b: a.extend(b) or a) == list(range(6))
         assert await rdd.map(lambda x: [x]).fold(zero, lambda a, b: a.extend(b) or a) == list(range(6))
-        assert sorted(await rdd.treeAggregate(zero, lambda a, x: a.append(x) or a, operator.iadd)) == list(
-            range(6)
-        )
+        assert sorted(await rdd.treeAggregate(zero, lambda a, x: a.append(x) or a, operator.iadd)) == list(range(6))
     assert zero == []
     pairs = sc.parallelize([("a", 1), ("b", 2), ("a", 3)], 1)
     assert await pairs.aggregateByKey([], lambda a, x: a.append(x) or a, operator.iadd).collect() == [
@@ -685,11 +677,7 @@ async def test_numbers_of_numpy_stay_numbers_of_numpy(sc):
     assert (await rdd.stats()).mean() == 2.5
     rows = sc.parallelize(numpy.arange(6).reshape(3, 2), 2)
     assert [row.tolist() for row in await rows.collect()] == [[0, 1], [2, 3], [4, 5]]
-    keys = (
-        sc.parallelize(numpy.array([1, 2, 1]), 2)
-        .map(lambda x: (x, 1))
-        .union(sc.parallelize([(1, 5), (1.0, 6)], 1))
-    )
+    keys = sc.parallelize(numpy.array([1, 2, 1]), 2).map(lambda x: (x, 1)).union(sc.parallelize([(1, 5), (1.0, 6)], 1))
     assert dict(await keys.reduceByKey(operator.add).collect()) == {1: 13, 2: 1}
 
 
@@ -711,9 +699,7 @@ async def test_elements_changed_in_a_task_change_nothing_else(sc):
     assert data == [[1], [2]]
 
 
-@pytest.mark.parametrize(
-    "level", [StorageLevel.MEMORY_ONLY, StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY]
-)
+@pytest.mark.parametrize("level", [StorageLevel.MEMORY_ONLY, StorageLevel.MEMORY_AND_DISK, StorageLevel.DISK_ONLY])
 async def test_elements_changed_in_a_task_do_not_change_a_cached_block(sc, level):
     rdd = sc.parallelize(range(4), 2).map(lambda x: [x]).persist(level)
     changed = rdd.map(lambda x: x.append(0) or x)

@@ -54,9 +54,7 @@ class Model:
         return self.text + (f".persist({self.level!r})" if self.level else "")
 
 
-def one(
-    source: Model, text: str, parts: Partitions, make: Callable[[RDD], RDD], partitioner: Any = None
-) -> Model:
+def one(source: Model, text: str, parts: Partitions, make: Callable[[RDD], RDD], partitioner: Any = None) -> Model:
     """The model of an operation on one RDD."""
     return Model(parts, lambda sc, rdd: make(rdd(source)), f"{source!r}.{text}", partitioner, inputs=[source])
 
@@ -96,9 +94,7 @@ def shuffled(
     return pieces
 
 
-def combined(
-    model: Model, partitioner: Partitioner, create: Any, merge_value: Any, merge_combiners: Any
-) -> Partitions:
+def combined(model: Model, partitioner: Partitioner, create: Any, merge_value: Any, merge_combiners: Any) -> Partitions:
     def fold(records: list[Any]) -> dict[Any, Any]:
         table: dict[Any, Any] = {}
         for k, v in records:
@@ -166,19 +162,13 @@ def in_batches(data: Any, slices: int) -> Partitions:
 @st.composite
 def sources(draw: Any, elements: Any = None) -> Model:
     slices = draw(st.integers(1, 5))
-    kind = (
-        draw(st.sampled_from(["list", "list", "list", "range", "empty", "array"]))
-        if elements is None
-        else "list"
-    )
+    kind = draw(st.sampled_from(["list", "list", "list", "range", "empty", "array"])) if elements is None else "list"
     if kind == "empty":
         return Model([], lambda sc, rdd: sc.emptyRDD(), "emptyRDD()")
     if kind == "range":
         data: Any = range(draw(small), draw(st.integers(-3, 12)), draw(st.integers(1, 3)))
     elif kind == "array" and numpy is not None:
-        data = numpy.array(
-            draw(st.lists(small, max_size=8)), dtype=draw(st.sampled_from(["int64", "float32"]))
-        )
+        data = numpy.array(draw(st.lists(small, max_size=8)), dtype=draw(st.sampled_from(["int64", "float32"])))
     else:
         data = draw(st.lists(draw(st.sampled_from(kinds)) if elements is None else elements, max_size=10))
     parts = evenly(data, slices) if kind == "range" else in_batches(data, slices)
@@ -259,9 +249,7 @@ def flat_map(draw: Any, m: Model) -> Model:
             ]
         )
     )
-    return one(
-        m, f"flatMap({name})", [[y for x in p for y in f(x)] for p in m.parts], lambda rdd: rdd.flatMap(f)
-    )
+    return one(m, f"flatMap({name})", [[y for x in p for y in f(x)] for p in m.parts], lambda rdd: rdd.flatMap(f))
 
 
 @operation()
@@ -304,9 +292,7 @@ def glom(draw: Any, m: Model) -> Model:
 @operation()
 def zip_with_index(draw: Any, m: Model) -> Model:
     n = itertools.count()
-    return one(
-        m, "zipWithIndex()", [[(x, next(n)) for x in p] for p in m.parts], lambda rdd: rdd.zipWithIndex()
-    )
+    return one(m, "zipWithIndex()", [[(x, next(n)) for x in p] for p in m.parts], lambda rdd: rdd.zipWithIndex())
 
 
 @operation()
@@ -343,10 +329,7 @@ def flat_map_values(draw: Any, m: Model) -> Model:
 def coalesce(draw: Any, m: Model) -> Model:
     n = draw(st.integers(1, 6))
     many, few = len(m.parts), min(n, len(m.parts))
-    parts = [
-        list(itertools.chain.from_iterable(m.parts[i * many // few : (i + 1) * many // few]))
-        for i in range(few)
-    ]
+    parts = [list(itertools.chain.from_iterable(m.parts[i * many // few : (i + 1) * many // few])) for i in range(few)]
     return one(m, f"coalesce({n})", parts, lambda rdd: rdd.coalesce(n))
 
 
@@ -406,8 +389,7 @@ def range_partitioned(
     partitioner = RangePartitioner(bounds, ascending, ORDER, n)
     pieces = shuffled(m.parts, partitioner, key)
     parts = [
-        sorted(itertools.chain.from_iterable(p), key=lambda x: ORDER(key(x)), reverse=not ascending)
-        for p in pieces
+        sorted(itertools.chain.from_iterable(p), key=lambda x: ORDER(key(x)), reverse=not ascending) for p in pieces
     ]
     assert list(itertools.chain.from_iterable(parts)) == sorted(
         m.elements, key=lambda x: ORDER(key(x)), reverse=not ascending
@@ -456,9 +438,7 @@ def distinct(draw: Any, m: Model) -> Model:
     return one(m, f"distinct({n})", parts, lambda rdd: rdd.distinct(n))
 
 
-def by_key(
-    m: Model, n: Any, partitioner: Partitioner, text: str, functions: tuple[Any, Any, Any], make: Any
-) -> Model:
+def by_key(m: Model, n: Any, partitioner: Partitioner, text: str, functions: tuple[Any, Any, Any], make: Any) -> Model:
     return one(m, f"{text}({n})", combined(m, partitioner, *functions), make, partitioner)
 
 
@@ -474,9 +454,7 @@ def sum_by_key(draw: Any, m: Model) -> Model:
     n, partitioner = a_partitioner(draw, m)
     strings = map_values_to_strings(m)
     functions = (lambda v: v, operator.add, operator.add)
-    return by_key(
-        strings, n, partitioner, "reduceByKey add", functions, lambda rdd: rdd.reduceByKey(operator.add, n)
-    )
+    return by_key(strings, n, partitioner, "reduceByKey add", functions, lambda rdd: rdd.reduceByKey(operator.add, n))
 
 
 def map_values_to_strings(m: Model) -> Model:
@@ -498,9 +476,7 @@ def aggregate_by_key(draw: Any, m: Model) -> Model:
     add = lambda a, v: a.append(v) or a
     join = lambda a, b: a + ["|"] + b
     functions = (lambda v: [v], add, join)
-    made = by_key(
-        m, n, partitioner, "aggregateByKey", functions, lambda rdd: rdd.aggregateByKey([], add, join, n)
-    )
+    made = by_key(m, n, partitioner, "aggregateByKey", functions, lambda rdd: rdd.aggregateByKey([], add, join, n))
     return one(
         made,
         "mapValues(tuple)",
@@ -572,16 +548,12 @@ def set_operation(draw: Any, m: Model, text: str, keep: Callable[[Any], int], ma
 
 @operation(all_hashable)
 def intersection(draw: Any, m: Model) -> Model:
-    return set_operation(
-        draw, m, "intersection", lambda vw: bool(vw[0] and vw[1]), lambda a, b: a.intersection(b)
-    )
+    return set_operation(draw, m, "intersection", lambda vw: bool(vw[0] and vw[1]), lambda a, b: a.intersection(b))
 
 
 @operation(all_hashable)
 def subtract(draw: Any, m: Model) -> Model:
-    return set_operation(
-        draw, m, "subtract", lambda vw: 0 if vw[1] else len(vw[0]), lambda a, b: a.subtract(b)
-    )
+    return set_operation(draw, m, "subtract", lambda vw: 0 if vw[1] else len(vw[0]), lambda a, b: a.subtract(b))
 
 
 NOTHING = [None]
@@ -603,10 +575,7 @@ def join(draw: Any, m: Model) -> Model:
     name = draw(st.sampled_from(list(JOINS)))
     n = draw(st.one_of(st.none(), st.integers(1, 6)))
     partitioner = Partitioner(n or default_partitions(m, other))
-    parts = [
-        [(k, pair) for k, lists in p for pair in JOINS[name](*lists)]
-        for p in cogrouped([m, other], partitioner)
-    ]
+    parts = [[(k, pair) for k, lists in p for pair in JOINS[name](*lists)] for p in cogrouped([m, other], partitioner)]
 
     def make(a: RDD, b: RDD) -> RDD:
         made = getattr(a, name)(b, n)
@@ -695,9 +664,7 @@ async def reduce_(rdd: RDD, m: Model) -> None:
     wanted = functools.reduce(f, found) if found else ("ValueError", "Can not reduce() empty RDD")
     same(await outcome(rdd.reduce(f)), wanted)
     wanted = (
-        functools.reduce(operator.add, map(repr, m.elements))
-        if found
-        else ("ValueError", "Cannot reduce empty RDD.")
+        functools.reduce(operator.add, map(repr, m.elements)) if found else ("ValueError", "Cannot reduce empty RDD.")
     )
     # A tree joins partitions in another order: the same letters.
     got = await outcome(rdd.map(repr).treeReduce(operator.add))

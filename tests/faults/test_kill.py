@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -51,10 +52,8 @@ def pids_of(sc: SparkContext) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it was killed before, and its loss is on its way to the driver
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it was killed before, and its loss is on its way to the driver
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -143,9 +143,7 @@ class Bench:
             self.fail(tid, "killed", killed=True)
         return self
 
-    def fetch_failed(
-        self, attempt: tuple[int, int], shuffle: int, partition: int, tid: int | None = None
-    ) -> Bench:
+    def fetch_failed(self, attempt: tuple[int, int], shuffle: int, partition: int, tid: int | None = None) -> Bench:
         """The attempt could not read a map output: that of attempt ``tid``, or the registered one."""
         if tid is None:
             output = self.scheduler.map_outputs(shuffle)[1][partition]

@@ -123,9 +123,7 @@ def leftovers(scheduler: Scheduler) -> list[str]:
     empty("tags", lineage.tags)
     empty("demands", lineage.demands)
     empty("result stages", [s.id for s in lineage.stages.values() if s.spec.shuffle is None])
-    empty(
-        "stages at work", [s.id for s in lineage.stages.values() if s.tasks or s.jobs or s.state or s.commits]
-    )
+    empty("stages at work", [s.id for s in lineage.stages.values() if s.tasks or s.jobs or s.state or s.commits])
     empty("attempts", fleet.attempts)
     empty("ahead", fleet.ahead)
     empty("empty hosts", [h.name for h in fleet.hosts.values() if not h.executors])

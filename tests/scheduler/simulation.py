@@ -197,9 +197,7 @@ class Simulation:
         for _ in range(steps):
             if not self.step():
                 return
-        raise AssertionError(
-            f"still busy after {steps} steps: {self.scheduler.jobs()} {self.scheduler.stages()}"
-        )
+        raise AssertionError(f"still busy after {steps} steps: {self.scheduler.jobs()} {self.scheduler.stages()}")
 
     def tell(self, event: Any) -> None:
         """Hand an event to the scheduler, judge and carry out its commands."""
@@ -271,24 +269,18 @@ class Simulation:
 
     # ------------------------------------------------------------------------------------- actions
 
-    def add_executor(
-        self, name: str | None = None, host: str | None = None, slots: int | None = None
-    ) -> Worker:
+    def add_executor(self, name: str | None = None, host: str | None = None, slots: int | None = None) -> Worker:
         name = name or f"e{self.rng.randrange(8)}"
         if name in self.workers:
             return self.workers[name]
         epoch = self.epochs[name]
         self.epochs[name] += 1
-        worker = Worker(
-            name, epoch, host or f"h{self.rng.randrange(3)}", slots or self.rng.choice([1, 1, 2, 3])
-        )
+        worker = Worker(name, epoch, host or f"h{self.rng.randrange(3)}", slots or self.rng.choice([1, 1, 2, 3]))
         self.workers[name] = worker
         self.report(worker, ExecutorAdded(name, epoch, worker.host, worker.slots))
         return worker
 
-    def kill_executor(
-        self, name: str, *, blame: bool = True, survive: bool = True, told: bool = False
-    ) -> None:
+    def kill_executor(self, name: str, *, blame: bool = True, survive: bool = True, told: bool = False) -> None:
         worker = self.workers.pop(name)
         worker.alive = False
         running = tuple(worker.running) if told else None
@@ -352,9 +344,7 @@ class Simulation:
         """Those that a result stage at work reads."""
         stages = [job.spec.stages[-1] for job in self.jobs.values() if not job.over]
         shuffles = sorted({shuffle for stage in stages for shuffle in stage.parents})
-        outputs = [
-            (s, part, out) for s in shuffles for part, out in enumerate(self.scheduler.map_outputs(s)[1])
-        ]
+        outputs = [(s, part, out) for s in shuffles for part, out in enumerate(self.scheduler.map_outputs(s)[1])]
         keys = [(shuffle, part, out.tid) for shuffle, part, out in outputs if out is not None]
         return [key for key in keys if key in self.files]
 
@@ -411,9 +401,7 @@ class Simulation:
         self.load[command.executor, command.epoch] += 1
         wanted = self.wanted.setdefault(key, set())
         wanted.add(task.tid)
-        assert len(wanted) <= (2 if self.conf.speculation and not spec.barrier else 1), (
-            "too many attempts at once"
-        )
+        assert len(wanted) <= (2 if self.conf.speculation and not spec.barrier else 1), "too many attempts at once"
         if len(wanted) == 2:
             assert len({self.out[tid][0] for tid in wanted}) == 2, "both copies on one executor"
         if spec.shuffle is None:
@@ -615,9 +603,7 @@ class Simulation:
             else:
                 self._succeed(run)
         else:
-            self._end(
-                run, TaskFailed(command.executor, command.epoch, command.tid, "denied", penalised=False)
-            )
+            self._end(run, TaskFailed(command.executor, command.epoch, command.tid, "denied", penalised=False))
 
     def _succeed(self, run: Run) -> None:
         worker, task = run.executor, run.task
@@ -628,15 +614,11 @@ class Simulation:
             worker.files.append(key)
         sizes = [self.rng.randrange(10) for _ in range(2)]
         seconds = self.now - run.began
-        report = TaskSucceeded(
-            worker.name, worker.epoch, task.tid, seconds, value, ("updates", task.tid), sizes
-        )
+        report = TaskSucceeded(worker.name, worker.epoch, task.tid, seconds, value, ("updates", task.tid), sizes)
         self._end(run, report)
         if self.rng.random() < 0.1:
             scope = self.rng.choice(["worker", "host", "shared"])
-            self.report(
-                worker, BlocksChanged(worker.name, worker.epoch, [(task.stage, task.partition)], (), scope)
-            )
+            self.report(worker, BlocksChanged(worker.name, worker.epoch, [(task.stage, task.partition)], (), scope))
 
     def _value(self, run: Run) -> Value:
         assert run.read is not None
@@ -714,9 +696,7 @@ class Simulation:
                 self.add_executor(f"e{number}", f"h{number % 3}", 2)
         self.run()
         stuck = [job.spec for job in self.jobs.values() if not job.over]
-        assert not stuck, (
-            f"jobs that never end: {stuck} {self.scheduler.stages()} {self.scheduler.executors()}"
-        )
+        assert not stuck, f"jobs that never end: {stuck} {self.scheduler.stages()} {self.scheduler.executors()}"
         assert not self.out, f"attempts never answered: {self.out}"
         assert leftovers(self.scheduler) == []
         check(self.scheduler)
@@ -732,9 +712,7 @@ class Simulation:
 class Workload:
     """Random jobs over a common stock of shuffles."""
 
-    def __init__(
-        self, rng: random.Random, *, barriers: float = 0.1, shaky: float = 0.2, tasks: int = 5
-    ) -> None:
+    def __init__(self, rng: random.Random, *, barriers: float = 0.1, shaky: float = 0.2, tasks: int = 5) -> None:
         self.rng = rng
         self.barriers = barriers  # chances that a stage is one
         self.shaky = shaky  # that it is indeterminate by its own doing

@@ -17,9 +17,7 @@ class TestBarrierLaunch:
         assert sorted(bench.launched) == [(0, 0), (0, 1), (0, 2)]
         for launch in launches:
             assert launch.peers is not None
-            assert [launch.peers[task.partition] for task in launch.tasks] == [launch.executor] * len(
-                launch.tasks
-            )
+            assert [launch.peers[task.partition] for task in launch.tasks] == [launch.executor] * len(launch.tasks)
 
     def test_or_none(self) -> None:
         bench = Bench().executor("a", 3)

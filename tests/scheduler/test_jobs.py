@@ -60,9 +60,7 @@ class TestStages:
         bench.succeed((1, 0))
         assert bench.launched == [(2, 0)]
         (launch,) = bench.get(Launch)
-        assert launch.shuffles == tuple(
-            (shuffle, bench.scheduler.map_outputs(shuffle)[0]) for shuffle in (0, 1)
-        )
+        assert launch.shuffles == tuple((shuffle, bench.scheduler.map_outputs(shuffle)[0]) for shuffle in (0, 1))
 
     def test_map_outputs_are_kept_by_partition_with_their_writers(self) -> None:
         bench = Bench().executor("a", 2, host="h")
@@ -361,14 +359,10 @@ class TestCancelling:
 class TestForgetting:
     def test_nothing_remains_of_finished_jobs(self) -> None:
         bench = (
-            Bench(speculation=True, exclude=True, fair=True, prefetch_horizon=0.01)
-            .executor("a", 2)
-            .executor("b", 2)
+            Bench(speculation=True, exclude=True, fair=True, prefetch_horizon=0.01).executor("a", 2).executor("b", 2)
         )
         for n in range(0, 40, 4):
-            bench.job(
-                stage(n, 3, hosts=[["host-a"], ["nowhere"], ["host-b"]]), result(n + 1, 4, [n]), pool=f"p{n}"
-            )
+            bench.job(stage(n, 3, hosts=[["host-a"], ["nowhere"], ["host-b"]]), result(n + 1, 4, [n]), pool=f"p{n}")
             bench.job(stage(n, 3), result(n + 2, 4, [n]), group="g", tags=frozenset("ab"))
         bench.run()
         assert leftovers(bench.scheduler) == []

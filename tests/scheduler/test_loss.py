@@ -329,9 +329,7 @@ class TestIndeterminate:
 
     def test_everything_downstream_is_rolled_back(self) -> None:
         bench = Bench().executor("a", 9)
-        bench.job(
-            stage(0, 2, determinism=INDETERMINATE), stage(1, 2, [0]), stage(2, 2, [1]), result(3, 2, [2, 0])
-        )
+        bench.job(stage(0, 2, determinism=INDETERMINATE), stage(1, 2, [0]), stage(2, 2, [1]), result(3, 2, [2, 0]))
         bench.succeed((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0))
         bench.fetch_failed((3, 1), 0, 0)
         assert bench.get(DiscardResults)

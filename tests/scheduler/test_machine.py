@@ -24,14 +24,10 @@ class TestRules:
     @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
     def test_only_the_standard_library_and_nothing_that_acts(self, source: Path) -> None:
         tree = ast.parse(source.read_text())
-        names = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-        }
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {name for name in names if name.startswith("asparkle.")}
-        assert all(
-            name.startswith("asparkle.core.scheduler") or name == "asparkle.core.events" for name in ours
-        )
+        assert all(name.startswith("asparkle.core.scheduler") or name == "asparkle.core.events" for name in ours)
         roots = {name.split(".")[0] for name in names - ours}
         assert roots <= sys.stdlib_module_names
         assert not roots & {"asyncio", "io", "logging", "os", "random", "socket", "threading", "time"}
@@ -75,9 +71,7 @@ class TestEvents:
     def test_listening_changes_no_other_command(self) -> None:
         for seed in range(15):
             runs = [random_run(random.Random(seed), listening=listening) for listening in (False, True)]
-            silent, told = (
-                [entry for entry in run.history if not isinstance(entry[1], Emit)] for run in runs
-            )
+            silent, told = ([entry for entry in run.history if not isinstance(entry[1], Emit)] for run in runs)
             assert silent == told
 
     def test_every_attempt_that_started_ends_once(self) -> None:

@@ -289,12 +289,7 @@ class TestWorkAhead:
         assert [launch.tasks[0].partition for launch in bench.get(Launch)] == [0, 1]
 
     def test_nothing_is_sent_ahead_that_would_rather_be_elsewhere(self) -> None:
-        bench = (
-            Bench(prefetch_horizon=0.005)
-            .executor("a", 1)
-            .executor("b", 1)
-            .cached("b", *((7, n) for n in range(9)))
-        )
+        bench = Bench(prefetch_horizon=0.005).executor("a", 1).executor("b", 1).cached("b", *((7, n) for n in range(9)))
         bench.job(result(0, 1))
         bench.job(result(1, 9, blocks=[[(7, n)] for n in range(9)]))
         assert set(bench.placed.values()) == {"b"}
@@ -383,9 +378,7 @@ class TestRecall:
         assert bench.recalled == []
 
     def test_not_what_has_not_waited_for_a_horizon(self) -> None:
-        bench = (
-            Bench(prefetch_horizon=0.2).executor("a").executor("b").cached("a", *((7, n) for n in range(9)))
-        )
+        bench = Bench(prefetch_horizon=0.2).executor("a").executor("b").cached("a", *((7, n) for n in range(9)))
         bench.job(result(0, 9, blocks=[[(7, n)] for n in range(9)]))
         bench.wait(0.15).succeed(0, seconds=0.15)
         assert [view.queued for view in bench.scheduler.executors()] == [2, 0]

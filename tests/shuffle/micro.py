@@ -104,9 +104,7 @@ def run(bench: Bench, wanted: set[str]) -> None:
 
     def words() -> list[list[str]]:
         rnd = random.Random(7)
-        vocab = [
-            "".join(rnd.choices("abcdefghijklmnopqrstuvwxyz", k=rnd.randint(2, 10))) for _ in range(50_000)
-        ]
+        vocab = ["".join(rnd.choices("abcdefghijklmnopqrstuvwxyz", k=rnd.randint(2, 10))) for _ in range(50_000)]
         weights = [1 / (i + 1) for i in range(len(vocab))]
         return [[" ".join(rnd.choices(vocab, weights, k=12)) for _ in range(20_000)] for _ in range(4)]
 
@@ -161,10 +159,7 @@ def run(bench: Bench, wanted: set[str]) -> None:
 
     go(
         "numpy_128MB",
-        lambda: [
-            b.write((i % 16, np.full(250_000, i, dtype="f8")) for i in range(j, j + 8))
-            for j in range(0, 64, 8)
-        ],
+        lambda: [b.write((i % 16, np.full(250_000, i, dtype="f8")) for i in range(j, j + 8)) for j in range(0, 64, 8)],
         lambda i, r: drain(float(v[0]) for _, v in records_of(b.read(i, r))),
     )
     go("tiny", lambda: [b.write([(i, i)]) for i in range(1000)], lambda i, r: drain(records_of(b.read(i, r))))

@@ -278,7 +278,5 @@ def test_the_hash_does_not_depend_on_pythonhashseed():
     outputs = set()
     for seed in ("0", "1", "4242"):
         env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        outputs.add(
-            subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, check=True).stdout
-        )
+        outputs.add(subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, check=True).stdout)
     assert len(outputs) == 1

@@ -30,12 +30,8 @@ from asparkle.core.shuffle import (
     write_map_output,
 )
 
-keys = st.one_of(
-    st.integers(-5, 5), st.sampled_from(["a", "b\0c", "", "é"]), st.none(), st.tuples(st.integers(0, 2))
-)
-pairs = st.lists(
-    st.tuples(keys, st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)))
-)
+keys = st.one_of(st.integers(-5, 5), st.sampled_from(["a", "b\0c", "", "é"]), st.none(), st.tuples(st.integers(0, 2)))
+pairs = st.lists(st.tuples(keys, st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))))
 
 
 @settings(deadline=None)
@@ -130,9 +126,7 @@ def test_records_may_be_any_pair_that_unpacks(tmp_path):
 def test_strings_with_lone_surrogates_are_keys_too(tmp_path):
     records = [("\ud800", 1), ("a", 2)] * 3
     infos = write(records, tmp_path, 2)
-    assert sorted(records, key=repr) == sorted(
-        (r for i in range(2) for r in records_of(read([infos], i))), key=repr
-    )
+    assert sorted(records, key=repr) == sorted((r for i in range(2) for r in records_of(read([infos], i))), key=repr)
 
 
 # ---------------------------------------------------------------------------------------- what goes wrong

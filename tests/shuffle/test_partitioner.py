@@ -84,9 +84,7 @@ def test_range_partitioning_is_that_of_sortbykey(samples, n, ascending, keys):
     assert partitioner.partitions(keys) == [pyspark_range(k, bounds, ascending, abs, n) for k in keys]
     assert all(0 <= p < n for p in partitioner.partitions(keys))
     assert (
-        [partitioner(k) for k in keys]
-        == [partitioner.partitionFunc(k) for k in keys]
-        == partitioner.partitions(keys)
+        [partitioner(k) for k in keys] == [partitioner.partitionFunc(k) for k in keys] == partitioner.partitions(keys)
     )
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from asparkle.core.errors import UserFunctionError
 from asparkle.core.partitioner import RangePartitioner
 from asparkle.core.shuffle import SpillSpace, read_reduce_partition, records_of, write_map_output
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def pieces(records: list[Any], partitioner: RangePartitioner, presort: bool, limit: int = 1 << 20) -> list[list[Any]]:

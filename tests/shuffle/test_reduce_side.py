@@ -115,9 +115,7 @@ def test_distinct_keeps_the_first_of_equal_elements(spill_directory, elements, l
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(-9, 9), st.integers())), st.booleans(), st.sampled_from([ROOMY, TIGHT, 1])
-)
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers())), st.booleans(), st.sampled_from([ROOMY, TIGHT, 1]))
 def test_sort_is_sorted(spill_directory, rows, reverse, limit):
     with SpillSpace([spill_directory], limit) as space:
         expected = sorted(rows, key=operator.itemgetter(0), reverse=reverse)
@@ -313,9 +311,7 @@ def test_sorting_is_stable_whether_it_spills_or_not(space, limit, reverse):
         )
 
 
-@pytest.mark.parametrize(
-    "rows", [[], [1], list("banana"), [(1,), (1, 2), ()], [[3], [1, 2]], [{"a": 1}, {"a": 0}]]
-)
+@pytest.mark.parametrize("rows", [[], [1], list("banana"), [(1,), (1, 2), ()], [[3], [1, 2]], [{"a": 1}, {"a": 0}]])
 def test_sorting_any_rows(space, rows):
     key = str
     for limit in (ROOMY, 1):

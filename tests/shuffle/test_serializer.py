@@ -97,9 +97,7 @@ def test_many_buffers_are_gathered_in_pieces(tmp_path):
 def test_partial_writes_are_completed():
     read_end, write_end = os.pipe()
     got = io.BytesIO()
-    reader = threading.Thread(
-        target=lambda: [got.write(b) for b in iter(lambda: os.read(read_end, 7000), b"")]
-    )
+    reader = threading.Thread(target=lambda: [got.write(b) for b in iter(lambda: os.read(read_end, 7000), b"")])
     reader.start()
     payload = ["x" * 50_000, b"y" * 1_000_000]
     write_frame(write_end, dumps(payload))

@@ -169,17 +169,13 @@ def cell_15_text(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     path = os.path.join(ns.directory, "poem.txt")
     with open(path, "w", encoding="utf-8", newline="") as file:
         for i in range(40):
-            file.write(
-                f"line {i}: the spark that lights {i % 7} fires, «{'ü' * (i % 4)}»\r\n" + "\n" * (i % 3)
-            )
+            file.write(f"line {i}: the spark that lights {i % 7} fires, «{'ü' * (i % 4)}»\r\n" + "\n" * (i % 3))
     rddT = sc.textFile(path)
     show("head", rddT.take(5))
     show("count", rddT.count())
     show("all", rddT.collect())
     show("partitions of 3", sc.textFile(path, 3).glom().collect())
-    counts = (
-        rddT.flatMap(lambda line: line.split()).map(lambda word: (word, 1)).reduceByKey(lambda x, y: x + y)
-    )
+    counts = rddT.flatMap(lambda line: line.split()).map(lambda word: (word, 1)).reduceByKey(lambda x, y: x + y)
     show.bag("words", counts.collect())
     show("most frequent", counts.takeOrdered(4, key=lambda pair: (-pair[1], pair[0])))
 

@@ -128,11 +128,7 @@ def canonical(value: Any) -> str:
         return f"[{', '.join(map(canonical, value))}]"
     if type(value) is tuple:
         return f"({', '.join(map(canonical, value))})"
-    if (
-        isinstance(value, Iterable)
-        and not isinstance(value, (str, bytes))
-        and type(value).__module__ != "numpy"
-    ):
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and type(value).__module__ != "numpy":
         return f"~[{', '.join(sorted(map(canonical, value)))}]"
     return repr(value)
 

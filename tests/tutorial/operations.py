@@ -398,9 +398,7 @@ def captured_state_is_a_copy(sc: Any, ns: SimpleNamespace, show: Show) -> None:
     show("the driver's is untouched", seen)
     for _ in range(2):
         model = (
-            sc.parallelize(range(8), 4)
-            .mapPartitions(learn)
-            .reduce(lambda a, b: {"weight": a["weight"] + b["weight"]})
+            sc.parallelize(range(8), 4).mapPartitions(learn).reduce(lambda a, b: {"weight": a["weight"] + b["weight"]})
         )
         show(f"round {_}", model)
     data = [[1], [2]]

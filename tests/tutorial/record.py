@@ -53,9 +53,7 @@ def main() -> None:
             problems.append(f"{name}: {outcome.error or outcome.skipped}")
         for label, value in outcome.shown.items():
             if not agree(second[name].shown.get(label), value):
-                problems.append(
-                    f"{name}: {label}: differs from run to run:\n{value}\n{second[name].shown[label]}"
-                )
+                problems.append(f"{name}: {label}: differs from run to run:\n{value}\n{second[name].shown[label]}")
     if problems:
         raise SystemExit("\n".join(problems))
     recorded = {

@@ -44,14 +44,10 @@ async def run_aio(notebook: Notebook, master: str, ns: SimpleNamespace) -> dict[
 
 @pytest.fixture(
     scope="module",
-    params=[
-        (face, master) for master in MASTERS for face in FACES if face != "trio" or master == "threads[2]"
-    ],
+    params=[(face, master) for master in MASTERS for face in FACES if face != "trio" or master == "threads[2]"],
     ids="-".join,
 )
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[str, Outcome]:
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
     """What all cells showed, run in order in one context per notebook, as a reader would run them."""
     face, master = request.param
     found: dict[str, Outcome] = {}

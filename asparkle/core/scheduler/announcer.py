@@ -25,9 +25,7 @@ class Announcer:
         stages = tuple(StageInfo(s.stage, s.tasks, s.name, s.shuffle, s.parents) for s in spec.stages)
         tags = tuple(sorted(spec.tags))
         self._turn.emit(
-            JobStarted(
-                self._turn.now, job.id, spec.name, stages, len(job.wanted), spec.pool, spec.group, tags
-            )
+            JobStarted(self._turn.now, job.id, spec.name, stages, len(job.wanted), spec.pool, spec.group, tags)
         )
 
     def job_ended(self, job: Job, failure: JobFailure | None) -> None:
@@ -86,9 +84,7 @@ class Announcer:
     def speculated(self, attempt: Attempt) -> None:
         from asparkle.core.events import SpeculativeTaskSubmitted
 
-        self._turn.emit(
-            SpeculativeTaskSubmitted(self._turn.now, attempt.tid, attempt.stage.id, attempt.partition)
-        )
+        self._turn.emit(SpeculativeTaskSubmitted(self._turn.now, attempt.tid, attempt.stage.id, attempt.partition))
 
     def executor_added(self, executor: Executor) -> None:
         from asparkle.core.events import ExecutorAdded
@@ -100,9 +96,7 @@ class Announcer:
     def executor_removed(self, executor: Executor, reason: str) -> None:
         from asparkle.core.events import ExecutorRemoved
 
-        self._turn.emit(
-            ExecutorRemoved(self._turn.now, executor.name, executor.epoch, executor.host.name, reason)
-        )
+        self._turn.emit(ExecutorRemoved(self._turn.now, executor.name, executor.epoch, executor.host.name, reason))
 
     def executor_excluded(self, executor: Executor, reason: str) -> None:
         from asparkle.core.events import ExecutorExcluded

@@ -139,9 +139,7 @@ class Barriers:
         gathering.reached[attempt.partition] = (attempt, message)
         if len(gathering.reached) == 1:
             timeout = self._turn.conf.barrier_timeout
-            self._turn.timers.set(
-                ("barrier", tasks), self._turn.now + timeout, lambda: self._timed_out(tasks)
-            )
+            self._turn.timers.set(("barrier", tasks), self._turn.now + timeout, lambda: self._timed_out(tasks))
         if len(gathering.reached) == tasks.total:
             self._release(tasks, gathering)
 
@@ -151,9 +149,7 @@ class Barriers:
         messages = tuple(message for _, message in reached)
         for attempt, _ in reached:
             executor = attempt.executor
-            self._turn.out.append(
-                ReleaseBarrier(executor.name, executor.epoch, attempt.tid, gathering.round, messages)
-            )
+            self._turn.out.append(ReleaseBarrier(executor.name, executor.epoch, attempt.tid, gathering.round, messages))
         gathering.reached.clear()
         gathering.round += 1
 

@@ -9,9 +9,7 @@ from asparkle.core.scheduler.messages import Block
 from asparkle.core.scheduler.records import Executor, Stage
 from asparkle.core.scheduler.tasksets import Places
 
-SHUFFLE_SHARE = (
-    0.2  # of a reduce partition's bytes, that makes a host near (Spark's REDUCER_PREF_LOCS_FRACTION)
-)
+SHUFFLE_SHARE = 0.2  # of a reduce partition's bytes, that makes a host near (Spark's REDUCER_PREF_LOCS_FRACTION)
 SHUFFLE_LIMIT = 16384  # maps * reducers: adding up more sizes would hold up the loop
 
 
@@ -102,9 +100,7 @@ class Blocks:
 
     def _cached(self, block: Block) -> Places | None:
         executors = list(self._heaps.get(block, ()))
-        on_hosts = [
-            self._fleet.hosts[name] for name in self._hosts.get(block, ()) if name in self._fleet.hosts
-        ]
+        on_hosts = [self._fleet.hosts[name] for name in self._hosts.get(block, ()) if name in self._fleet.hosts]
         on_hosts = [host for host in on_hosts if host.executors]
         return (executors, on_hosts) if executors or on_hosts else None
 

@@ -38,9 +38,7 @@ class Bars:
     def __init__(self, conf: SchedulerConf) -> None:
         self._conf = conf
         self._failed: dict[Incarnation, set[int]] = {}  # partitions that failed there
-        self._tasks: dict[
-            int, dict[Incarnation | str, int]
-        ] = {}  # by partition: failures by executor and host
+        self._tasks: dict[int, dict[Incarnation | str, int]] = {}  # by partition: failures by executor and host
         self._executors: set[Incarnation] = set()
         self._hosts: set[str] = set()
         self._bad_on_host: dict[str, set[Incarnation]] = defaultdict(set)

@@ -34,9 +34,7 @@ from asparkle.core.scheduler.turn import Turn
 
 
 class Lineage:
-    def __init__(
-        self, turn: Turn, dispatch: Dispatch, pools: Pools, blocks: Blocks, announcer: Announcer
-    ) -> None:
+    def __init__(self, turn: Turn, dispatch: Dispatch, pools: Pools, blocks: Blocks, announcer: Announcer) -> None:
         self._turn = turn
         self._dispatch = dispatch
         self._pools = pools
@@ -82,9 +80,7 @@ class Lineage:
         for stage in spec.stages:
             for shuffle in stage.parents:
                 if shuffle not in before and shuffle not in self.shuffles:
-                    raise ValueError(
-                        f"job {spec.job}: stage {stage.stage} reads shuffle {shuffle}: nobody writes it"
-                    )
+                    raise ValueError(f"job {spec.job}: stage {stage.stage} reads shuffle {shuffle}: nobody writes it")
             if stage.shuffle is not None:
                 before.add(stage.shuffle)
 
@@ -310,9 +306,7 @@ class Lineage:
     def _register(self, stage: Stage, attempt: Attempt, report: TaskSucceeded) -> None:
         executor = attempt.executor
         partition = attempt.partition
-        stage.outputs[partition] = MapOutput(
-            report.tid, executor.name, executor.host.name, report.result, report.sizes
-        )
+        stage.outputs[partition] = MapOutput(report.tid, executor.name, executor.host.name, report.result, report.sizes)
         stage.writers[partition] = executor
         written = stage.written.get(executor)
         if written is None:

@@ -209,9 +209,7 @@ class Scheduler:
             penalised = (event.penalised and not event.killed) or event.fatal
             self._failed(attempt, str(event.error), event.error, penalised, event.fatal)
 
-    def _failed(
-        self, attempt: Attempt, reason: str, error: object, penalised: bool, fatal: bool = False
-    ) -> None:
+    def _failed(self, attempt: Attempt, reason: str, error: object, penalised: bool, fatal: bool = False) -> None:
         """A wanted attempt, settled already, came to nothing."""
         stage, partition = attempt.stage, attempt.partition
         tasks = stage.tasks
@@ -222,9 +220,7 @@ class Scheduler:
             self._exclusion.failed(tasks, attempt)
             if fatal or count >= self._turn.conf.max_failures:
                 times = "" if fatal else f"{count} times, the last time "
-                text = (
-                    f"task {partition} of stage {stage.id} failed {times}on {attempt.executor.name}: {reason}"
-                )
+                text = f"task {partition} of stage {stage.id} failed {times}on {attempt.executor.name}: {reason}"
                 failure = self._lineage.failure(FailureKind.TASK, text, stage, attempt, error)
                 self._lineage.fail(stage, failure)
                 return
@@ -314,9 +310,7 @@ class Scheduler:
         stale outputs time and again has one, or its partition would be tried for ever."""
         count = tasks.stale[attempt.partition] = tasks.stale.get(attempt.partition, 0) + 1
         penalised = count > self._turn.conf.max_stage_attempts
-        self._failed(
-            attempt, f"could not read shuffle {event.shuffle}: {event.error}", event.error, penalised
-        )
+        self._failed(attempt, f"could not read shuffle {event.shuffle}: {event.error}", event.error, penalised)
 
     # -------------------------------------------------------------------------- commits and barriers
 
@@ -383,9 +377,7 @@ class Scheduler:
     def _check_suspects(self) -> None:
         """A task that may run on none of the executors that there are fails its jobs."""
         if not self._fleet.slots:
-            self._suspects.update(
-                (stage.tasks, None) for stage in self._lineage.stages.values() if stage.tasks
-            )
+            self._suspects.update((stage.tasks, None) for stage in self._lineage.stages.values() if stage.tasks)
         for tasks in list(self._suspects):
             partition = self._exclusion.stuck(tasks) if tasks in self._suspects else -1
             if partition >= 0:

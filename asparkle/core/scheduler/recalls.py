@@ -76,9 +76,7 @@ class Recalls:
         for executor in list(islice(fleet.ahead, slots + LOOKS)):
             if slots <= 0:
                 return
-            overdue = [
-                attempt for attempt in executor.queue if self._overdue(attempt, long_ago) and unfit(attempt)
-            ]
+            overdue = [attempt for attempt in executor.queue if self._overdue(attempt, long_ago) and unfit(attempt)]
             if overdue:
                 self._ask(executor, overdue[-slots:])
                 slots -= len(overdue)
@@ -86,9 +84,7 @@ class Recalls:
                 fleet.ahead.move_to_end(executor)
 
     def _overdue(self, attempt: Attempt, long_ago: float) -> bool:
-        return (
-            attempt.state == QUEUED and not attempt.recalled and attempt.wanted and attempt.sent <= long_ago
-        )
+        return attempt.state == QUEUED and not attempt.recalled and attempt.wanted and attempt.sent <= long_ago
 
     def _ask(self, executor: Executor, attempts: list[Attempt]) -> None:
         executor.frozen = True

@@ -187,9 +187,7 @@ class Stage:
         self.accepted = flags(spec.tasks, wanted)
         self.tries = counts(spec.tasks, wanted)  # attempts at each partition so far
         self.commits: dict[int, int] = {}  # partition: the attempt that may commit
-        self.fetch_failed: set[int] = (
-            set()
-        )  # attempts of this stage, since its last success, that could not read
+        self.fetch_failed: set[int] = set()  # attempts of this stage, since its last success, that could not read
         self.open = True  # StageDone has not been said
         self.removed = False
         is_map = spec.shuffle is not None

@@ -53,9 +53,7 @@ class Turn:
             self._kills.clear()
         if self._recalls:
             for executor, attempts in self._recalls.items():
-                if tids := [
-                    attempt.tid for attempt in attempts if attempt.state == QUEUED and attempt.wanted
-                ]:
+                if tids := [attempt.tid for attempt in attempts if attempt.state == QUEUED and attempt.wanted]:
                     out.append(Recall(executor.name, executor.epoch, tids))
             self._recalls.clear()
         if self._launches:

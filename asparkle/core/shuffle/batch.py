@@ -63,8 +63,7 @@ def check_pair(record: object) -> None:
         _key, _value = record  # type: ignore[misc]
     except (TypeError, ValueError):
         raise UserFunctionError(
-            f"an operation on keys needs (key, value) pairs, and got {_short(record)} "
-            f"of type {type(record).__name__}"
+            f"an operation on keys needs (key, value) pairs, and got {_short(record)} of type {type(record).__name__}"
         ) from None
 
 

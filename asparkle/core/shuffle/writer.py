@@ -231,11 +231,7 @@ class Buckets:
         for _ in range(self._n):
             self._turn = (self._turn + 1) % self._n
             if keys := self._keys[self._turn]:
-                return (
-                    2 * POINTER
-                    + average_size(keys[-SAMPLE:])
-                    + average_size(self._values[self._turn][-SAMPLE:])
-                )
+                return 2 * POINTER + average_size(keys[-SAMPLE:]) + average_size(self._values[self._turn][-SAMPLE:])
         return 1
 
 

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from asparkle.core.contracts import BlockId, BlockStore
 from asparkle.core.errors import StoreFull
+from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
-from asparkle.core.payloads import frame, load_frame
 from asparkle.core.serializer import CorruptBlock, estimate_size, is_immutable, read_frames
 
 __all__ = ["BlockManager", "Frames"]

@@ -21,7 +21,7 @@ __all__ = ["TaskEnvironment"]
 class TaskEnvironment:
     """The surroundings of one attempt; program steps ask it for what they can't hold themselves."""
 
-    __slots__ = ("_data", "_space", "computed", "context", "task", "worker")
+    __slots__ = ("_data", "_elsewhere", "_space", "computed", "context", "task", "worker")
 
     def __init__(self, worker: Worker, task: RunTask, context: TaskContext) -> None:
         self.worker = worker
@@ -30,6 +30,7 @@ class TaskEnvironment:
         self._space: SpillSpace | None = None
         self.computed: dict[tuple[int, int], list[Any]] = {}  # (step, partition): elements, of `Program`
         context._environment = self
+        self._elsewhere = frozenset((rdd, p) for rdd, p in task.elsewhere)
         self._data = {(step, partition): payload for step, partition, payload in task.data}
 
     # --- data from the driver
@@ -44,14 +45,14 @@ class TaskEnvironment:
         """The elements of a cached partition, or None if it has to be computed."""
         block = (cached.rdd, partition)
         found = self.worker.blocks.read(block)
-        if found is None and block in self.task.elsewhere:
+        if found is None and block in self._elsewhere:
             found = self.worker.fetch_block(block)
         return found
 
     def has_block(self, cached: Cached, partition: int) -> bool:
         """Whether `read_block` is likely to find it."""
         block = (cached.rdd, partition)
-        return block in self.task.elsewhere or self.worker.blocks.has(block)
+        return block in self._elsewhere or self.worker.blocks.has(block)
 
     def keep_block(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         """Store a partition that is being computed; returns its elements."""
