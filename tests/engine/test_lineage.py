@@ -6,7 +6,6 @@ import gc
 import itertools
 import operator
 import os
-import weakref
 
 import anyio
 import pytest
@@ -359,14 +358,13 @@ async def test_an_rdd_that_nobody_has_any_more_is_dropped():
     async with SparkContext("threads[2]") as sc:
         rdd = sc.parallelize(range(10), 2).map(lambda x: x).cache()
         assert await rdd.count() == 10
-        blocks = sc._driver.scheduler
-        node = weakref.ref(rdd._node)
+        block = (rdd.id(), 0)
+        assert sc._driver.blocks.holders(block)
         del rdd
         gc.collect()
-        await anyio.sleep(0.05)
-        gc.collect()
-        assert node() is None
-        assert blocks is sc._driver.scheduler
+        with anyio.fail_after(5):
+            while sc._driver.blocks.holders(block):
+                await anyio.sleep(0.01)
 
 
 async def test_names(local):

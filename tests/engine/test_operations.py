@@ -912,6 +912,23 @@ async def test_an_accumulator_counts_a_partition_once(sc):
     assert seen.value == 4
 
 
+COUNTED = None
+
+
+def count_one(x):
+    """Travels by name: where tasks run in this process they find COUNTED itself."""
+    COUNTED.add(1)
+    if TaskContext.get().attemptNumber() == 0:
+        raise ValueError
+
+
+async def test_an_accumulator_of_an_imported_module_is_exact_as_well(local):
+    global COUNTED
+    COUNTED = local.accumulator(0)
+    await local.parallelize(range(3), 3).foreach(count_one)
+    assert COUNTED.value == 3
+
+
 async def test_an_accumulator_is_not_read_in_a_task(sc):
     seen = sc.accumulator(0)
     with pytest.raises(JobFailed, match="can't be read in a task"):

@@ -28,7 +28,7 @@ try:
 except ImportError:
     numpy = None  # type: ignore[assignment]
 
-from conftest import MASTERS
+MASTERS = ("inline", "threads[2]", "processes[2]")
 
 Partitions = list[list[Any]]
 
