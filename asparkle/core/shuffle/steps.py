@@ -235,7 +235,6 @@ class ShuffleWrite:
             records,
             partitioner=self.spec.partitioner,
             aggregator=self.spec.aggregator,
-            presort=isinstance(self.spec, SortSpec),
             path=task.shuffle_file(self.spec.id, partition),
             space=task.space,
         )

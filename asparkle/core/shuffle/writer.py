@@ -12,12 +12,11 @@ from zlib import crc32
 
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
-from asparkle.core.partitioner import Partitioner, RangePartitioner
+from asparkle.core.partitioner import Partitioner
 from asparkle.core.serializer import Buffer, write_all
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
 from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index
-from asparkle.core.shuffle.ranges import RangeBuckets
 from asparkle.core.shuffle.spill import Meter, SpillSpace
 from asparkle.core.shuffle.weighing import (
     FIRST_STEP,
@@ -45,15 +44,13 @@ def write_map_output(
     path: str,
     space: SpillSpace,
     aggregator: Aggregator | None = None,
-    presort: bool = False,
     inline_limit: int = INLINE_LIMIT,
 ) -> MapOutputInfo:
     """Write ``records`` for the reducers that ``partitioner`` names, to the file ``path``.
 
     ``records`` are ``(key, value)`` pairs; for `DISTINCT`, keys.  With an aggregator they are combined first
     (`GROUP`: only where that helps), which changes nothing for the reader but the size.  Each reducer's
-    records keep their order; combined keys are in order of first appearance.  ``presort``, for a
-    `RangePartitioner`: each flush is sorted by it, stably, for a reader that sorts anyway.
+    records keep their order; combined keys are in order of first appearance.
 
     The file appears under its name when it is whole, and never otherwise: on any error, also of
     ``records`` itself, nothing is left.  Output of at most ``inline_limit`` bytes makes no file but is
@@ -66,9 +63,7 @@ def write_map_output(
     """
     output = _Output(path, partitioner.numPartitions, inline_limit)
     try:
-        if presort and isinstance(partitioner, RangePartitioner):
-            _write_plain(iter(records), RangeBuckets(partitioner), output, space)
-        elif aggregator is None:
+        if aggregator is None:
             _write_plain(iter(records), Buckets(partitioner), output, space)
         else:
             _write_combined(iter(records), aggregator, partitioner, output, space)
@@ -83,7 +78,7 @@ def write_map_output(
 
 def _write_plain(
     records: Iterator[Any],
-    buckets: Buckets | RangeBuckets,
+    buckets: Buckets,
     output: _Output,
     space: SpillSpace,
     head: Sequence[Batch] = (),
