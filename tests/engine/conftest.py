@@ -1,4 +1,4 @@
-"""Contexts for the engine's tests: one per backend and event loop, kept for the whole session.
+"""Contexts for the engine's tests: one per backend and event loop, kept until all have run.
 
 An asynchronous test that asks for ``sc`` runs as a task of that context's event loop, on every backend; a
 test of what no backend changes asks for ``local`` instead.  One that spoils its context makes its own.
@@ -45,9 +45,9 @@ class Running:
         self._stack.close()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def contexts() -> Iterator[Callable[[str, str], Running]]:
-    """``contexts(master, loop)``: the session's context of that kind, started when it is first asked for."""
+    """``contexts(master, loop)``: the context of that kind, started when it is first asked for."""
     with ExitStack() as stack:
 
         @functools.cache
