@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -18,15 +18,14 @@ from asparkle.core.worker.failure import TaskError, load_failure
 __all__ = ["Job", "JobGate", "JobOptions", "drop_payload", "failure_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class JobOptions:
+class JobOptions(NamedTuple):
     """What a job takes from where it was submitted: the caller's context variables."""
 
     pool: str = "default"
     group: str | None = None
     tags: frozenset[str] = frozenset()
     description: str = ""
-    properties: dict[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = MappingProxyType({})
 
 
 class Job:

@@ -10,7 +10,7 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from anyio import to_thread
@@ -35,9 +35,9 @@ class ShippedStage:
 
     __slots__ = ("__weakref__", "_binary", "_shipping", "persists", "plan", "properties", "reusable")
 
-    def __init__(self, plan: StagePlan, properties: dict[str, str], shipping: Shipping) -> None:
+    def __init__(self, plan: StagePlan, properties: Mapping[str, str], shipping: Shipping) -> None:
         self.plan = plan
-        self.properties = properties
+        self.properties = dict(properties)
         self.persists = bool(plan.builder.persisted)
         self.reusable = closures.is_reusable(plan.program, plan.sink)
         self._shipping = shipping
@@ -89,7 +89,7 @@ class Shipping:
             self.surroundings = protocol.Surroundings(path, directory)
 
     async def ship(
-        self, plans: Sequence[StagePlan], complete: set[int], properties: dict[str, str]
+        self, plans: Sequence[StagePlan], complete: set[int], properties: Mapping[str, str]
     ) -> list[ShippedStage]:
         """Make ready what executors will be sent for these stages, but for those in ``complete``."""
         self.look_around()

@@ -15,9 +15,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import IO, TYPE_CHECKING, Final, Literal, overload
+from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple, overload
 
 from asparkle.core.errors import ArgumentError, AsparkleError
 
@@ -61,16 +60,14 @@ class CorruptInput(AsparkleError, OSError):
         return str(self.args[0])
 
 
-@dataclass(frozen=True, slots=True)
-class TextFile:
+class TextFile(NamedTuple):
     """A file of an input: its absolute ``path`` and its ``size`` in bytes."""
 
     path: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileSplit:
+class FileSplit(NamedTuple):
     """One partition: ``length`` bytes of ``path`` from ``start`` or, with a ``codec``, the whole file."""
 
     path: str

@@ -16,8 +16,8 @@ Identities
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 Block: TypeAlias = tuple[int, int]
@@ -34,8 +34,7 @@ class Determinism(enum.IntEnum):
 # --------------------------------------------------------------------------- what a job consists of
 
 
-@dataclass(frozen=True, slots=True)
-class StageSpec:
+class StageSpec(NamedTuple):
     """One stage of a job: ``tasks`` attempts at the partitions of one RDD, without a shuffle inside.
 
     A stage with ``shuffle`` set writes that shuffle's map outputs; one with None is a result stage.
@@ -54,8 +53,7 @@ class StageSpec:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class JobSpec:
+class JobSpec(NamedTuple):
     """``stages`` are in topological order, parents first; the last one is the result stage."""
 
     job: int
@@ -71,13 +69,11 @@ class JobSpec:
 # ------------------------------------------------------------------------------------------- events
 
 
-@dataclass(frozen=True, slots=True)
-class JobSubmitted:
+class JobSubmitted(NamedTuple):
     spec: JobSpec
 
 
-@dataclass(frozen=True, slots=True)
-class JobCancelled:
+class JobCancelled(NamedTuple):
     """Ends one job, or all jobs of a group, of a tag, or (all None) every job, queued ones included."""
 
     job: int | None = None
@@ -87,16 +83,14 @@ class JobCancelled:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorAdded:
+class ExecutorAdded(NamedTuple):
     executor: str
     epoch: int
     host: str
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLost:
+class ExecutorLost(NamedTuple):
     """``blame``: the loss may be the doing of what ran there (a crash), so what ran counts as failed.
     False for a released executor, a powered-off node, a kill that we asked for.
     ``running``: the attempts that had really started, where the backend knows; None: presume the
@@ -172,13 +166,11 @@ class BlocksChanged(NamedTuple):
     scope: str = "worker"
 
 
-@dataclass(frozen=True, slots=True)
-class RddUnpersisted:
+class RddUnpersisted(NamedTuple):
     rdd: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShuffleRemoved:
+class ShuffleRemoved(NamedTuple):
     """The shuffle's files are deleted; its outputs are forgotten."""
 
     shuffle: int
@@ -200,8 +192,7 @@ class BarrierReached(NamedTuple):
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadlineReached:
+class DeadlineReached(NamedTuple):
     """Time has passed: sent when ``next_deadline()`` is due."""
 
 
@@ -284,8 +275,7 @@ class TakeResult(NamedTuple):
     result: object
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardResults:
+class DiscardResults(NamedTuple):
     """Results taken so far came from indeterminate input that was lost: they will be taken again."""
 
     job: int
@@ -301,8 +291,7 @@ class FailureKind(enum.Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailure:
+class JobFailure(NamedTuple):
     kind: FailureKind
     reason: str
     error: object = None  # the last attempt's
@@ -314,8 +303,7 @@ class JobFailure:
     host: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FinishJob:
+class FinishJob(NamedTuple):
     job: int
     failure: JobFailure | None  # None: success
 
@@ -337,15 +325,13 @@ class ReleaseBarrier(NamedTuple):
     messages: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class StageDone:
+class StageDone(NamedTuple):
     """No attempt of the stage will be launched again unless a later job or a lost output needs it."""
 
     stage: int
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     """For the bus.  Made only while ``Scheduler.listening`` is true."""
 
     event: object
@@ -376,14 +362,13 @@ class MapOutput(NamedTuple):
     sizes: Sequence[int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerConf:
+class SchedulerConf(NamedTuple):
     """The scheduler's settings, already parsed; each names the key that it comes from."""
 
     max_failures: int = 4  # spark.task.maxFailures
     max_stage_attempts: int = 4  # spark.stage.maxConsecutiveAttempts
     fair: bool = False  # spark.scheduler.mode == FAIR
-    pools: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # name: (mode, weight, min share)
+    pools: Mapping[str, tuple[str, int, int]] = MappingProxyType({})  # name: (mode, weight, min share)
     locality_wait: float = 3.0  # spark.locality.wait: the longest wait for a better place, seconds
     prefetch_horizon: float = 0.005  # asparkle.scheduler.prefetch: seconds of work sent ahead to an executor
     speculation: bool = False  # spark.speculation

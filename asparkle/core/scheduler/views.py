@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from asparkle.core.scheduler.records import ACTIVE, IDLE, WAITING, Executor, Job, Stage
 
 STATES: Final = {IDLE: "idle", WAITING: "waiting", ACTIVE: "active"}
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     job: int
     name: str
     pool: str
@@ -28,8 +26,7 @@ class JobView:
         return cls(job.id, spec.name, spec.pool, spec.group, spec.tags, stages, len(job.wanted), job.left)
 
 
-@dataclass(frozen=True, slots=True)
-class StageView:
+class StageView(NamedTuple):
     stage: int
     name: str
     state: str  # 'idle', 'waiting' for a parent, or 'active'
@@ -50,8 +47,7 @@ class StageView:
         return cls(*head, tasks.pending, tasks.running, sum(tasks.failures.values()), mean)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorView:
+class ExecutorView(NamedTuple):
     executor: str
     epoch: int
     host: str

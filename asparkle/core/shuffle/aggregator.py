@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -31,7 +30,6 @@ def identity(x: Any) -> Any:
     return x
 
 
-@dataclass(frozen=True, slots=True)
 class Aggregator:
     """The three functions of ``combineByKey``, as in Spark.
 
@@ -39,9 +37,17 @@ class Aggregator:
     ``merge_combiners(c, d)`` joins two, of which ``c`` has the earlier values.  Both may change and return
     their first argument."""
 
-    create_combiner: Callable[[Any], Any]
-    merge_value: Callable[[Any, Any], Any]
-    merge_combiners: Callable[[Any, Any], Any]
+    __slots__ = ("create_combiner", "merge_combiners", "merge_value")
+
+    def __init__(
+        self,
+        create_combiner: Callable[[Any], Any],
+        merge_value: Callable[[Any, Any], Any],
+        merge_combiners: Callable[[Any, Any], Any],
+    ) -> None:
+        self.create_combiner = create_combiner
+        self.merge_value = merge_value
+        self.merge_combiners = merge_combiners
 
     def new_table(self) -> Table:
         return {}
@@ -119,9 +125,10 @@ def _one(v: Any) -> list[Any]:
     return [v]
 
 
-@dataclass(frozen=True, slots=True)
 class _Group(Aggregator):
     """Values into lists; the table is a defaultdict."""
+
+    __slots__ = ()
 
     def new_table(self) -> Table:
         return defaultdict(list)
@@ -143,9 +150,10 @@ class _Group(Aggregator):
                 table[k] = values  # the batch's own list: nobody else has it
 
 
-@dataclass(frozen=True, slots=True)
 class _Distinct(Aggregator):
     """Records are the keys themselves, without values."""
+
+    __slots__ = ()
 
     def fold(self, table: Table, records: Iterable[Any]) -> None:
         # A dict of the chunk first: fromkeys looks each key up once, and most chunks repeat themselves.

@@ -23,8 +23,7 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from asparkle.core.errors import AsparkleError
@@ -40,8 +39,7 @@ READ_AHEAD = 1 << 20
 MAP_FROM = 256 * 1024  # frames above this with arrays in them are mapped, smaller ones are read
 
 
-@dataclass(frozen=True, slots=True)
-class MapOutputInfo:
+class MapOutputInfo(NamedTuple):
     """What a map task reports: its file, or its bytes themselves where they are few.
 
     ``path``: the file, '' if ``inline``.  ``sizes``: bytes for each reducer (0: nothing to read there).
