@@ -285,7 +285,7 @@ class Driver:
         for remote in self._remotes.values():
             if command.stage in remote.stages:
                 remote.stages.discard(command.stage)
-                self._to(remote.executor.info.id, protocol.Forget(command.stage))
+                remote.outbox.append(protocol.Forget(command.stage))  # not urgent: goes with the next message
 
     def _emit(self, command: m.Emit) -> None:
         if self._emit_to is not None:
