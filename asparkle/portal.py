@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import ContextStopped, DeadlockError, NestedContextError
@@ -34,6 +35,7 @@ class Portal:
         self._application = application
         self._started: Future[None] = Future()
         self._stopping = threading.Event()
+        self._pending: set[_Call[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="asparkle-loop", daemon=True)
         self.context: SparkContext
         self._loop_call: Any
@@ -55,6 +57,10 @@ class Portal:
                 self._started.set_exception(error)
             else:
                 raise
+        finally:
+            self._stopping.set()
+            for call in list(self._pending):
+                call.give_up()
 
     async def _main(self) -> None:
         import anyio
@@ -84,7 +90,10 @@ class Portal:
         if self._stopping.is_set():
             raise ContextStopped
         call: _Call[T] = _Call(function, arguments)
+        self._pending.add(call)
         self._loop_call(lambda: call.begin(self._tasks))
+        if self._stopping.is_set():  # in between: perhaps nobody looks after this any more
+            call.give_up()
         try:
             return call.future.result()
         except BaseException as error:
@@ -94,7 +103,9 @@ class Portal:
             try:
                 raise error
             finally:
-                del error, call  # or its traceback would hold itself
+                del error  # or its traceback would hold itself
+        finally:
+            self._pending.discard(call)
 
     def iterate(self, function: Callable[..., Awaitable[AsyncIterator[T]]], *arguments: Any) -> Iterator[T]:
         """The elements of an asynchronous iterator, fetched as they are asked for."""
@@ -162,6 +173,13 @@ class _Call(Generic[T]):
                 self.future.set_exception(error if isinstance(error, Exception) else ContextStopped())
             if not isinstance(error, Exception):
                 raise
+
+    def give_up(self) -> None:
+        """The loop is no more: nobody will run this."""
+        from concurrent.futures import InvalidStateError
+
+        with suppress(InvalidStateError):
+            self.future.set_exception(ContextStopped())
 
     def cancel(self) -> None:
         if self._scope is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -95,6 +95,13 @@ class ProcessExecutor(Executor):
         self._killed = True
         self._cluster.tell(["kill", self.info.id])
         return True
+
+    def hang_up(self) -> None:
+        """The worker is no more, even if a process that it forked still holds its end of the channel: what
+        it has sent is read, and then the end."""
+        if not self._gone:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._gone = True
@@ -217,6 +224,9 @@ class ProcessCluster(Cluster):
             for kind, executor, _pid, *rest in unpacker.feed(data):
                 if kind == "ended":
                     self._statuses[executor] = rest[0]
+                    ended = self._live.get(executor) or self._starting.get(executor)
+                    if ended is not None:
+                        ended.hang_up()
                     self._status_arrived.set()
                     self._status_arrived = anyio.Event()
 

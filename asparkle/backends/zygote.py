@@ -82,8 +82,13 @@ class Zygote:
     def start(self, executor: str) -> None:
         fd = self.fds.pop(0)
         assert self.app is not None
-        pid = self.fork(fd, executor) if FORKS else self.spawn(fd, executor)
-        os.close(fd)
+        try:
+            pid = self.fork(fd, executor) if FORKS else self.spawn(fd, executor)
+        except OSError as error:  # no more processes: the driver sees the channel end, and tries again
+            print(f"asparkle: a worker could not be started: {error}", file=sys.stderr)
+            return
+        finally:
+            os.close(fd)
         self.children[pid] = executor
         self.tell(["started", executor, pid])
 

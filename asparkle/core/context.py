@@ -12,7 +12,8 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio import to_thread
+from anyio import get_current_task, to_thread
+from anyio.lowlevel import current_token
 
 from asparkle.core import sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
@@ -21,7 +22,7 @@ from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
 from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
-from asparkle.core.errors import ArgumentError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import loop_caller
@@ -70,6 +71,7 @@ class SparkContext:
         self._stack = AsyncExitStack()
         self._driver_or_none: Driver | None = None
         self._stopped = False
+        self._home: tuple[object, int] | None = None  # the event loop and the task that entered
         self._broadcast_ids = itertools.count()
         self._watched: set[int] = set()
         self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
@@ -78,7 +80,10 @@ class SparkContext:
     # ------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> SparkContext:
+        if self._stopped or self._driver_or_none is not None:
+            raise ContextStopped("a SparkContext is entered once; make a new one")
         application = self._application
+        self._home = (current_token(), get_current_task().id)
         try:
             call = loop_caller()
             stack = self._stack
@@ -126,6 +131,8 @@ class SparkContext:
         """
         if self._stopped:
             return
+        if self._home is not None and self._home != (current_token(), get_current_task().id):
+            raise ContextError("a SparkContext is stopped in the task that entered it: leave its block there")
         self._stopped = True
         if self._driver_or_none is not None:
             self._driver_or_none.stop()
@@ -137,8 +144,10 @@ class SparkContext:
             raise NestedContextError
         if os.getpid() != self._pid:
             raise ForkedContextError
-        if self._driver_or_none is None or self._stopped:
+        if self._stopped:
             raise ContextStopped
+        if self._driver_or_none is None:
+            raise ContextStopped("this SparkContext was not entered yet: use it with `async with`")
         return self._driver_or_none
 
     def __reduce__(self) -> Any:
@@ -265,6 +274,8 @@ class SparkContext:
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         driver = self._driver
+        if self._home is not None and self._home[0] != current_token():
+            raise ContextError("this SparkContext belongs to another event loop: await its methods there")
         async with self._gate.passed():
             return await driver.run_job(node, sink, partitions, self._options())
 
@@ -404,8 +415,11 @@ class SparkContext:
             self._watched.add(node.id)
             weakref.finalize(node, _forget_rdd, weakref.ref(driver), node.id, self._watched).atexit = False
 
-    def _unpersist(self, node: Node) -> None:
-        self._driver.unpersist(node.id)
+    async def _unpersist(self, node: Node) -> None:
+        driver = self._driver
+        driver.unpersist(node.id)
+        # A block on disk may be that of a worker which has died since, and which nobody else deletes.
+        await to_thread.run_sync(driver.remove_blocks, node.id)
 
 
 def _forget_rdd(driver: weakref.ref[Driver], rdd: int, watched: set[int]) -> None:

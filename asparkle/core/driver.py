@@ -7,11 +7,13 @@ touched on the event loop only; there are no locks.  What is large is pickled, w
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import shutil
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -26,10 +28,10 @@ from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, Resu
 from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node, Shuffle
+from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller
 from asparkle.core.payloads import load
 from asparkle.core.plan import JobPlan, Planner
-from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
 from asparkle.core.shipping import ShippedStage, Shipping
@@ -49,7 +51,7 @@ class Remote:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.in_process = executor.info.in_process
-        self.stages: set[int] = set()
+        self.stages: dict[int, ShippedStage] = {}  # what was installed there, kept alive for as long
         self.tables: dict[int, int] = {}
         self.outbox: list[Any] = []
         self.surroundings: object = None
@@ -76,6 +78,7 @@ class Driver:
         self._wake = anyio.Event()
         self._wake_at = float("inf")
         self._broken: NoExecutors | None = None
+        self._later: list[m.Event] = []
         self._kills: dict[int, tuple[float, str]] = {}
         self._dirty: dict[str, Remote] = {}
         self.blocks = BlockDirectory(self._to)
@@ -176,6 +179,8 @@ class Driver:
     def _feed(self, event: m.Event) -> None:
         for command in self.scheduler.handle(event, time.monotonic()):
             _COMMANDS[type(command)](self, command)
+        while self._later:  # what a command gave rise to comes after all commands of its turn
+            self._feed(self._later.pop(0))
 
     def _deliver(self) -> None:
         while self._dirty:
@@ -192,7 +197,7 @@ class Driver:
             return
         self._dirty[command.executor] = remote
         stage = self._shipping.stages[command.stage]
-        if command.stage not in remote.stages:
+        if remote.stages.get(command.stage) is not stage:
             self._install(remote, stage)
         for shuffle, version in command.shuffles:
             if remote.tables.get(shuffle) != version:
@@ -215,7 +220,7 @@ class Driver:
         remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, command.peers))
 
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
-        remote.stages.add(stage.plan.stage)
+        remote.stages[stage.plan.stage] = stage
         surroundings = self._shipping.surroundings
         if remote.surroundings is not surroundings:
             remote.surroundings = surroundings
@@ -240,12 +245,15 @@ class Driver:
         if command.updates is None:
             return
         payload = protocol.payload(command.updates)
-        updates = load(payload)
-        drop_payload(payload)
-        for aid, update in updates:
-            accumulator = self.accumulators.get(aid)
-            if accumulator is not None:
-                accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
+        try:
+            for aid, update in load(payload):
+                accumulator = self.accumulators.get(aid)
+                if accumulator is not None:
+                    accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
+        except Exception as error:  # a user's addInPlace: its failure is not that of every job
+            log("asparkle.driver").error("an accumulator could not be updated", exc_info=error)
+        finally:
+            drop_payload(payload)
 
     def _take_result(self, command: m.TakeResult) -> None:
         job = self._jobs.get(command.job)
@@ -253,12 +261,10 @@ class Driver:
         if job is None:
             drop_payload(result)
             return
-        job.size += result.length if isinstance(result, FileRef) else len(result) if isinstance(result, bytes) else 0
+        job.take(command.partition, result)
         if self.max_result and job.size > self.max_result:
             self._finish(job, ResultTooLarge(job.size, self.max_result, job=job.id))
-            self._feed(m.JobCancelled(job.id, reason="its results are too large"))
-            return
-        job.take(command.partition, result)
+            self._later.append(m.JobCancelled(job.id, reason="its results are too large"))
 
     def _discard(self, command: m.DiscardResults) -> None:
         job = self._jobs.get(command.job)
@@ -283,8 +289,7 @@ class Driver:
 
     def _stage_done(self, command: m.StageDone) -> None:
         for remote in self._remotes.values():
-            if command.stage in remote.stages:
-                remote.stages.discard(command.stage)
+            if remote.stages.pop(command.stage, None) is not None:
                 remote.outbox.append(protocol.Forget(command.stage))  # not urgent: goes with the next message
 
     def _emit(self, command: m.Emit) -> None:
@@ -368,7 +373,10 @@ class Driver:
                 raise job.error
             finally:
                 del job  # or the traceback and the job hold each other
-        return await self._unpack(job)
+        try:
+            return await self._unpack(job)
+        finally:
+            job.discard()
 
     async def _submit(self, plan: JobPlan, options: JobOptions) -> Job:
         complete = {
@@ -460,6 +468,13 @@ class Driver:
             self._to(name, protocol.DropRdd(rdd))
         self._deliver()
 
+    def remove_blocks(self, rdd: int) -> None:
+        """Delete what is left of an RDD's partitions on disk.  Called in a thread."""
+        for directory in self.app.directories:
+            for path in glob.glob(os.path.join(directory, "blocks", f"rdd-{rdd}-*")):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+
     def drop_broadcast(self, identity: int, path: str = "") -> None:
         """Drop the workers' copies of a broadcast value, and with ``path`` its file."""
         if self.stopped:
@@ -493,12 +508,8 @@ def _remove_file(path: str) -> None:
 
 
 def _load_results(job: Job) -> list[Any]:
-    results = []
-    for partition in job.partitions:
-        payload = job.results[partition]
-        results.append(load(payload))
-        drop_payload(payload)
-    return results
+    loaded = {partition: load(payload) for partition, payload in job.results.items()}
+    return [loaded[partition] for partition in job.partitions]
 
 
 _COMMANDS: dict[type, Callable[[Driver, Any], None]] = {

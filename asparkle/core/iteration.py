@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
+from asparkle.core.errors import ContextStopped
 from asparkle.core.transforms import CollectList
 
 if TYPE_CHECKING:
@@ -32,18 +33,21 @@ class Background(Generic[T]):
 
     async def run(self) -> None:
         """The task."""
-        with self._scope:
-            try:
+        try:
+            with self._scope:
                 self._value.append(await self._function())
-            except Exception as error:  # it is the caller's, who gets it from `result`
-                self._error = error
-        self._done.set()
+        except Exception as error:  # it is the caller's, who gets it from `result`
+            self._error = error
+        finally:
+            self._done.set()
 
     async def result(self) -> T:
         """The function's result, or its exception."""
         await self._done.wait()
         if self._error is not None:
             raise self._error
+        if not self._value:
+            raise ContextStopped
         return self._value[0]
 
     def cancel(self) -> None:

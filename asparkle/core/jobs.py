@@ -42,11 +42,14 @@ class Job:
 
     def take(self, partition: int, result: Any) -> None:
         self.results[partition] = result
+        self.size += payload_size(result)
 
     def discard(self, partitions: Sequence[int] | None = None) -> None:
         """Forget results that were taken; all of them unless told which."""
         for partition in list(self.results) if partitions is None else partitions:
-            drop_payload(self.results.pop(partition, None))
+            payload = self.results.pop(partition, None)
+            self.size -= payload_size(payload)
+            drop_payload(payload)
 
     def finish(self, error: BaseException | None) -> None:
         self.error = error
@@ -58,6 +61,13 @@ class Job:
     def is_large(self) -> bool:
         """Whether its results are too much to unpickle on the event loop."""
         return self.size > 1 << 16 or any(type(r) is FileRef for r in self.results.values())
+
+
+def payload_size(payload: Any) -> int:
+    """Bytes that a result takes; those of live objects are not known."""
+    if type(payload) is FileRef:
+        return payload.length
+    return len(payload) if type(payload) is bytes else 0
 
 
 def drop_payload(payload: Any) -> None:

@@ -31,6 +31,9 @@ class Live(NamedTuple):
 
     value: Any
 
+    def __repr__(self) -> str:
+        return f"Live({type(self.value).__name__})"  # the value's own repr is a user's code
+
 
 class RunTask(NamedTuple):
     """One attempt.

@@ -192,7 +192,7 @@ class RDD(Generic[T_co]):
         False
         """
         self._node.storage_level = StorageLevel.NONE
-        self._context._unpersist(self._node)
+        await self._context._unpersist(self._node)
         return self
 
     def getStorageLevel(self) -> StorageLevel:

@@ -7,7 +7,6 @@ its own copy.  What does not fit in the heap goes to disk, if its storage level 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final
@@ -44,7 +43,6 @@ class BlockManager:
         self.disk = disk
         self.report = report
         self.levels: dict[BlockId, Sequence[Any]] = {}
-        self.lock = threading.Lock()
 
     def read(self, block: BlockId) -> Iterable[Any] | None:
         """The elements of a block that is here or on this host; None where it must be computed."""
@@ -150,7 +148,7 @@ class BlockManager:
             self._stored(block, one, "host")
 
     def drop_rdd(self, rdd: int) -> None:
-        for block in [b for b in self.levels if b[0] == rdd]:
+        for block in [b for b in list(self.levels) if b[0] == rdd]:
             self.levels.pop(block, None)
             self.memory.remove(block)
             self.disk.remove(block)

@@ -49,7 +49,7 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
 
     def on_signal(number: int, frame: Any) -> None:
         tid = worker.interruptible
-        if tid is not None and tid in worker.killing:
+        if tid is not None and tid in worker.killing and not _importing(frame):
             raise TaskKilled(worker.killing[tid])
 
     signal.signal(signal.SIGUSR1, on_signal)
@@ -57,6 +57,15 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
     worker.report(Ready(os.getpid()))
     worker.run_slot()
     connection.close()
+
+
+def _importing(frame: Any) -> bool:
+    """Whether an import is under way: cut short, it would leave half a module behind for every later task."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _listen_or_die(connection: socket.socket, worker: Worker) -> None:
@@ -75,7 +84,7 @@ def _listen(connection: socket.socket, worker: Worker) -> None:
     poll.register(connection, select.POLLIN)
     told: set[int] = set()
     while True:
-        busy = bool(worker.waiting or worker.has_reports or any(tid not in told for tid in worker.running))
+        busy = bool(worker.waiting or worker.has_reports or any(tid not in told for tid in list(worker.running)))
         if not poll.poll(_TICK * 1000 if busy else None):
             worker.flush()
             told = _tell_started(worker, told)

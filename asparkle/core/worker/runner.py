@@ -31,10 +31,12 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     taskcontext.enter(context)
     started = time.perf_counter()
     try:
-        worker.interruptible = task.tid
         try:
-            program, sink = worker.stages[item.stage].unpickle()
+            program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             environment = TaskEnvironment(worker, task, context)
+            worker.interruptible = task.tid
+            if task.tid in worker.killing:  # asked for before the interrupt could strike
+                raise TaskKilled(worker.killing[task.tid])
             if type(sink) is ShuffleWrite:
                 written = sink.write(program, task.partition, environment)
                 updates = _pack_updates(worker, context)

@@ -14,12 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec
-from asparkle.core.errors import StorageError
+from asparkle.core.errors import StorageError, TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, write_file
 from asparkle.core.protocol import FileRef, RunTask
@@ -80,6 +81,7 @@ class Worker:
         self.executor = executor
         self.in_process = in_process
         self.interrupt = interrupt
+        self.main = threading.get_ident()  # where interrupts strike
         self.holds_back = not in_process  # somebody flushes what is held back while a long task runs
         self._send = send
         self._outbox: list[Any] = []
@@ -170,7 +172,8 @@ class Worker:
             except (StorageError, CorruptBlock) as error:  # one copy less
                 log("asparkle.worker").warning("a replica was not kept", error=str(error))
             finally:
-                os.unlink(ref.path)
+                with suppress(FileNotFoundError):
+                    os.unlink(ref.path)
 
     def _export(self, message: protocol.Export) -> None:
         try:
@@ -183,7 +186,8 @@ class Worker:
     def _surroundings(self, message: protocol.Surroundings) -> None:
         if not self.in_process:
             sys.path[:] = list(message.path)
-            os.chdir(message.directory)
+            with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
+                os.chdir(message.directory)
 
     def _shutdown(self, message: protocol.Shutdown) -> None:
         self.stop()
@@ -248,6 +252,17 @@ class Worker:
 
     def report(self, message: Any) -> None:
         """Tell the driver, now, what waits to be told and this."""
+        if self.interrupt is None or threading.get_ident() != self.main:
+            self._report(message)
+            return
+        # An interrupt in the middle of this would lose other attempts' reports, or cut a message in two.
+        running, self.interruptible = self.interruptible, None
+        self._report(message)
+        self.interruptible = running
+        if running is not None and running in self.killing:
+            raise TaskKilled(self.killing[running])
+
+    def _report(self, message: Any) -> None:
         with self._outbox_lock:
             self._outbox.append(message)
             self._flush()
@@ -279,10 +294,11 @@ class Worker:
     def run_slot(self) -> None:
         """Run what is queued until `stop`."""
         while (tid := self._next()) is not None:
-            item = self.waiting.pop(tid, None)
-            if item is None:
-                continue  # recalled or killed before it started
             self.running[tid] = started = time.monotonic()
+            item = self.waiting.pop(tid, None)
+            if item is None:  # recalled or killed before it started
+                self.running.pop(tid, None)
+                continue
             mark = self.mark
             if mark is not None:
                 mark[:] = (tid + 1).to_bytes(8, "little")

@@ -1,0 +1,170 @@
+"""Faults that a review found: each of these once hung, crashed or lost something."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from asparkle import AccumulatorParam, SparkContext, StorageLevel
+from asparkle.aio import SparkContext as AsyncSparkContext
+from asparkle.core.errors import ContextError, ContextStopped, JobFailed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Broken(AccumulatorParam[int]):
+    def zero(self, value: int) -> int:
+        return 0
+
+    def addInPlace(self, value1: int, value2: int) -> int:
+        if value1 and value2:
+            raise ValueError("can't add")
+        return value1 + value2
+
+
+def test_an_accumulator_that_can_not_add_up_does_not_end_the_context() -> None:
+    with SparkContext("threads[2]") as sc:
+        broken = sc.accumulator(0, Broken())
+        sc.parallelize(range(2), 2).foreach(lambda x: broken.add(1))
+        assert sc.parallelize(range(4)).sum() == 6
+
+
+async def test_a_worker_killed_while_a_process_that_it_forked_lives_is_noticed(tmp_path: Path) -> None:
+    def fork_once(x: int) -> int:
+        marker = tmp_path / "forked"
+        if not marker.exists():
+            marker.touch()
+            if os.fork() == 0:
+                time.sleep(30)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    async with AsyncSparkContext("processes[1]") as sc:
+        with anyio.fail_after(15):
+            assert await sc.parallelize([7], 1).map(fork_once).collect() == [7]
+
+
+async def test_workers_start_though_the_drivers_directory_is_gone(tmp_path: Path) -> None:
+    before = os.getcwd()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    try:
+        async with AsyncSparkContext("processes[1]") as sc:
+            (pid,) = await sc.parallelize([1], 1).map(lambda x: os.getpid()).collect()
+            gone.rmdir()
+            os.kill(pid, signal.SIGKILL)
+            with anyio.fail_after(15):
+                assert await sc.parallelize([1], 1).map(lambda x: x + 1).collect() == [2]
+    finally:
+        os.chdir(before)
+
+
+async def test_a_cancelled_job_leaves_the_binary_of_a_stage_that_another_job_shares() -> None:
+    ballast = os.urandom(100_000)
+
+    def slow(x: int) -> tuple[int, int]:
+        time.sleep(0.1)
+        return (x % 2, len(ballast) + x)
+
+    async with AsyncSparkContext("processes[1]") as sc:
+        shared = sc.parallelize(range(8), 8).map(slow).reduceByKey(lambda a, b: a + b, 2)
+        async with anyio.create_task_group() as tasks:
+            first = anyio.CancelScope()
+
+            async def cancelled() -> None:
+                with first:
+                    await shared.count()
+
+            async def other() -> None:
+                assert len(await shared.collect()) == 2
+
+            tasks.start_soon(cancelled)
+            await anyio.sleep(0.25)
+            tasks.start_soon(other)
+            await anyio.sleep(0.1)
+            first.cancel()
+
+
+async def test_unpersist_forgets_the_disk_blocks_of_dead_workers_too(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("old")
+    async with AsyncSparkContext("processes[1]") as sc:
+        read = sc.parallelize([0], 1).map(lambda _: source.read_text()).persist(StorageLevel.DISK_ONLY)
+        assert await read.collect() == ["old"]
+        (pid,) = await sc.parallelize([1], 1).map(lambda x: os.getpid()).collect()
+        os.kill(pid, signal.SIGKILL)
+        await sc.parallelize([1], 1).count()
+        await read.unpersist()
+        source.write_text("new")
+        read.persist(StorageLevel.DISK_ONLY)
+        assert await read.collect() == ["new"]
+
+
+async def test_a_partition_may_be_asked_for_twice() -> None:
+    async with AsyncSparkContext("processes[2]") as sc:
+        rdd = sc.parallelize(range(4), 2).map(lambda x: bytes([x]) * 1_500_000)
+        parts = await sc.runJob(rdd, lambda part: [sum(len(x) for x in part)], [0, 0, 1])
+        assert parts == [3_000_000] * 3
+
+
+def test_a_call_after_the_loop_has_ended_is_an_error_and_does_not_hang() -> None:
+    sc = SparkContext("inline")
+    rdd = sc.parallelize([1])
+    sc._portal.stop()
+    with pytest.raises(ContextStopped):
+        rdd.count()
+    sc.stop()
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize("master", ["inline", "processes[1]"])
+def test_an_exception_that_can_not_be_printed_fails_its_job_only(master: str) -> None:
+    def fail(x: int) -> None:
+        raise ValueError(Unprintable())
+
+    with SparkContext(master) as sc:
+        with pytest.raises(JobFailed, match="ValueError"):
+            sc.parallelize([1]).map(fail).collect()
+        assert sc.parallelize([1]).count() == 1
+
+
+async def test_a_context_of_another_event_loop_says_so_and_goes_on() -> None:
+    async with AsyncSparkContext("inline") as sc:
+        rdd = sc.parallelize([1, 2])
+        assert await rdd.count() == 2
+        with pytest.raises(ContextError, match="another event loop"):
+            await anyio.to_thread.run_sync(lambda: anyio.run(rdd.count))
+        assert await rdd.count() == 2
+
+
+async def test_stopping_in_another_task_is_an_error_and_changes_nothing() -> None:
+    async with AsyncSparkContext("inline") as sc:
+
+        async def stop() -> None:
+            with pytest.raises(ContextError, match="task that entered"):
+                await sc.stop()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop)
+        assert await sc.parallelize([1]).count() == 1
+    with pytest.raises(ContextStopped, match="entered once"):
+        async with sc:
+            pass
+    with pytest.raises(ContextStopped, match="not entered"):
+        await AsyncSparkContext("inline").parallelize([1]).count()
