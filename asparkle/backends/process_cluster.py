@@ -14,6 +14,7 @@ from asparkle.backends.launch import ZygoteProcess, reap
 from asparkle.backends.zygote_messages import Unpacker, pack
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
+from asparkle.core.loop import clean_up
 from asparkle.core.protocol import MessageReader, Ready, encode
 from asparkle.core.worker.channel import running_task
 
@@ -271,5 +272,4 @@ async def open_cluster(app: AppSpec, zygote: ZygoteProcess) -> AsyncIterator[Clu
                 tasks.cancel_scope.cancel()
     finally:
         cluster.close()
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(reap, cluster._zygote.pid)
+        await clean_up(lambda: reap(cluster._zygote.pid))

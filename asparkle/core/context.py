@@ -25,7 +25,7 @@ from asparkle.core.driver import Driver
 from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
-from asparkle.core.loop import loop_caller
+from asparkle.core.loop import clean_up, loop_caller
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -116,8 +116,7 @@ class SparkContext:
 
     async def _remove_directories(self) -> None:
         self._application.manager.abandon()
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._application.directories.remove)
+        await clean_up(self._application.directories.remove)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

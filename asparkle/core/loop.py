@@ -7,7 +7,10 @@ import contextvars
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-__all__ = ["LoopCaller", "loop_caller"]
+import anyio
+from anyio import to_thread
+
+__all__ = ["LoopCaller", "clean_up", "loop_caller"]
 
 LoopCaller: TypeAlias = Callable[[Callable[[], Any]], None]
 
@@ -45,3 +48,15 @@ def _trio_caller() -> LoopCaller:
             return
 
     return call
+
+
+async def clean_up(function: Callable[[], Any]) -> None:
+    """Run ``function`` in a thread, whatever is cancelled; or here, at the interpreter's end, when from Python 3.12
+    on no thread can be started any more."""
+    with anyio.CancelScope(shield=True):
+        try:
+            await to_thread.run_sync(function)
+        except RuntimeError as error:
+            if "interpreter shutdown" not in str(error):
+                raise
+            function()
