@@ -144,14 +144,19 @@ class Zygote:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # noticed where it is read
             self.control.sendall(pack(message))
 
-    def end(self) -> None:
-        """The driver has let go, or is gone: nothing of the application stays behind."""
+    def end_workers(self) -> None:
+        """No worker outlives its zygote."""
         for pid in self.children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in self.children:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+        self.children.clear()  # their numbers may be somebody else's now
+
+    def remove_files(self) -> None:
+        """The driver has let go, or is gone: nothing of the application stays behind."""
+        self.end_workers()  # first, or they would go on writing
         for directory in self.app.directories if self.app else ():
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -171,8 +176,9 @@ def main(fd: int) -> None:
     gc.freeze()  # what workers share stays shared
     try:
         zygote.run()
+        zygote.remove_files()  # only then: while the driver lives, the files are its own
     finally:
-        zygote.end()
+        zygote.end_workers()
 
 
 def worker_main(fd: int, executor: str, app: str) -> None:
