@@ -144,7 +144,7 @@ def leftovers(scheduler: Scheduler) -> list[str]:
     empty("barriers", scheduler._barriers._waiting)
     empty("barred", scheduler._exclusion.barred)
     empty("suspects", scheduler._suspects)
-    empty("offers", scheduler._dispatch._offers)
+    empty("offers", scheduler._dispatch.offers)
     empty("reserved", scheduler._dispatch._reserved)
     empty("touched", scheduler._dispatch._touched)
     return found

@@ -115,10 +115,13 @@ class Blocks:
         totals = [0] * stage.size
         by_host: dict[str, list[int]] = {}
         for output in (output for table in tables for output in table):
-            if output is None or output.sizes is None or len(output.sizes) != stage.size:
+            if output is None:
                 return {}
-            amounts = by_host.setdefault(output.host, [0] * stage.size)
-            for partition, size in enumerate(output.sizes):
+            _, _, host, _, sizes = output
+            if sizes is None or len(sizes) != stage.size:
+                return {}
+            amounts = by_host.setdefault(host, [0] * stage.size)
+            for partition, size in enumerate(sizes):
                 amounts[partition] += size
                 totals[partition] += size
         near: dict[int, list[str]] = {}

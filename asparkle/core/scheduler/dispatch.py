@@ -29,7 +29,7 @@ class Dispatch:
         self.fleet = Fleet(self._begun, self._ended)
         self._pools = pools
         self._fair = turn.conf.fair
-        self._offers: deque[Executor] = deque()
+        self.offers: deque[Executor] = deque()  # may have got a free slot, or a shorter queue
         self._touched: list[Executor] = []  # may need work ahead
         self._next_tid = 0
         self._reserved: TaskSet | None = None  # a barrier stage for which all free slots are kept
@@ -47,9 +47,9 @@ class Dispatch:
         tasks.since = self._turn.now
         for executor in tasks.by_executor:
             if executor.room():
-                self._offers.append(executor)
+                self.offers.append(executor)
         for host, queue in tasks.by_host.items():
-            self._offers.extend(islice(host.idle, len(queue)))
+            self.offers.extend(islice(host.idle, len(queue)))
         self.rank(tasks)
 
     def pause(self, tasks: TaskSet) -> None:
@@ -68,9 +68,9 @@ class Dispatch:
         """The partition goes back to the front of its queues."""
         executors, hosts = tasks.put(partition)
         if not tasks.paused:
-            self._offers.extend(executors)
+            self.offers.extend(executors)
             for host in hosts:
-                self._offers.extend(islice(host.idle, 1))
+                self.offers.extend(islice(host.idle, 1))
         self.rank(tasks)
 
     def rank(self, tasks: TaskSet) -> None:
@@ -118,15 +118,11 @@ class Dispatch:
         if tasks.n_held and tasks.observed == 1 and not tasks.open and not tasks.paused:
             self.await_near(tasks)  # what was a guess is known now
 
-    def offer(self, executor: Executor) -> None:
-        """It may have got a free slot, or its queue has become shorter."""
-        self._offers.append(executor)
-
     # ------------------------------------------------------------------------------------ dealing
 
     def deal(self) -> None:
         """Launch all that can be launched."""
-        offers = self._offers
+        offers = self.offers
         touched = self._touched
         if self._reserved is not None:
             self._keep_or_launch(self._reserved)
@@ -135,8 +131,8 @@ class Dispatch:
             if len(executor.running) >= executor.slots:
                 if executor.queued <= executor.refill_at:
                     touched.append(executor)
-            elif executor.room() and self._goes_first(executor) and self._give(executor):
-                offers.append(executor)
+            elif executor.usable() and self._goes_first(executor) and self._give(executor) and executor.room():
+                offers.append(executor)  # the next slot, after the others' turn
         if self.fleet.idle:
             self._deal_idle()
         for executor in touched:
@@ -165,7 +161,7 @@ class Dispatch:
         found = self._next(executor, ahead=False)
         if found is None:
             return False
-        tasks, partition = found
+        tasks, partition, _ = found
         self.launch(executor, tasks, partition)
         self._taken(tasks)
         if len(executor.running) >= executor.slots:
@@ -179,12 +175,14 @@ class Dispatch:
         first = self._pools.first()
         if (first is None or first.slow) and not executor.local and not executor.host.local:
             return
-        while (found := self._next(executor, ahead=True)) is not None:
-            tasks, partition = found
-            room = self._room_ahead(executor, tasks)
-            self.launch(executor, tasks, partition)
-            while (room := room - 1) > 0 and (partition := tasks.take(executor, ahead=True)) >= 0:
+        full = False
+        while not full and (found := self._next(executor, ahead=True)) is not None:
+            tasks, partition, room = found
+            while partition >= 0:
                 self.launch(executor, tasks, partition)
+                room -= 1
+                full = room <= 0
+                partition = -1 if full else tasks.take(executor, ahead=True)
             self._taken(tasks)
 
     def _room_ahead(self, executor: Executor, tasks: TaskSet) -> int:
@@ -229,28 +227,29 @@ class Dispatch:
 
     # ------------------------------------------------------------------------------------ choosing
 
-    def _next(self, executor: Executor, ahead: bool) -> tuple[TaskSet, int] | None:
-        """The most deserving set that has something for the executor, and the partition.  ``ahead``: None
-        also if the executor has enough of that set's work in its queue."""
+    def _next(self, executor: Executor, ahead: bool) -> tuple[TaskSet, int, int] | None:
+        """The most deserving set that has something for the executor, the partition, and how many of the
+        set's attempts it has room for.  ``ahead``: None also if it has enough of them in its queue."""
+        room = 1
         if self._reserved is not None:
             return None
         first = self._pools.first()
         if executor.local or executor.host.local:
             near = self._nearest(executor)
             if near is not None and (first is None or self._pools.rank(near) < self._pools.rank(first)):
-                if ahead and self._room_ahead(executor, near) <= 0:
+                if ahead and (room := self._room_ahead(executor, near)) <= 0:
                     return None
                 partition = near.take(executor, ahead)
                 if partition >= 0:
-                    return near, partition
+                    return near, partition, room
         if first is None:
             return None
         if first.gathering is None:
-            if ahead and self._room_ahead(executor, first) <= 0:
+            if ahead and (room := self._room_ahead(executor, first)) <= 0:
                 return None
             partition = first.take(executor, ahead)
             if partition >= 0:
-                return first, partition
+                return first, partition, room
         return self._search(executor, ahead)
 
     def _nearest(self, executor: Executor) -> TaskSet | None:
@@ -264,15 +263,15 @@ class Dispatch:
                     best = tasks
         return best
 
-    def _search(self, executor: Executor, ahead: bool) -> tuple[TaskSet, int] | None:
+    def _search(self, executor: Executor, ahead: bool) -> tuple[TaskSet, int, int] | None:
         """As ``_next``, where the first set in rank has nothing for this executor."""
-        taken = -1
+        taken, room = -1, 1
 
         def suits(tasks: TaskSet) -> bool:
-            nonlocal taken
+            nonlocal taken, room
             if tasks.gathering is not None:
                 return self.could_gather(tasks)  # if there never are enough slots, it holds up nobody
-            if ahead and self._room_ahead(executor, tasks) <= 0:
+            if ahead and (room := self._room_ahead(executor, tasks)) <= 0:
                 return False
             taken = tasks.take(executor, ahead)
             if taken < 0 and not ahead and tasks.copies:
@@ -283,7 +282,7 @@ class Dispatch:
         if tasks is None:
             return None
         if tasks.gathering is None:
-            return tasks, taken
+            return tasks, taken, room
         if ahead:
             return None
         if self.gather(tasks):

@@ -21,7 +21,6 @@ from asparkle.core.scheduler.messages import (
     FinishJob,
     JobFailure,
     JobSpec,
-    MapOutput,
     StageDone,
     StageSpec,
     TakeResult,
@@ -306,7 +305,7 @@ class Lineage:
     def _register(self, stage: Stage, attempt: Attempt, report: TaskSucceeded) -> None:
         executor = attempt.executor
         partition = attempt.partition
-        stage.outputs[partition] = MapOutput(report.tid, executor.name, executor.host.name, report.result, report.sizes)
+        stage.outputs[partition] = (report.tid, executor.name, executor.host.name, report.result, report.sizes)
         stage.writers[partition] = executor
         written = stage.written.get(executor)
         if written is None:

@@ -103,7 +103,7 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Command]:
         turn, fleet = self._turn, self._fleet
         turn.now = now
-        if turn.timers.due(now):
+        if now >= turn.timers.earliest:
             turn.timers.ring(now)
         self._handlers[type(event)](event)
         if self._lineage.demands:
@@ -166,8 +166,9 @@ class Scheduler:
             if self._turn.listening:
                 self._announce_end(attempt, event)
             self._fleet.settle(attempt, self._turn.now)
-            self._dispatch.offer(attempt.executor)
-            self._release_commit(attempt)
+            self._dispatch.offers.append(attempt.executor)
+            if attempt.stage.commits:
+                self._release_commit(attempt)
         return attempt
 
     def _announce_end(self, attempt: Attempt, event: TaskSucceeded | TaskFailed | FetchFailed) -> None:
@@ -260,7 +261,7 @@ class Scheduler:
                 self._announcer.task_ended(attempt, "returned")
             fleet.settle(attempt, self._turn.now)
             attempt.executor.frozen = True
-            self._dispatch.offer(attempt.executor)
+            self._dispatch.offers.append(attempt.executor)
             self._release_commit(attempt)
             if attempt.wanted:
                 self._failed(attempt, "given back", None, False)
@@ -273,7 +274,7 @@ class Scheduler:
         stage, tasks = attempt.stage, attempt.stage.tasks
         partition = event.map_partition
         output = parent.outputs[partition] if parent is not None and partition < parent.size else None
-        lost = output is not None and output.tid == event.map_tid
+        lost = output is not None and output[0] == event.map_tid
         if not attempt.wanted or tasks is None:
             if parent is not None and lost:
                 self._lose_output(parent, partition)
@@ -316,7 +317,7 @@ class Scheduler:
 
     def _release_commit(self, attempt: Attempt) -> None:
         commits = attempt.stage.commits
-        if commits and commits.get(attempt.partition) == attempt.tid:
+        if commits.get(attempt.partition) == attempt.tid:
             del commits[attempt.partition]
 
     def _commit_requested(self, event: CommitRequested) -> None:
@@ -346,7 +347,7 @@ class Scheduler:
             self._announcer.executor_added(executor)
         self._exclusion.added(executor)
         self._suspects.update(self._exclusion.barred)
-        self._dispatch.offer(executor)
+        self._dispatch.offers.append(executor)
 
     def _executor_lost(self, event: ExecutorLost) -> None:
         executor = self._fleet.executors.get(event.executor)
@@ -411,7 +412,7 @@ class Scheduler:
         """The version of the shuffle's table and its map outputs, by partition; None where one is missing.
         Raises KeyError if no living shuffle has this number."""
         stage = self._lineage.shuffles[shuffle]
-        return stage.version, stage.outputs
+        return stage.version, [None if output is None else MapOutput(*output) for output in stage.outputs]
 
     def shuffle_complete(self, shuffle: int) -> bool:
         stage = self._lineage.shuffles.get(shuffle)

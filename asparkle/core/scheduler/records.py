@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from asparkle.core.scheduler.messages import Block, JobSpec, MapOutput, StageSpec
+from asparkle.core.scheduler.messages import Block, JobSpec, StageSpec
 
 if TYPE_CHECKING:
     from asparkle.core.scheduler.tasksets import TaskSet
@@ -28,6 +29,10 @@ IDLE: Final = 0  # nobody waits for the stage: it is complete, or not needed now
 WAITING: Final = 1  # needed, but a parent's output is incomplete
 ACTIVE: Final = 2  # needed, and its attempts may be launched
 
+
+# The fields of a MapOutput.  A plain tuple: there may be a million of them for as long as the shuffle lives, and
+# the garbage collector stops looking at plain tuples of plain values, but not at those of a class.
+Output: TypeAlias = "tuple[int, str, str, object, Sequence[int] | None]"
 
 # By partition.  Sparse where a job wants few of many: ``take(1)`` of a million partitions costs no megabyte.
 Flags: TypeAlias = "bytearray | defaultdict[int, int]"
@@ -191,7 +196,7 @@ class Stage:
         self.open = True  # StageDone has not been said
         self.removed = False
         is_map = spec.shuffle is not None
-        self.outputs: list[MapOutput | None] = [None] * spec.tasks if is_map else []
+        self.outputs: list[Output | None] = [None] * spec.tasks if is_map else []
         self.writers: list[Executor | None] = [None] * len(self.outputs)
         self.missing = len(self.outputs)
         self.written: dict[Executor, list[int]] = {}  # by writer; may name outputs since rewritten by others

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Hashable
 
 Action = Callable[[], None]
@@ -13,6 +14,7 @@ class Timers:
         self._heap: list[tuple[float, int, Hashable]] = []
         self._alarms: dict[Hashable, tuple[float, int, Action]] = {}
         self._count = 0
+        self.earliest = math.inf  # nothing rings before
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._alarms
@@ -25,15 +27,12 @@ class Timers:
         self._count += 1
         self._alarms[key] = (when, self._count, action)
         heapq.heappush(self._heap, (when, self._count, key))
+        self.earliest = self._heap[0][0]
 
     def cancel(self, key: Hashable) -> None:
         if self._alarms.pop(key, None) is not None and len(self._heap) > 2 * len(self._alarms) + 64:
             self._heap = [(when, n, key) for key, (when, n, _) in self._alarms.items()]
             heapq.heapify(self._heap)
-
-    def due(self, now: float) -> bool:
-        """Whether it may be worth calling ``ring``."""
-        return bool(self._heap) and self._heap[0][0] <= now
 
     def next(self) -> float | None:
         heap, alarms = self._heap, self._alarms
@@ -56,3 +55,4 @@ class Timers:
                 self._alarms.pop(entry[2])[2]()
         for entry in later:
             heapq.heappush(self._heap, entry)
+        self.earliest = self._heap[0][0] if self._heap else math.inf
