@@ -88,7 +88,9 @@ class SparkContext:
             call = loop_caller()
             stack = self._stack
             await stack.__aenter__()
-            stack.push_async_callback(self._remove_directories)
+            stack.push_async_callback(clean_up, application.end)
+            if not application.begun:
+                await to_thread.run_sync(application.begin)
             await stack.enter_async_context(self._bus)
             cluster = await stack.enter_async_context(application.manager.open(application.spec))
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -113,10 +115,6 @@ class SparkContext:
 
     async def _serve(self, driver: Driver, cluster: Any, *, task_status: Any) -> None:
         await driver.run(cluster, self._application.executors, task_status=task_status)
-
-    async def _remove_directories(self) -> None:
-        self._application.manager.abandon()
-        await clean_up(self._application.directories.remove)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from _pickle import PicklingError
 
 
-def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
+def rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
     """Unpickle without ``__init__``, whose signature differs from ``args``."""
     error = cls.__new__(cls, *args)
     error.args = args
@@ -23,7 +23,7 @@ class AsparkleError(Exception):
     """The root: catches every error that asparkle itself raises, and nothing else."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        return rebuild, (type(self), self.args, self.__dict__)
 
 
 # ------------------------------------------------------------------------------ what the caller gave

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asparkle import AccumulatorParam, SparkContext, StorageLevel
+from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncSparkContext
 from asparkle.core.errors import ContextError, ContextStopped, JobFailed
 
@@ -168,3 +168,77 @@ async def test_stopping_in_another_task_is_an_error_and_changes_nothing() -> Non
             pass
     with pytest.raises(ContextStopped, match="not entered"):
         await AsyncSparkContext("inline").parallelize([1]).count()
+
+
+def test_a_context_that_is_never_entered_has_started_nothing(tmp_path: Path) -> None:
+    made = AsyncSparkContext(conf=SparkConf().setMaster("processes[2]").set("spark.local.dir", str(tmp_path)))
+    assert os.listdir(tmp_path) == []
+    assert made._application.manager._zygote is None
+
+
+async def test_the_file_of_a_result_that_nobody_takes_is_removed(tmp_path: Path) -> None:
+    marker = tmp_path / "running"
+
+    def not_to_be_stopped(x: int) -> bytes:
+        marker.touch()
+        try:
+            time.sleep(60)
+        except BaseException:  # the interrupt of a cancelled job
+            pass
+        return bytes(4_000_000)
+
+    conf = SparkConf().setMaster("processes[1]").set("spark.local.dir", str(tmp_path / "local"))
+    async with AsyncSparkContext(conf=conf) as sc:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sc.parallelize([1], 1).map(not_to_be_stopped).collect)
+                while not marker.exists():
+                    await anyio.sleep(0.01)
+                scope.cancel()
+        assert await sc.parallelize([1], 1).sum() == 1  # after it, on the same worker
+        assert list((tmp_path / "local").glob("*/results/*")) == []
+
+
+class NotFromItsArgs(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+@pytest.mark.parametrize("master", ["inline", "processes[1]"])
+def test_an_exception_that_can_not_be_called_with_its_args_is_the_cause(master: str) -> None:
+    def fail(x: int) -> int:
+        raise NotFromItsArgs(7, "no")
+
+    with SparkContext(master) as sc:
+        with pytest.raises(JobFailed, match="NotFromItsArgs: 7: no") as caught:
+            sc.parallelize([1], 1).map(fail).collect()
+        cause = caught.value.__cause__
+        assert type(cause).__name__ == "NotFromItsArgs" and cause.code == 7
+
+
+def stops(x: object) -> object:
+    raise StopIteration
+
+
+@pytest.mark.parametrize("master", ["inline", "processes[1]"])
+@pytest.mark.parametrize("operation", ["sortBy", "groupBy", "keyBy", "map"])
+def test_a_stop_iteration_that_escapes_is_named_whatever_it_comes_through(master: str, operation: str) -> None:
+    with SparkContext(master) as sc:
+        with pytest.raises(JobFailed, match=r"one of stops \(.*raised StopIteration"):
+            getattr(sc.parallelize(range(9), 2), operation)(stops).collect()
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_keys_that_can_not_be_compared_fail_the_job_from_sample_or_task(partitions: int) -> None:
+    with SparkContext("processes[1]") as sc:
+        with pytest.raises(JobFailed, match="TypeError: '<' not supported") as caught:
+            sc.parallelize([1, "a", 2, "b"], 2).sortBy(lambda x: x, numPartitions=partitions).collect()
+        assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_an_error_about_the_users_data_shows_none_of_our_frames() -> None:
+    with SparkContext("processes[1]") as sc:
+        with pytest.raises(JobFailed, match="can't be a key") as caught:
+            sc.parallelize([([1], 2)], 1).reduceByKey(lambda a, b: a + b).collect()
+        assert "asparkle/core" not in str(caught.value)
