@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
@@ -154,21 +155,62 @@ async def test_a_context_of_another_event_loop_says_so_and_goes_on() -> None:
         assert await rdd.count() == 2
 
 
-async def test_stopping_in_another_task_is_an_error_and_changes_nothing() -> None:
-    async with AsyncSparkContext("inline") as sc:
-
-        async def stop() -> None:
-            with pytest.raises(ContextError, match="task that entered"):
-                await sc.stop()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop)
-        assert await sc.parallelize([1]).count() == 1
+@pytest.mark.parametrize("master", ["inline", "threads[2]", "processes[2]"])
+async def test_a_context_may_be_entered_and_stopped_in_different_tasks(master: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+    sc = AsyncSparkContext(conf=conf)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sc.__aenter__)
+    assert await sc.parallelize(range(4), 2).sum() == 6
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sc.stop)
+    assert os.listdir(tmp_path) == []
     with pytest.raises(ContextStopped, match="entered once"):
         async with sc:
             pass
     with pytest.raises(ContextStopped, match="not entered"):
         await AsyncSparkContext("inline").parallelize([1]).count()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_the_end_of_the_event_loop_ends_a_context_that_nobody_stopped(master: str, loop: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+
+    async def forgetful() -> list[int]:
+        sc = await AsyncSparkContext(conf=conf).__aenter__()
+        return await sc.parallelize(range(3), 3).map(lambda x: os.getpid()).collect()
+
+    workers = anyio.run(forgetful, backend=loop)
+    assert os.listdir(tmp_path) == []
+    if master.startswith("processes"):
+        for pid in workers:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+async def test_a_context_that_is_cancelled_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    conf = SparkConf().setMaster("processes[2]").set("spark.local.dir", str(tmp_path))
+    outcomes = set()
+    for turns in [2**n for n in range(12)] + [float("inf")]:
+        entered = []
+
+        async def enter(entered: list[object] = entered) -> None:
+            entered.append(await AsyncSparkContext(conf=conf).__aenter__())
+
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(enter)
+                turn = 0
+                while turn < turns and not entered:
+                    await anyio.lowlevel.checkpoint()
+                    turn += 1
+                scope.cancel()
+        for sc in entered:
+            await sc.stop()
+        outcomes.add(len(entered))
+        assert os.listdir(tmp_path) == []
+    assert outcomes == {0, 1}  # it was cancelled early and late
 
 
 def test_a_context_that_is_never_entered_has_started_nothing(tmp_path: Path) -> None:
