@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import pluggy
 import pytest
 
 from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncSparkContext
+from asparkle.backends.threads import ThreadsManager
+from asparkle.core.contracts import AppSpec, Cluster, Executor
 from asparkle.core.errors import ContextError, ContextStopped, JobFailed
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +174,48 @@ async def test_a_context_may_be_entered_and_stopped_in_different_tasks(master: s
             pass
     with pytest.raises(ContextStopped, match="not entered"):
         await AsyncSparkContext("inline").parallelize([1]).count()
+
+
+class BrokenCluster:
+    """Brings one executor, and fails when it is asked for a second."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.asked = 0
+
+    async def added(self) -> Executor:
+        self.asked += 1
+        if self.asked == 1:
+            return await self.cluster.added()
+        await anyio.sleep(0.2)
+        raise ZeroDivisionError("broken plugin")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.cluster, name)
+
+
+class BrokenManager(ThreadsManager):
+    @asynccontextmanager
+    async def open(self, app: AppSpec) -> AsyncIterator[BrokenCluster]:
+        async with super().open(app) as cluster:
+            yield BrokenCluster(cluster)
+
+
+class BrokenPlugin:
+    @pluggy.HookimplMarker("asparkle")
+    def asparkle_cluster_managers(self) -> dict[str, type]:
+        return {"broken": BrokenManager}
+
+
+async def test_a_cluster_manager_that_fails_ends_the_contexts_jobs_and_leaving_it_says_why() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with AsyncSparkContext("broken://x", plugins=[BrokenPlugin()]) as sc:
+            assert await sc.parallelize([1]).count() == 1
+            with anyio.fail_after(10), pytest.raises(ContextStopped):
+                await sc.parallelize([1]).map(lambda x: time.sleep(1)).count()
+            with pytest.raises(ContextStopped):
+                await sc.parallelize([1]).count()
+    assert caught.group_contains(ZeroDivisionError, match="broken plugin")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
