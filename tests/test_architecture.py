@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import asparkle
 from asparkle.core.conf import KEYS, PREFIXES
 from asparkle.plugins import hookspecs
 from asparkle.plugins.manager import BUILTIN, MANAGERS
@@ -104,6 +105,17 @@ def test_the_generated_parts_of_the_reference_are_up_to_date():
     rewritten = runpy.run_path(str(ROOT / "docs" / "generate.py"))["rewritten"]
     for page in (ROOT / "docs").rglob("*.md"):
         assert rewritten(page.read_text()) == page.read_text(), f"{page.name}: run python docs/generate.py"
+
+
+@pytest.mark.parametrize("name", sorted(set(asparkle.__all__) - {"__version__"}))
+def test_every_public_name_has_a_section(name):
+    pages = [page.read_text() for page in (ROOT / "docs/reference").glob("*.md")]
+    assert any(re.search(rf"^##+ `?{name}`?$", page, re.MULTILINE) for page in pages)
+
+
+def test_a_default_is_shown_by_its_name_of_today():
+    """Several names of a storage level mean the same."""
+    assert "### `persist(storageLevel=StorageLevel.MEMORY_ONLY)`\n" in (ROOT / "docs/reference/rdd.md").read_text()
 
 
 @pytest.mark.parametrize("key", [*KEYS, *PREFIXES])

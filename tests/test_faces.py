@@ -9,10 +9,9 @@ import gc
 import inspect
 import multiprocessing
 import os
-import subprocess
 import sys
 import threading
-from pathlib import Path
+import zipfile
 
 import pytest
 
@@ -22,6 +21,7 @@ import asparkle.context
 import asparkle.rdd
 from asparkle import SparkConf, SparkContext
 from asparkle.core.errors import (
+    ArgumentError,
     ContextError,
     ContextStopped,
     DeadlockError,
@@ -30,7 +30,6 @@ from asparkle.core.errors import (
     NestedContextError,
 )
 
-ROOT = Path(__file__).parents[1]
 PAIRS = [(asparkle.aio.RDD, asparkle.RDD), (asparkle.aio.SparkContext, asparkle.SparkContext)]
 BECOME_PROPERTIES = {"partitioner"}
 
@@ -42,14 +41,6 @@ def sc():
 
 
 # ------------------------------------------------------------------------------------- the same names
-
-
-def test_the_generated_face_is_up_to_date():
-    command = [sys.executable, str(ROOT / "contrib/dev/blocking_face.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "No module named ruff" in done.stderr:
-        pytest.skip("needs ruff")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def public(kind: type) -> dict[str, object]:
@@ -233,6 +224,34 @@ def test_one_context_at_a_time():
         assert SparkContext.getOrCreate() is sc
     with SparkContext("inline") as sc:
         assert sc.parallelize([1]).count() == 1
+
+
+@pytest.mark.parametrize("files", [["lib.zip"], "lib.zip", iter(["lib.zip"])], ids=["list", "str", "iterator"])
+def test_files_for_python_are_refused_at_once(files):
+    with pytest.raises(ArgumentError, match=r"pyFiles = \['lib.zip'\].* sys.path.insert\(0, 'lib.zip'\)"):
+        SparkContext("inline", pyFiles=files)
+    with SparkContext("inline", "app", "/opt/spark", [], {}, 10) as sc:  # nothing was started, and nothing is asked
+        assert sc.parallelize([1]).count() == 1
+
+
+def test_a_serializer_is_refused_at_once():
+    with pytest.raises(ArgumentError, match="serializer = 'marshal': asparkle has one serializer"):
+        SparkContext("inline", serializer="marshal")
+
+
+def test_tasks_import_from_the_drivers_path(tmp_path, monkeypatch):
+    """What the error for pyFiles promises."""
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+        archive.writestr("module_in_a_zip.py", "def double(x):\n    return 2 * x\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "lib.zip"), *sys.path])
+
+    def double(x):
+        import module_in_a_zip
+
+        return module_in_a_zip.double(x)
+
+    with SparkContext("processes[2]") as sc:
+        assert sc.parallelize([1, 2]).map(double).collect() == [2, 4]
 
 
 def test_getorcreate_makes_one():

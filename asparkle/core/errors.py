@@ -15,7 +15,8 @@ def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str
     """Unpickle without ``__init__``, whose signature differs from ``args``."""
     error = cls.__new__(cls, *args)
     error.args = args
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)
     return error
 
 
@@ -23,7 +24,10 @@ class AsparkleError(Exception):
     """The root: catches every error that asparkle itself raises, and nothing else."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.args, self.__dict__)
+        state = dict(self.__dict__)
+        if isinstance(self, OSError):  # which keeps it elsewhere
+            state["filename"] = self.filename
+        return _rebuild, (type(self), self.args, state)
 
 
 # ------------------------------------------------------------------------------ what the caller gave
@@ -41,13 +45,6 @@ class ArgumentError(AsparkleError, ValueError):
 
 class ArgumentTypeError(AsparkleError, TypeError):
     """An argument has a type that the operation can't use.  Raised at the call, not at the action."""
-
-
-class JvmOnlyError(AsparkleError, NotImplementedError):
-    """A method of PySpark that rests on the JVM was called; the message says what to use instead."""
-
-    def __init__(self, name: str, instead: str) -> None:
-        super().__init__(f"{name} needs the JVM, which asparkle does not have; use {instead}")
 
 
 class PluginError(AsparkleError):
@@ -137,6 +134,28 @@ class UserFunctionError(AsparkleError, RuntimeError):
 
 class EmptyRDDError(AsparkleError, ValueError):
     """An action needs at least one element, and the RDD has none."""
+
+
+class InputNotFound(AsparkleError, FileNotFoundError):
+    """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
+
+    def __init__(self, problem: str, path: str) -> None:
+        super().__init__(f"{problem}: {path!r}")
+        self.filename = path
+
+    def __str__(self) -> str:  # OSError's own wants an errno
+        return str(self.args[0])
+
+
+class CorruptInput(AsparkleError, OSError):
+    """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
+
+    def __init__(self, problem: str, path: str) -> None:
+        super().__init__(f"{path!r}: {problem}")
+        self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BroadcastDestroyed(AsparkleError, RuntimeError):
