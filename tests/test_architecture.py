@@ -140,6 +140,13 @@ def test_every_hook_is_documented_with_an_example(hook):
     assert "Example::" in getattr(hookspecs, hook).__doc__
 
 
+def test_the_modules_that_the_architecture_names_exist():
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/architecture.md").read_text())
+    assert named
+    for path in named:
+        assert (PACKAGE / "core" / path).exists(), path
+
+
 @pytest.mark.parametrize("scheme", [*BUILTIN[MANAGERS], "local"])
 def test_every_master_url_is_documented(scheme):
     assert re.search(rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE)
