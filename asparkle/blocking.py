@@ -74,12 +74,12 @@ class BlockingContext:
                 )
             application = new_application(master, appName, conf, plugins)
             self._pid = os.getpid()
-            self._portal = Portal(application)
+            application.begin()
             try:
+                self._portal = Portal(application)
                 self._portal.start()
             except BaseException:
-                application.manager.abandon()
-                application.directories.remove()
+                application.end()
                 raise
             self._context = self._portal.context
             self._finalizer = weakref.finalize(self, _stop, self._portal, self._pid)

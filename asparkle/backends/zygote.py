@@ -5,8 +5,8 @@ afresh.  It is also the workers' parent: it reaps them, says how they ended, and
 without a word, ends them and removes the application's files.
 
 Messages are msgpack arrays with their length in front, over an inherited socket; a worker's end of its
-channel comes along as a file descriptor.  On macOS, where forking is unsafe even here, it starts
-each worker as a process of its own.
+channel comes along as a file descriptor.  On macOS, where forking is unsafe even here, and where
+``ASPARKLE_START_METHOD=spawn`` is in its environment, it starts each worker as a process of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from asparkle.core.worker.channel import serve
 for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter"):
     importlib.import_module(f"asparkle.core.{_name}")
 
-FORKS = sys.platform != "darwin"
+FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"
 
 
 class Zygote:

@@ -1,7 +1,8 @@
 """What a context is made of before there is an event loop: settings, directories, a cluster manager.
 
-Everything that can be wrong with a configuration is found here, before anything is started; then the
-manager may start what takes time (a process) while the rest of the program is still being imported.
+Everything that can be wrong with a configuration is found when the application is made, before anything is
+started.  `Application.begin` makes the directories, and lets the manager start what takes time (a process)
+while the rest of the program is still being imported.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Extensions(Protocol):
 class Application:
     """One application's settings and surroundings.
 
-    Raises ConfigurationError for a bad key, value or master URL, and StorageError for a local directory
-    that can't be written to; then nothing has been started and nothing is left.
+    Raises ConfigurationError for a bad key, value or master URL.  Nothing is started, and nothing is on disk,
+    before `begin`.
     """
 
     def __init__(self, conf: SparkConf, extensions: Extensions) -> None:
@@ -67,12 +68,14 @@ class Application:
         policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.slots
-        self.directories = ApplicationDirectories(keys.LOCAL_DIR.read(conf), app_id)
+        self._roots = keys.LOCAL_DIR.read(conf)
+        self._directories: ApplicationDirectories | None = None
+        self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
         self.spec = AppSpec(
             app_id=app_id,
             name=keys.APP_NAME.read(conf),
             master=self.master_url,
-            directories=tuple(self.directories.paths),
+            directories=(),  # known from `begin` on
             slots=self.slots if self.manager.in_process else 1,
             worker_memory=keys.PYTHON_WORKER_MEMORY.read(conf),
             storage_memory=int(memory * keys.MEMORY_FRACTION.read(conf)),
@@ -85,10 +88,26 @@ class Application:
             cache_policy=policy,
             in_process=self.manager.in_process,
         )
+
+    @property
+    def begun(self) -> bool:
+        return self._directories is not None
+
+    def begin(self) -> None:
+        """Make the directories, and let the manager start what takes time.
+
+        Raises StorageError for a local directory that can't be written to; then nothing is left.
+        """
+        self._directories = ApplicationDirectories(self._roots, self.spec.app_id)
         try:
+            self.spec = self.spec._replace(directories=tuple(self._directories.paths))
             self.manager.prestart(self.spec)
-            self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
         except BaseException:
-            self.manager.abandon()
-            self.directories.remove()
+            self.end()
             raise
+
+    def end(self) -> None:
+        """Undo `begin`, once no executor is left.  May be called twice, and from a thread."""
+        self.manager.abandon()
+        if self._directories is not None:
+            self._directories.remove()

@@ -12,7 +12,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from anyio import get_current_task, to_thread
+from anyio import to_thread
 from anyio.lowlevel import current_token
 
 from asparkle.core import sources
@@ -32,7 +32,7 @@ from asparkle.core.errors import (
 )
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
-from asparkle.core.loop import clean_up, loop_caller
+from asparkle.core.loop import clean_up, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -75,10 +75,11 @@ class SparkContext:
         self._application = application
         self._conf = application.conf
         self._pid = os.getpid()
-        self._stack = AsyncExitStack()
         self._driver_or_none: Driver | None = None
+        self._home: object = None  # the event loop that it was entered on
+        self._life: object = None  # its own task there
         self._stopped = False
-        self._home: tuple[object, int] | None = None  # the event loop and the task that entered
+        self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
         self._watched: set[int] = set()
         self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
@@ -87,65 +88,86 @@ class SparkContext:
     # ------------------------------------------------------------------------- life
 
     async def __aenter__(self) -> SparkContext:
-        if self._stopped or self._driver_or_none is not None:
+        if self._stopped or self._life is not None:
             raise ContextStopped("a SparkContext is entered once; make a new one")
-        application = self._application
-        self._home = (current_token(), get_current_task().id)
+        self._home = current_token()
+        self._ready, self._stopping, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
+        self._life = start_detached(self._live, f"asparkle {self.applicationId}")
         try:
-            call = loop_caller()
-            stack = self._stack
-            await stack.__aenter__()
-            stack.push_async_callback(self._remove_directories)
-            await stack.enter_async_context(self._bus)
-            cluster = await stack.enter_async_context(application.manager.open(application.spec))
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            driver = Driver(
-                application.spec,
-                application.scheduler,
-                call,
-                max_result=application.max_result,
-            )
-            planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
-            driver.planner = planner
-            planner.options = self._options
-            self._driver_or_none = driver
-            for listener in application.listeners():
-                self.addListener(listener)
-            await tasks.start(self._serve, driver, cluster)
-            stack.callback(tasks.cancel_scope.cancel)
+            await self._ready.wait()
         except BaseException:
-            await self._stack.aclose()
+            await self.__aexit__(None, None, None)
             raise
+        self._raise_error()
         return self
+
+    async def _live(self) -> None:
+        """From entering to the end, in a task of its own: who entered and who stops may be different tasks."""
+        stack = AsyncExitStack()
+        try:
+            try:
+                await self._open(stack)
+                self._ready.set()
+                await self._stopping.wait()
+            finally:
+                self._stopped = True
+                if self._driver_or_none is not None:
+                    self._driver_or_none.stop()
+                await stack.aclose()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._ready.set()
+            self._ended.set()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        application = self._application
+        call = loop_caller()
+        stack.push_async_callback(clean_up, application.end)
+        if not application.begun:
+            await to_thread.run_sync(application.begin)
+        await stack.enter_async_context(self._bus)
+        cluster = await stack.enter_async_context(application.manager.open(application.spec))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        driver = Driver(application.spec, application.scheduler, call, max_result=application.max_result)
+        planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
+        driver.planner = planner
+        planner.options = self._options
+        self._driver_or_none = driver
+        for listener in application.listeners():
+            self.addListener(listener)
+        await tasks.start(self._serve, driver, cluster)
+        stack.callback(tasks.cancel_scope.cancel)
 
     async def _serve(self, driver: Driver, cluster: Any, *, task_status: Any) -> None:
         await driver.run(cluster, self._application.executors, task_status=task_status)
 
-    async def _remove_directories(self) -> None:
-        self._application.manager.abandon()
-        await clean_up(self._application.directories.remove)
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.stop()
+        with anyio.CancelScope(shield=True):
+            await self.stop()
 
     async def stop(self) -> None:
         """End all executors and remove all files.  Jobs that run fail with `ContextStopped`.
 
-        Only in the task that entered the context.  May be called again.
+        In any task of the event loop that the context was entered on.  May be called again.
 
         >>> await sc.stop()
         >>> await sc.stop()  # once more does no harm
         """
-        if self._stopped:
-            return
-        if self._home is not None and self._home != (current_token(), get_current_task().id):
-            raise ContextError("a SparkContext is stopped in the task that entered it: leave its block there")
+        if self._life is not None and self._home != current_token():
+            raise ContextError("a SparkContext is stopped on the event loop that it was entered on")
         self._stopped = True
-        if self._driver_or_none is not None:
-            self._driver_or_none.stop()
-        await self._stack.aclose()
+        if self._life is not None:
+            self._stopping.set()
+            await self._ended.wait()
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     @property
     def _driver(self) -> Driver:
@@ -154,7 +176,7 @@ class SparkContext:
         if os.getpid() != self._pid:
             raise ForkedContextError
         if self._stopped:
-            raise ContextStopped
+            raise ContextStopped from self._error
         if self._driver_or_none is None:
             raise ContextStopped("this SparkContext was not entered yet: use it with `async with`")
         return self._driver_or_none
@@ -361,7 +383,7 @@ class SparkContext:
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         driver = self._driver
-        if self._home is not None and self._home[0] != current_token():
+        if self._home != current_token():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
         async with self._gate.passed():
             return await driver.run_job(node, sink, partitions, self._options())

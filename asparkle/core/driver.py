@@ -73,6 +73,7 @@ class Driver:
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
         self._next_job = 0
+        self._taken = -1  # the attempt whose result was taken last
         self._shipping = Shipping(app)
         self._preparing: dict[int, anyio.Event] = {}
         self._wake = anyio.Event()
@@ -244,23 +245,20 @@ class Driver:
     def _accept(self, command: m.Accept) -> None:
         if command.updates is None:
             return
-        payload = protocol.payload(command.updates)
         try:
-            for aid, update in load(payload):
+            for aid, update in load(protocol.payload(command.updates)):
                 accumulator = self.accumulators.get(aid)
                 if accumulator is not None:
                     accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
         except Exception as error:  # a user's addInPlace: its failure is not that of every job
             log("asparkle.driver").error("an accumulator could not be updated", exc_info=error)
-        finally:
-            drop_payload(payload)
 
     def _take_result(self, command: m.TakeResult) -> None:
         job = self._jobs.get(command.job)
         result = protocol.payload(command.result)
         if job is None:
-            drop_payload(result)
             return
+        self._taken = command.tid
         job.take(command.partition, result)
         if self.max_result and job.size > self.max_result:
             self._finish(job, ResultTooLarge(job.size, self.max_result, job=job.id))
@@ -311,6 +309,10 @@ class Driver:
         self._kills.pop(r.tid, None)
         info = executor.info
         self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes))
+        if r.tid != self._taken and r.sizes is None:  # a late result, or a slower copy's
+            drop_payload(protocol.payload(r.result))
+        if r.updates is not None:
+            drop_payload(protocol.payload(r.updates))
 
     def _failed(self, executor: Executor, r: protocol.Failed) -> None:
         self._kills.pop(r.tid, None)

@@ -11,12 +11,11 @@ from __future__ import annotations
 from _pickle import PicklingError
 
 
-def _rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
+def rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
     """Unpickle without ``__init__``, whose signature differs from ``args``."""
     error = cls.__new__(cls, *args)
     error.args = args
-    for name, value in state.items():
-        setattr(error, name, value)
+    error.__dict__.update(state)
     return error
 
 
@@ -24,10 +23,9 @@ class AsparkleError(Exception):
     """The root: catches every error that asparkle itself raises, and nothing else."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = dict(self.__dict__)
-        if isinstance(self, OSError):  # which keeps it elsewhere
-            state["filename"] = self.filename
-        return _rebuild, (type(self), self.args, state)
+        # an OSError keeps its filename outside of __dict__; BaseException.__setstate__ sets it
+        elsewhere = {"filename": self.filename} if isinstance(self, OSError) else None
+        return rebuild, (type(self), self.args, self.__dict__), elsewhere
 
 
 # ------------------------------------------------------------------------------ what the caller gave

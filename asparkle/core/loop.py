@@ -1,16 +1,16 @@
-"""Calling into an event loop from other threads, on asyncio and on trio."""
+"""What anyio leaves to asyncio and trio: calls from other threads, tasks that outlive who began them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
 import anyio
 from anyio import to_thread
 
-__all__ = ["LoopCaller", "clean_up", "loop_caller"]
+__all__ = ["LoopCaller", "clean_up", "loop_caller", "start_detached"]
 
 LoopCaller: TypeAlias = Callable[[Callable[[], Any]], None]
 
@@ -48,6 +48,21 @@ def _trio_caller() -> LoopCaller:
             return
 
     return call
+
+
+def start_detached(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+    """Begin a coroutine function in a task that is the event loop's own and no other task's child.
+
+    It is cancelled when the loop's main function is over.  On trio it must not raise.  Hold on to what is
+    returned, or asyncio may forget the task.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.spawn_system_task(function, name=name)
+    return loop.create_task(function(), name=name)
 
 
 async def clean_up(function: Callable[[], Any]) -> None:

@@ -326,6 +326,10 @@ class Program:
             value = sink(partition, self.result(partition, task, guards))
         except StopIteration as error:
             raise _stopped(self.functions()) from error
+        except RuntimeError as error:
+            if isinstance(error.__cause__, StopIteration):  # it came through a generator
+                raise _stopped(self.functions()) from error.__cause__
+            raise
         if guards:
             guards[0].verify()
         return value

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
+from asparkle.core.errors import JobFailed
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
 from asparkle.core.reductions import SampleKeys, in_driver
 from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd
+from asparkle.core.worker.failure import user_frames
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner
@@ -49,7 +51,11 @@ class SampledRange(PartitionerPlan):
             parent = thinned
         least = -(-wanted // max(parent.num_partitions, 1))
         sampled = await planner.collect(parent, CallToEnd(SampleKeys(least)))
-        bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
+        try:
+            bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
+        except Exception as error:  # comparing keys runs users' code
+            frames = "".join(user_frames(error.__traceback__))
+            raise JobFailed(f"{type(error).__qualname__}: {error}", frames=frames) from error
         return RangePartitioner(bounds, self.ascending, self.key_func, n)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -242,3 +243,16 @@ async def test_workers_that_can_not_start_fail_the_job_with_the_reason(tmp_path:
     async with SparkContext(conf=conf) as sc:
         with anyio.fail_after(20), pytest.raises(NoExecutors, match="no worker process could be started"):
             await sc.parallelize(range(2)).count()
+
+
+async def test_workers_that_are_not_forked_are_replaced_too() -> None:
+    """As on macOS: each worker is an interpreter of its own."""
+    conf = SparkConf().setMaster("processes[2]").setExecutorEnv("ASPARKLE_START_METHOD", "spawn")
+    async with SparkContext(conf=conf) as sc:
+        cached = sc.parallelize(range(100), 4).map(lambda x: (x % 3, x)).cache()
+        assert await cached.reduceByKey(lambda a, b: a + b).collectAsMap() == {0: 1683, 1: 1617, 2: 1650}
+        victim = (await sc.parallelize([1], 1).map(lambda x: os.getpid()).collect())[0]
+        if sys.platform.startswith("linux"):
+            assert b"worker_main" in Path(f"/proc/{victim}/cmdline").read_bytes()
+        os.kill(victim, signal.SIGKILL)
+        assert await cached.map(lambda kv: kv[1]).sum() == 4950

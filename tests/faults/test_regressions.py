@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from asparkle import AccumulatorParam, SparkContext, StorageLevel
+from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncSparkContext
 from asparkle.core.errors import ContextError, ContextStopped, JobFailed
 
@@ -153,18 +155,131 @@ async def test_a_context_of_another_event_loop_says_so_and_goes_on() -> None:
         assert await rdd.count() == 2
 
 
-async def test_stopping_in_another_task_is_an_error_and_changes_nothing() -> None:
-    async with AsyncSparkContext("inline") as sc:
-
-        async def stop() -> None:
-            with pytest.raises(ContextError, match="task that entered"):
-                await sc.stop()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop)
-        assert await sc.parallelize([1]).count() == 1
+@pytest.mark.parametrize("master", ["inline", "threads[2]", "processes[2]"])
+async def test_a_context_may_be_entered_and_stopped_in_different_tasks(master: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+    sc = AsyncSparkContext(conf=conf)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sc.__aenter__)
+    assert await sc.parallelize(range(4), 2).sum() == 6
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sc.stop)
+    assert os.listdir(tmp_path) == []
     with pytest.raises(ContextStopped, match="entered once"):
         async with sc:
             pass
     with pytest.raises(ContextStopped, match="not entered"):
         await AsyncSparkContext("inline").parallelize([1]).count()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_the_end_of_the_event_loop_ends_a_context_that_nobody_stopped(master: str, loop: str, tmp_path: Path) -> None:
+    conf = SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path))
+
+    async def forgetful() -> list[int]:
+        sc = await AsyncSparkContext(conf=conf).__aenter__()
+        return await sc.parallelize(range(3), 3).map(lambda x: os.getpid()).collect()
+
+    workers = anyio.run(forgetful, backend=loop)
+    assert os.listdir(tmp_path) == []
+    if master.startswith("processes"):
+        for pid in workers:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+async def test_a_context_that_is_cancelled_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    conf = SparkConf().setMaster("processes[2]").set("spark.local.dir", str(tmp_path))
+    outcomes = set()
+    for turns in [2**n for n in range(12)] + [float("inf")]:
+        entered = []
+
+        async def enter(entered: list[object] = entered) -> None:
+            entered.append(await AsyncSparkContext(conf=conf).__aenter__())
+
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(enter)
+                turn = 0
+                while turn < turns and not entered:
+                    await anyio.lowlevel.checkpoint()
+                    turn += 1
+                scope.cancel()
+        for sc in entered:
+            await sc.stop()
+        outcomes.add(len(entered))
+        assert os.listdir(tmp_path) == []
+    assert outcomes == {0, 1}  # it was cancelled early and late
+
+
+def test_a_context_that_is_never_entered_has_started_nothing(tmp_path: Path) -> None:
+    made = AsyncSparkContext(conf=SparkConf().setMaster("processes[2]").set("spark.local.dir", str(tmp_path)))
+    assert os.listdir(tmp_path) == []
+    assert made._application.manager._zygote is None
+
+
+async def test_the_file_of_a_result_that_nobody_takes_is_removed(tmp_path: Path) -> None:
+    marker = tmp_path / "running"
+
+    def not_to_be_stopped(x: int) -> bytes:
+        marker.touch()
+        with suppress(BaseException):  # the interrupt of a cancelled job
+            time.sleep(60)
+        return bytes(4_000_000)
+
+    conf = SparkConf().setMaster("processes[1]").set("spark.local.dir", str(tmp_path / "local"))
+    async with AsyncSparkContext(conf=conf) as sc:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sc.parallelize([1], 1).map(not_to_be_stopped).collect)
+                while not marker.exists():
+                    await anyio.sleep(0.01)
+                scope.cancel()
+        assert await sc.parallelize([1], 1).sum() == 1  # after it, on the same worker
+        assert list((tmp_path / "local").glob("*/results/*")) == []
+
+
+class NotFromItsArgs(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+@pytest.mark.parametrize("master", ["inline", "processes[1]"])
+def test_an_exception_that_can_not_be_called_with_its_args_is_the_cause(master: str) -> None:
+    def fail(x: int) -> int:
+        raise NotFromItsArgs(7, "no")
+
+    with SparkContext(master) as sc:
+        with pytest.raises(JobFailed, match="NotFromItsArgs: 7: no") as caught:
+            sc.parallelize([1], 1).map(fail).collect()
+        cause = caught.value.__cause__
+        assert type(cause).__name__ == "NotFromItsArgs" and cause.code == 7
+
+
+def stops(x: object) -> object:
+    raise StopIteration
+
+
+@pytest.mark.parametrize("master", ["inline", "processes[1]"])
+@pytest.mark.parametrize("operation", ["sortBy", "groupBy", "keyBy", "map"])
+def test_a_stop_iteration_that_escapes_is_named_whatever_it_comes_through(master: str, operation: str) -> None:
+    with SparkContext(master) as sc:
+        with pytest.raises(JobFailed, match=r"one of stops \(.*raised StopIteration"):
+            getattr(sc.parallelize(range(9), 2), operation)(stops).collect()
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_keys_that_can_not_be_compared_fail_the_job_from_sample_or_task(partitions: int) -> None:
+    with SparkContext("processes[1]") as sc:
+        with pytest.raises(JobFailed, match="TypeError: '<' not supported") as caught:
+            sc.parallelize([1, "a", 2, "b"], 2).sortBy(lambda x: x, numPartitions=partitions).collect()
+        assert isinstance(caught.value.__cause__, TypeError)
+
+
+def test_an_error_about_the_users_data_shows_none_of_our_frames() -> None:
+    with SparkContext("processes[1]") as sc:
+        with pytest.raises(JobFailed, match="can't be a key") as caught:
+            sc.parallelize([([1], 2)], 1).reduceByKey(lambda a, b: a + b).collect()
+        assert "asparkle/core" not in str(caught.value)

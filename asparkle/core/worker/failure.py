@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+import asparkle
+from asparkle.core.errors import AsparkleError, rebuild
 from asparkle.core.payloads import load
 
 __all__ = ["TaskError", "describe_failure", "load_failure"]
 
-_OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_OURS = os.path.join(asparkle.__path__[0], "")
+_LOOP = f"{os.sep}anyio{os.sep}"
 
 
 class TaskError(NamedTuple):
@@ -34,16 +37,37 @@ def describe_failure(error: BaseException, *, live: bool = False) -> Any:
     except Exception as unprintable:  # a user's __str__ may do anything
         message = f"<its __str__ raised {unprintable!r}>"
     frames = "".join(user_frames(error.__traceback__)) + _chain(error)
+    if not frames and not isinstance(error, AsparkleError):
+        frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-1:]))
     if live:
         from asparkle.core.protocol import Live
 
         return Live(TaskError(error, kind, message, frames))
-    try:
-        pickled = cloudpickle.dumps(error, protocol=5)
-        pickle.loads(pickled)  # some exceptions pickle, and do not unpickle
-    except Exception:  # a user's exception may fail to pickle in any way: its story still travels
-        pickled = b""
+    forms = (error, _Parts(error, error.__dict__), _Parts(error, {}))
+    pickled = next(filter(None, map(_pickled, forms)), b"")
     return pickle.dumps((pickled, kind, message, frames), protocol=5)
+
+
+class _Parts:
+    """Unpickles as an exception whose ``__init__`` is not called: many can't be called with their ``args``."""
+
+    def __init__(self, error: BaseException, state: dict[str, Any]) -> None:
+        self.error = error
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuild, (type(self.error), self.error.args, self.state)
+
+
+def _pickled(value: Any) -> bytes:
+    """The pickle, if it can be read again.  What users' classes do when they are pickled may fail in any way; the
+    error's story travels without it."""
+    try:
+        pickled: bytes = cloudpickle.dumps(value, protocol=5)
+        pickle.loads(pickled)
+    except Exception:
+        return b""
+    return pickled
 
 
 def _chain(error: BaseException) -> str:
@@ -51,14 +75,13 @@ def _chain(error: BaseException) -> str:
     if cause is None:
         return ""
     lines = traceback.format_exception_only(type(cause), cause)
-    return "caused by " + "".join(user_frames(cause.__traceback__)) + "".join(lines)
+    return "caused by:\n" + "".join((*user_frames(cause.__traceback__), *lines))
 
 
 def user_frames(tb: TracebackType | None) -> list[str]:
-    """The frames that are not asparkle's; all of them if it is asparkle's own failure."""
+    """The frames that are neither asparkle's nor of the event loop beneath it."""
     frames = traceback.extract_tb(tb)
-    users = [f for f in frames if not os.path.abspath(f.filename).startswith(_OURS)]
-    return traceback.format_list(users or frames)
+    return traceback.format_list(f for f in frames if not f.filename.startswith(_OURS) and _LOOP not in f.filename)
 
 
 def load_failure(payload: Any) -> TaskError:
