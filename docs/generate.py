@@ -60,8 +60,8 @@ def constructed(path: str) -> str:
     return "\n\n".join(filter(None, (constructor(cls, cls.__name__, cls), methods(path))))
 
 
-def constructor(cls: Any, name: str, documented: object) -> str:
-    return f"### `{name}({_parameters(cls.__init__)})`\n\n{_text(documented)}"
+def constructor(cls: Any, name: str, *documented: object) -> str:
+    return "\n\n".join([f"### `{name}({_parameters(cls.__init__)})`", *map(_text, documented)])
 
 
 def context() -> str:
@@ -69,8 +69,8 @@ def context() -> str:
     blocking, asynchronous = load("asparkle:SparkContext"), load("asparkle.aio:SparkContext")
     both = public(asynchronous)
     sections = [
-        constructor(blocking, "asparkle.SparkContext", blocking.__init__),
-        constructor(asynchronous, "asparkle.aio.SparkContext", asynchronous.__init__),
+        constructor(blocking, "asparkle.SparkContext", blocking, blocking.__init__),
+        constructor(asynchronous, "asparkle.aio.SparkContext", asynchronous, asynchronous.__init__),
     ]
     sections += [
         section(name, value, " *only in* `asparkle`") for name, value in public(blocking).items() if name not in both
