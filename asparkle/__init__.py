@@ -5,7 +5,8 @@
     with SparkContext("local[*]") as sc:
         print(sc.parallelize(range(10)).map(lambda x: x * x).sum())
 
-`asparkle.aio` has the same names for asynchronous programs.  Names are imported when they are first used.
+`asparkle.aio` has the same names for asynchronous programs; `asparkle.errors` has all errors.  Names are
+imported when they are first used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
+    from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
@@ -28,7 +30,10 @@ __all__ = [
     "RDD",
     "Accumulator",
     "AccumulatorParam",
+    "AsparkleError",
     "Broadcast",
+    "JobCancelled",
+    "JobFailed",
     "SparkConf",
     "SparkContext",
     "StatCounter",
@@ -41,7 +46,10 @@ _WHERE = {
     "RDD": "asparkle.rdd",
     "Accumulator": "asparkle.core.accumulators",
     "AccumulatorParam": "asparkle.core.accumulators",
+    "AsparkleError": "asparkle.core.errors",
     "Broadcast": "asparkle.core.broadcast",
+    "JobCancelled": "asparkle.core.errors",
+    "JobFailed": "asparkle.core.errors",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",
     "StatCounter": "asparkle.core.statcounter",

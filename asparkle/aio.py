@@ -12,6 +12,7 @@ from asparkle.core.accumulators import Accumulator, AccumulatorParam
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
+from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
 from asparkle.core.rdd import RDD
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
@@ -21,7 +22,10 @@ __all__ = [
     "RDD",
     "Accumulator",
     "AccumulatorParam",
+    "AsparkleError",
     "Broadcast",
+    "JobCancelled",
+    "JobFailed",
     "SparkConf",
     "SparkContext",
     "StatCounter",
@@ -41,6 +45,14 @@ class SparkContext(_SparkContext):
         conf: SparkConf | None = None,
         plugins: Iterable[object] = (),
     ) -> None:
+        """A context that starts its executors when it is entered with ``async with``.
+
+        ``master``: where tasks run, such as ``local[4]``; ``appName``: the application's name.  Both go before
+        what ``conf``, which is copied, says.  ``plugins``: plugins and listeners of this context alone.
+
+        Raises ConfigurationError for a bad key or master URL, PluginError for a plugin that can't be used, and
+        StorageError if nothing can be written in ``spark.local.dir``; then nothing was started.
+        """
         from asparkle.application import new_application
 
         super().__init__(new_application(master, appName, conf, plugins))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from asparkle.application import new_application
 from asparkle.core.conf import SparkConf
-from asparkle.core.errors import ContextError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
 from asparkle.portal import Portal
 
@@ -42,8 +42,27 @@ class BlockingContext:
         *,
         plugins: Iterable[object] = (),
     ) -> None:
+        """Start executors; the context is ready when this returns.
+
+        ``master``: where tasks run, such as ``local[4]``; ``appName``: the application's name.  Both go before
+        what ``conf``, which is copied, says.  ``environment``: environment variables of the executors.
+        ``plugins``: plugins and listeners of this context alone.
+
+        ``sparkHome`` and ``batchSize`` are PySpark's and are ignored.  ``pyFiles`` and ``serializer`` are
+        refused unless they are empty: tasks import from the driver's ``sys.path``, and pickle is all there is.
+
+        Raises ArgumentError for these two, ConfigurationError for a bad key or master URL, PluginError for a
+        plugin that can't be used, StorageError if nothing can be written in ``spark.local.dir``, and
+        ContextError if another context is active; then nothing was started.
+
+        >>> sc.stop()
+        >>> with SparkContext("threads[2]", "sums") as mine:
+        ...     mine.parallelize(range(4)).sum()
+        6
+        """
         if TaskContext.get() is not None:
             raise NestedContextError("a SparkContext")
+        _refuse(pyFiles, serializer)
         conf = SparkConf() if conf is None else conf.clone()
         for name, value in (environment or {}).items():
             conf.setExecutorEnv(name, value)
@@ -68,7 +87,11 @@ class BlockingContext:
 
     @classmethod
     def getOrCreate(cls, conf: SparkConf | None = None) -> Self:
-        """The active context, or a new one with ``conf``."""
+        """The active context, or a new one with ``conf``.
+
+        >>> SparkContext.getOrCreate() is sc
+        True
+        """
         with BlockingContext._active_lock:
             active = _alive(BlockingContext._active)
             if active is not None:
@@ -76,7 +99,13 @@ class BlockingContext:
             return cls(conf=conf)
 
     def stop(self) -> None:
-        """End all executors and remove all files.  May be called again."""
+        """End all executors and remove all files.  Jobs of other threads fail with `ContextStopped`.
+
+        May be called again.
+
+        >>> sc.stop()
+        >>> sc.stop()  # once more does no harm
+        """
         self._finalizer()
         with BlockingContext._active_lock:
             if BlockingContext._active is not None and BlockingContext._active() is self:
@@ -100,6 +129,21 @@ class BlockingContext:
 
     def __reduce__(self) -> Any:
         raise NestedContextError("a SparkContext")
+
+
+def _refuse(pyFiles: Iterable[str] | None, serializer: object) -> None:
+    """What can't be done is refused here, not discovered in a task."""
+    files = [pyFiles] if isinstance(pyFiles, str) else list(pyFiles or ())
+    if files:
+        raise ArgumentError(
+            f"pyFiles = {files!r}: asparkle sends no files to executors, whose tasks import from the driver's "
+            f"sys.path; say sys.path.insert(0, {files[0]!r}) instead"
+        )
+    if serializer is not None:
+        raise ArgumentError(
+            f"serializer = {serializer!r}: asparkle has one serializer, pickle with cloudpickle for functions; "
+            "leave the argument out, and give classes of yours a __reduce__ where they need their own form"
+        )
 
 
 def _alive(reference: weakref.ref[BlockingContext] | None) -> BlockingContext | None:

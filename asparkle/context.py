@@ -36,63 +36,115 @@ class SparkContext(BlockingContext):
 
     @property
     def applicationId(self) -> str:
-        """A name for this application that no other one has."""
+        """A name for this application that no other one has.
+
+        >>> sc.applicationId
+        'local-...'
+        """
         return self._context.applicationId
 
     @property
     def appName(self) -> str:
-        """The application's name, as configured."""
+        """The application's name, as configured.
+
+        >>> sc.appName
+        'asparkle'
+        """
         return self._context.appName
 
     @property
     def master(self) -> str:
-        """The master URL."""
+        """The master URL.
+
+        >>> sc.master
+        'threads[2]'
+        """
         return self._context.master
 
     @property
     def startTime(self) -> int:
-        """When the context was made, in milliseconds since the epoch."""
+        """When the context was made, in milliseconds since the epoch.
+
+        >>> import time
+        >>> sc.startTime <= time.time() * 1000
+        True
+        """
         return self._context.startTime
 
     @property
     def version(self) -> str:
-        """asparkle's version."""
+        """asparkle's version.
+
+        >>> import asparkle
+        >>> sc.version == asparkle.__version__
+        True
+        """
         return self._context.version
 
     @property
     def pythonVer(self) -> str:
-        """The Python version of driver and workers, as in '3.11'."""
+        """The Python version of driver and workers, as in '3.11'.
+
+        >>> sc.pythonVer
+        '3...'
+        """
         return self._context.pythonVer
 
     @property
     def defaultParallelism(self) -> int:
-        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots."""
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots.
+
+        >>> sc.defaultParallelism
+        2
+        """
         return self._context.defaultParallelism
 
     @property
     def defaultMinPartitions(self) -> int:
-        """The least partitions of a text file where none are asked for: the default parallelism, at most 2."""
+        """The least partitions of a text file where none are asked for: the default parallelism, at most 2.
+
+        >>> sc.defaultMinPartitions
+        2
+        """
         return self._context.defaultMinPartitions
 
     def getConf(self) -> SparkConf:
-        """A copy of the configuration."""
+        """A copy of the configuration.
+
+        >>> sc.getConf().get("spark.master")
+        'threads[2]'
+        """
         return self._context.getConf()
 
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
-        """An RDD of the elements of ``c``, in ``numSlices`` partitions of nearly equal length.
+        """An RDD of the elements of ``c``, in order, in ``numSlices`` partitions.
+
+        The partitions of a ``range`` differ by one element at most.  Other collections are dealt in batches of
+        up to 1,024 elements, as PySpark deals them, so that partitions may differ by a batch.
 
         A ``range``, a list or a numpy array is kept in kind and sliced when a task needs it; any other
         iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
         Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
+
+        >>> sc.parallelize("abcde", 2).glom().collect()
+        [['a', 'b'], ['c', 'd', 'e']]
         """
         return RDD(self._context.parallelize(c, numSlices), self)
 
     def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
-        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``."""
+        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``.
+
+        >>> sc.range(1, 10, 3).collect()
+        [1, 4, 7]
+        """
         return RDD(self._context.range(start, end, step, numSlices), self)
 
     def emptyRDD(self) -> RDD[Any]:
-        """An RDD without partitions and elements."""
+        """An RDD without partitions and elements.
+
+        >>> sc.emptyRDD().isEmpty()
+        True
+        """
         return RDD(self._context.emptyRDD(), self)
 
     def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
@@ -102,11 +154,25 @@ class SparkContext(BlockingContext):
         split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger tiger")
+        ...     _ = pathlib.Path(directory, "2.txt").write_text("burning bright")
+        ...     sc.textFile(directory).collect()
+        ['tiger tiger', 'burning bright']
         """
         return RDD(self._context.textFile(name, minPartitions, use_unicode), self)
 
     def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
-        """All elements of all of ``rdds``, one RDD's partitions after another's."""
+        """All elements of all of ``rdds``, one RDD's partitions after another's.
+
+        Raises ArgumentError for none at all and for an RDD of another context, ArgumentTypeError for what is
+        no RDD.
+
+        >>> sc.union([sc.parallelize([1, 2]), sc.parallelize([2]), sc.parallelize([3])]).collect()
+        [1, 2, 2, 3]
+        """
         return RDD(self._context.union([_unwrap(rdd) for rdd in rdds]), self)
 
     def runJob(
@@ -119,6 +185,9 @@ class SparkContext(BlockingContext):
         """``partitionFunc`` of each partition's iterator, all results in one list, in order of ``partitions``.
 
         ``partitions`` defaults to all; ``allowLocal`` is ignored, as in Spark since 2.0.
+
+        >>> sc.runJob(sc.parallelize(range(6), 3), lambda elements: [sum(elements)], [0, 2])
+        [1, 9]
         """
         return self._call(self._context.runJob, _unwrap(rdd), partitionFunc, partitions, allowLocal)
 
@@ -126,6 +195,10 @@ class SparkContext(BlockingContext):
         """A read-only variable that tasks read as ``.value``: pickled once, here, and read once per worker.
 
         Raises PicklingFailed, naming the part, if the value can't be pickled.
+
+        >>> names = sc.broadcast({"a": "Ann", "b": "Bob"})
+        >>> sc.parallelize("ba").map(lambda key: names.value[key]).collect()
+        ['Bob', 'Ann']
         """
         return self._call(self._context.broadcast, value)
 
@@ -133,62 +206,125 @@ class SparkContext(BlockingContext):
         """A variable that tasks add to and the driver reads, starting at ``value``.
 
         ``accum_param`` says how values add up; numbers need none.
+
+        >>> total = sc.accumulator(0)
+        >>> sc.parallelize(range(5)).foreach(total.add)
+        >>> total.value
+        10
         """
         return self._context.accumulator(value, accum_param)
 
     def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of the jobs that this task submits from now on; None removes it."""
+        """Set a property of the jobs that this task submits from now on; None removes it.
+
+        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
+        >>> sc.getLocalProperty("spark.scheduler.pool")
+        'reports'
+        """
         self._context.setLocalProperty(key, value)
 
     def getLocalProperty(self, key: str) -> str | None:
-        """A property set here or where this task was started; None if unset."""
+        """A property set here or where this task was started; None if unset.
+
+        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
+        None
+        """
         return self._context.getLocalProperty(key)
 
     def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
+
+        >>> sc.setJobGroup("nightly", "what runs at night")
+        >>> sc.getLocalProperty("spark.jobGroup.id")
+        'nightly'
         """
         self._context.setJobGroup(groupId, description, interruptOnCancel)
 
     def setJobDescription(self, value: str | None) -> None:
-        """Say in words what the jobs submitted from here on do."""
+        """Say in words what the jobs submitted from here on do.
+
+        >>> sc.setJobDescription("counting sheep")
+        >>> sc.getLocalProperty("spark.job.description")
+        'counting sheep'
+        """
         self._context.setJobDescription(value)
 
     def addJobTag(self, tag: str) -> None:
-        """Give the jobs submitted from here on a tag, by which they can be cancelled."""
+        """Give the jobs submitted from here on a tag, by which they can be cancelled.
+
+        >>> sc.addJobTag("report")
+        >>> sc.getJobTags()
+        {'report'}
+        """
         self._context.addJobTag(tag)
 
     def removeJobTag(self, tag: str) -> None:
-        """Take a tag away again."""
+        """Take a tag away again.
+
+        >>> sc.addJobTag("report")
+        >>> sc.removeJobTag("report")
+        >>> sc.getJobTags()
+        set()
+        """
         self._context.removeJobTag(tag)
 
     def clearJobTags(self) -> None:
-        """Take all tags away."""
+        """Take all tags away.
+
+        >>> sc.addJobTag("report")
+        >>> sc.clearJobTags()
+        >>> sc.getJobTags()
+        set()
+        """
         self._context.clearJobTags()
 
     def getJobTags(self) -> set[str]:
-        """The tags that jobs submitted now would have."""
+        """The tags that jobs submitted now would have.
+
+        >>> sc.getJobTags()
+        set()
+        """
         return self._context.getJobTags()
 
     def jobTag(self, tag: str) -> AbstractContextManager[None]:
-        """``with sc.jobTag("x"):`` tags the jobs submitted inside."""
+        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
+
+        >>> with sc.jobTag("report"):
+        ...     sc.getJobTags()
+        {'report'}
+        >>> sc.getJobTags()
+        set()
+        """
         return self._context.jobTag(tag)
 
     def cancelJobGroup(self, groupId: str) -> None:
-        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled."""
+        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
+
+        >>> sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
+        """
         self._call(self._context.cancelJobGroup, groupId)
 
     def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag."""
+        """Cancel the jobs that have a tag.
+
+        >>> sc.cancelJobsWithTag("report")
+        """
         self._call(self._context.cancelJobsWithTag, tag)
 
     def cancelAllJobs(self) -> None:
-        """Cancel every job."""
+        """Cancel every job.
+
+        >>> sc.cancelAllJobs()
+        """
         self._call(self._context.cancelAllJobs)
 
     def setLogLevel(self, logLevel: str) -> None:
-        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF."""
+        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
+
+        >>> sc.setLogLevel("WARN")
+        """
         self._context.setLogLevel(logLevel)
 
     def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
@@ -196,5 +332,14 @@ class SparkContext(BlockingContext):
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
         up or fails a job; what it misses is counted and logged.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = []
+        >>> sc.addListener(ended.append, JobEnded)
+        >>> sc.parallelize([1]).count()
+        1
+        >>> sc.stop()  # listeners get what waits for them before this returns
+        >>> ended
+        [JobEnded(...)]
         """
         self._context.addListener(listener, *events)

@@ -9,7 +9,9 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from asparkle.core.conf import KEYS, PREFIXES
 from asparkle.core.storagelevel import StorageLevel
@@ -28,20 +30,64 @@ def keys(prefix: str) -> str:
     return "\n".join(lines)
 
 
-def methods(path: str) -> str:
-    """A section for each public method and property of a class, in the order of its source."""
+def load(path: str) -> Any:
+    """The object that ``module:name`` is."""
     module, _, name = path.partition(":")
-    cls = getattr(__import__(module, fromlist=[name]), name)
-    sections = []
-    for member, value in vars(cls).items():
-        if member.startswith("_") or not inspect.getdoc(value):
-            continue
-        if isinstance(value, property):
-            sections.append(f"### `{member}`\n\n{_text(value)}")
-        elif inspect.isroutine(value) or isinstance(value, classmethod | staticmethod):
-            function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-            sections.append(f"### `{member}({_parameters(function)})`{_kind(function)}\n\n{_text(function)}")
-    return "\n\n".join(sections)
+    return getattr(import_module(module), name)
+
+
+def public(cls: type) -> dict[str, object]:
+    """The documented public members of a class and of what it inherits, in the order of their source."""
+    members: dict[str, object] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        members |= {name: value for name, value in vars(base).items() if name[0] != "_" and inspect.getdoc(value)}
+    return {name: value for name, value in members.items() if isinstance(value, property) or _is_method(value)}
+
+
+def methods(path: str) -> str:
+    """A section for each public method and property of a class."""
+    return "\n\n".join(section(name, value) for name, value in public(load(path)).items())
+
+
+def described(path: str) -> str:
+    """What a class is, and its members."""
+    return f"{_text(load(path))}\n\n{methods(path)}"
+
+
+def constructed(path: str) -> str:
+    """How one of a class is made, and its members."""
+    cls = load(path)
+    return "\n\n".join(filter(None, (constructor(cls, cls.__name__, cls), methods(path))))
+
+
+def constructor(cls: Any, name: str, *documented: object) -> str:
+    return "\n\n".join([f"### `{name}({_parameters(cls.__init__)})`", *map(_text, documented)])
+
+
+def context() -> str:
+    """The two constructors, what only the blocking context has, and what both have."""
+    blocking, asynchronous = load("asparkle:SparkContext"), load("asparkle.aio:SparkContext")
+    both = public(asynchronous)
+    sections = [
+        constructor(blocking, "asparkle.SparkContext", blocking, blocking.__init__),
+        constructor(asynchronous, "asparkle.aio.SparkContext", asynchronous, asynchronous.__init__),
+    ]
+    sections += [
+        section(name, value, " *only in* `asparkle`") for name, value in public(blocking).items() if name not in both
+    ]
+    return "\n\n".join([*sections, *(section(name, value) for name, value in both.items())])
+
+
+def section(name: str, member: object, note: str = "") -> str:
+    if isinstance(member, property):
+        return f"### `{name}`{note}\n\n{_text(member)}"
+    function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+    assert callable(function)
+    return f"### `{name}({_parameters(function)})`{_kind(function)}{note}\n\n{_text(function)}"
+
+
+def _is_method(value: object) -> bool:
+    return inspect.isroutine(value) or isinstance(value, classmethod | staticmethod)
 
 
 def _kind(function: Callable[..., object]) -> str:
@@ -51,15 +97,36 @@ def _kind(function: Callable[..., object]) -> str:
 
 def _parameters(function: Callable[..., object]) -> str:
     texts = []
+    keyword_only = False
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        levels = {value: f"StorageLevel.{name}" for name, value in vars(StorageLevel).items() if name.isupper()}
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            texts.append("*")
         if isinstance(parameter.default, StorageLevel):
-            texts.append(f"{parameter.name}={levels[parameter.default]}")
+            texts.append(f"{parameter.name}=StorageLevel.{LEVELS[parameter.default]}")
         elif callable(parameter.default) and parameter.default is not parameter.empty:
             texts.append(f"{parameter.name}={parameter.default.__name__}")
         else:
             texts.append(str(parameter.replace(annotation=parameter.empty)))
     return ", ".join(texts)
+
+
+def _levels() -> dict[StorageLevel, str]:
+    """The name of each level; of several, the first: those after it are names of the past."""
+    names: dict[StorageLevel, str] = {}
+    for name, value in vars(StorageLevel).items():
+        if isinstance(value, StorageLevel):
+            names.setdefault(value, name)
+    return names
+
+
+LEVELS = _levels()
+
+
+def levels() -> str:
+    """How a level is made, and a table of those that have names."""
+    table = ["| level | kept |", "|---|---|", *(f"| `{name}` | {level} |" for level, name in LEVELS.items())]
+    return constructed("asparkle:StorageLevel") + "\n\n" + "\n".join(table)
 
 
 def _text(value: object) -> str:
@@ -81,14 +148,55 @@ def events() -> str:
     return "\n\n".join(sections)
 
 
+def errors() -> str:
+    """The tree of all errors, and a section for each."""
+    module = import_module("asparkle.errors")
+    kinds = sorted((getattr(module, name) for name in module.__all__), key=lambda kind: _line_of(kind))
+    tree = [f"{'  ' * _depth(kind)}- {_link(kind)}{_also(kind)}" for kind in _depth_first(kinds)]
+    sections = [f"### `{kind.__name__}`\n\n{_text(kind)}" for kind in kinds]
+    return "\n\n".join(["\n".join(tree), *sections])
+
+
+def _line_of(kind: type) -> int:
+    return inspect.getsourcelines(kind)[1]
+
+
+def _depth_first(kinds: list[type], parent: type | None = None) -> list[type]:
+    found = []
+    for kind in kinds:
+        if (kind.__base__ if kind.__base__ in kinds else None) is parent:
+            found += [kind, *_depth_first(kinds, kind)]
+    return found
+
+
+def _depth(kind: type) -> int:
+    return sum(base.__module__ == kind.__module__ for base in kind.__mro__) - 1
+
+
+def _link(kind: type) -> str:
+    return f"[`{kind.__name__}`](#{kind.__name__.lower()})"
+
+
+def _also(kind: type) -> str:
+    """The built-in types that an error is as well, where these say anything."""
+    builtin = [base.__name__ for base in kind.__bases__ if base.__module__ != kind.__module__ and base is not Exception]
+    return f", a `{'`, `'.join(builtin)}`" if builtin else ""
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "spark keys": lambda: keys("spark."),
     "asparkle keys": lambda: keys("asparkle."),
-    "RDD": lambda: methods("asparkle.core.rdd:RDD"),
-    "SparkContext": lambda: methods("asparkle.core.context:SparkContext"),
-    "Broadcast": lambda: methods("asparkle.core.broadcast:Broadcast"),
+    "RDD": lambda: methods("asparkle.aio:RDD"),
+    "SparkContext": context,
+    "SparkConf": lambda: constructed("asparkle:SparkConf"),
+    "StorageLevel": levels,
+    "Broadcast": lambda: described("asparkle:Broadcast"),
+    "Accumulator": lambda: described("asparkle:Accumulator"),
+    "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
+    "StatCounter": lambda: constructed("asparkle:StatCounter"),
+    "TaskContext": lambda: described("asparkle:TaskContext"),
+    "errors": errors,
     "events": events,
-    "Accumulator": lambda: methods("asparkle.core.accumulators:Accumulator"),
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import asparkle
 from asparkle.core.conf import KEYS, PREFIXES
 from asparkle.plugins import hookspecs
 from asparkle.plugins.manager import BUILTIN, MANAGERS
@@ -106,6 +107,17 @@ def test_the_generated_parts_of_the_reference_are_up_to_date():
         assert rewritten(page.read_text()) == page.read_text(), f"{page.name}: run python docs/generate.py"
 
 
+@pytest.mark.parametrize("name", sorted(set(asparkle.__all__) - {"__version__"}))
+def test_every_public_name_has_a_section(name):
+    pages = [page.read_text() for page in (ROOT / "docs/reference").glob("*.md")]
+    assert any(re.search(rf"^##+ `?{name}`?$", page, re.MULTILINE) for page in pages)
+
+
+def test_a_default_is_shown_by_its_name_of_today():
+    """Several names of a storage level mean the same."""
+    assert "### `persist(storageLevel=StorageLevel.MEMORY_ONLY)`\n" in (ROOT / "docs/reference/rdd.md").read_text()
+
+
 @pytest.mark.parametrize("key", [*KEYS, *PREFIXES])
 def test_every_configuration_key_is_documented(key):
     assert f"| `{key}" in (ROOT / "docs/reference/configuration.md").read_text()
@@ -126,6 +138,21 @@ def test_every_hook_is_documented_with_an_example(hook):
     assert re.search(rf"^### `{hook}\(.*?\)`\n", page, re.MULTILINE)
     assert f"def {hook}(" in page
     assert "Example::" in getattr(hookspecs, hook).__doc__
+
+
+def test_what_is_said_to_be_missing_is_missing():
+    missing = (ROOT / "docs/reference/rdd.md").read_text().partition("## Not there yet")[2]
+    names = re.findall(r"`(\w+)`", missing)
+    assert names
+    for name in names:
+        assert not hasattr(asparkle.RDD, name) and not hasattr(asparkle.SparkContext, name), name
+
+
+def test_the_modules_that_the_architecture_names_exist():
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/architecture.md").read_text())
+    assert named
+    for path in named:
+        assert (PACKAGE / "core" / path).exists(), path
 
 
 @pytest.mark.parametrize("scheme", [*BUILTIN[MANAGERS], "local"])

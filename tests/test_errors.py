@@ -8,6 +8,8 @@ import pickle
 
 import pytest
 
+import asparkle.aio
+import asparkle.errors
 from asparkle.core import errors
 from asparkle.core.errors import (
     AsparkleError,
@@ -21,7 +23,6 @@ from asparkle.core.errors import (
 ALL = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
 EXAMPLES = [
     errors.ArgumentError("numSlices = 0: expected 1 or more"),
-    errors.JvmOnlyError("RDD.toDF", "collect()"),
     errors.PluginError("mine", "failed to import"),
     errors.ContextStopped(),
     errors.ForkedContextError(),
@@ -29,6 +30,8 @@ EXAMPLES = [
     errors.StorageError("/tmp/x", "No space left on device"),
     errors.StoreFull("memory", 10, 5),
     PicklingFailed("the function of map", "lock", ("lambda", "lock"), "cannot pickle '_thread.lock' object"),
+    errors.InputNotFound("no such file or directory", "poem.txt"),
+    errors.CorruptInput("ends too early", "poem.txt.gz"),
     JobFailed("ValueError: no", frames='  File "a.py"', job=1, stage=2, partition=3, attempt=0, host="h"),
     JobCancelled("group 'g' was cancelled", job=4),
     ResultTooLarge(20, 10, job=5),
@@ -42,6 +45,11 @@ def test_each_is_documented_and_in_the_tree(cls):
     assert issubclass(cls, AsparkleError) or cls is TaskKilled
 
 
+def test_all_are_to_be_had_from_the_public_module():
+    assert {getattr(asparkle.errors, name) for name in asparkle.errors.__all__} == set(ALL)
+    assert asparkle.JobFailed is asparkle.aio.JobFailed is asparkle.errors.JobFailed
+
+
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("duplicate", [lambda error: pickle.loads(pickle.dumps(error, 5)), copy.copy])
 def test_pickling_keeps_type_message_and_attributes(error, duplicate):
@@ -49,6 +57,7 @@ def test_pickling_keeps_type_message_and_attributes(error, duplicate):
     assert type(twin) is type(error)
     assert str(twin) == str(error)
     assert twin.__dict__ == error.__dict__
+    assert getattr(twin, "filename", None) == getattr(error, "filename", None)
 
 
 def test_a_failed_job_says_what_then_who_then_where():

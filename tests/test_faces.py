@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import doctest
 import gc
+import importlib
 import inspect
 import multiprocessing
 import os
-import subprocess
+import re
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ import asparkle.context
 import asparkle.rdd
 from asparkle import SparkConf, SparkContext
 from asparkle.core.errors import (
+    ArgumentError,
     ContextError,
     ContextStopped,
     DeadlockError,
@@ -30,8 +33,16 @@ from asparkle.core.errors import (
     NestedContextError,
 )
 
-ROOT = Path(__file__).parents[1]
 PAIRS = [(asparkle.aio.RDD, asparkle.RDD), (asparkle.aio.SparkContext, asparkle.SparkContext)]
+WITH_EXAMPLES = [
+    "asparkle.blocking",
+    "asparkle.context",
+    "asparkle.rdd",
+    *(
+        f"asparkle.core.{name}"
+        for name in "accumulators conf events hashing partitioner statcounter storagelevel".split()
+    ),
+]
 BECOME_PROPERTIES = {"partitioner"}
 
 
@@ -42,14 +53,6 @@ def sc():
 
 
 # ------------------------------------------------------------------------------------- the same names
-
-
-def test_the_generated_face_is_up_to_date():
-    command = [sys.executable, str(ROOT / "contrib/dev/blocking_face.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "No module named ruff" in done.stderr:
-        pytest.skip("needs ruff")
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def public(kind: type) -> dict[str, object]:
@@ -99,20 +102,41 @@ def described(parameter: inspect.Parameter) -> object:
     return parameter.name, parameter.kind, parameter.default, parameter.annotation
 
 
-def test_every_operation_has_an_example():
-    for name, member in public(asparkle.aio.RDD).items():
-        assert ">>> " in (inspect.getdoc(function_of(member)) or ""), f"RDD.{name} has no example"
+@pytest.mark.parametrize("kind", [asparkle.aio.RDD, asparkle.aio.SparkContext, asparkle.SparkContext])
+def test_every_operation_has_an_example(kind):
+    for name, member in public(kind).items():
+        assert ">>> " in (inspect.getdoc(function_of(member)) or ""), f"{kind.__name__}.{name} has no example"
 
 
-def test_the_examples_are_right():
+def examples():
+    """The examples of the blocking face, and of all that has but one face."""
     finder = doctest.DocTestFinder(exclude_empty=True)
+    for name in WITH_EXAMPLES:
+        for test in finder.find(importlib.import_module(name)):
+            if test.examples:
+                yield pytest.param(test, id=test.name)
+
+
+@pytest.mark.parametrize("test", list(examples()))
+def test_the_examples_are_right(test):
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    with SparkContext("threads[2]") as sc:
-        for module in (asparkle.rdd, asparkle.context):
-            for test in finder.find(module, extraglobs={"sc": sc, "SparkContext": SparkContext}):
-                runner.run(test)
+    test.globs |= {"SparkContext": SparkContext, "StorageLevel": asparkle.StorageLevel}
+    if any(re.search(r"\bsc\b", example.source) for example in test.examples):
+        with SparkContext("threads[2]") as test.globs["sc"]:
+            runner.run(test)
+    else:
+        runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
-    assert runner.tries > 80
+
+
+def test_no_module_with_examples_is_left_out():
+    package = Path(asparkle.__file__).parent
+    with_some = {
+        ".".join(file.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        for file in package.rglob("*.py")
+        if re.search(r"^ *>>> ", file.read_text(), re.MULTILINE)
+    }
+    assert with_some - {"asparkle.core.rdd", "asparkle.core.context"} == set(WITH_EXAMPLES)  # which await
 
 
 # ------------------------------------------------------------------------------------- where it may be used
@@ -233,6 +257,34 @@ def test_one_context_at_a_time():
         assert SparkContext.getOrCreate() is sc
     with SparkContext("inline") as sc:
         assert sc.parallelize([1]).count() == 1
+
+
+@pytest.mark.parametrize("files", [["lib.zip"], "lib.zip", iter(["lib.zip"])], ids=["list", "str", "iterator"])
+def test_files_for_python_are_refused_at_once(files):
+    with pytest.raises(ArgumentError, match=r"pyFiles = \['lib.zip'\].* sys.path.insert\(0, 'lib.zip'\)"):
+        SparkContext("inline", pyFiles=files)
+    with SparkContext("inline", "app", "/opt/spark", [], {}, 10) as sc:  # nothing was started, and nothing is asked
+        assert sc.parallelize([1]).count() == 1
+
+
+def test_a_serializer_is_refused_at_once():
+    with pytest.raises(ArgumentError, match="serializer = 'marshal': asparkle has one serializer"):
+        SparkContext("inline", serializer="marshal")
+
+
+def test_tasks_import_from_the_drivers_path(tmp_path, monkeypatch):
+    """What the error for pyFiles promises."""
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
+        archive.writestr("module_in_a_zip.py", "def double(x):\n    return 2 * x\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "lib.zip"), *sys.path])
+
+    def double(x):
+        import module_in_a_zip
+
+        return module_in_a_zip.double(x)
+
+    with SparkContext("processes[2]") as sc:
+        assert sc.parallelize([1, 2]).map(double).collect() == [2, 4]
 
 
 def test_getorcreate_makes_one():

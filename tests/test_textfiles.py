@@ -17,11 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle.core import textfiles
-from asparkle.core.errors import ArgumentError, AsparkleError
+from asparkle.core.errors import ArgumentError, AsparkleError, CorruptInput, InputNotFound
 from asparkle.core.textfiles import (
-    CorruptInput,
     FileSplit,
-    InputNotFound,
     TextFile,
     expand,
     plan_splits,

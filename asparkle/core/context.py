@@ -22,7 +22,14 @@ from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
 from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
-from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ContextError,
+    ContextStopped,
+    ForkedContextError,
+    NestedContextError,
+)
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import clean_up, loop_caller, start_detached
@@ -145,6 +152,9 @@ class SparkContext:
         """End all executors and remove all files.  Jobs that run fail with `ContextStopped`.
 
         In any task of the event loop that the context was entered on.  May be called again.
+
+        >>> await sc.stop()
+        >>> await sc.stop()  # once more does no harm
         """
         if self._life is not None and self._home != current_token():
             raise ContextError("a SparkContext is stopped on the event loop that it was entered on")
@@ -178,50 +188,88 @@ class SparkContext:
 
     @property
     def applicationId(self) -> str:
-        """A name for this application that no other one has."""
+        """A name for this application that no other one has.
+
+        >>> sc.applicationId
+        'local-...'
+        """
         return self._application.spec.app_id
 
     @property
     def appName(self) -> str:
-        """The application's name, as configured."""
+        """The application's name, as configured.
+
+        >>> sc.appName
+        'asparkle'
+        """
         return self._application.spec.name
 
     @property
     def master(self) -> str:
-        """The master URL."""
+        """The master URL.
+
+        >>> sc.master
+        'threads[2]'
+        """
         return self._application.master_url
 
     @property
     def startTime(self) -> int:
-        """When the context was made, in milliseconds since the epoch."""
+        """When the context was made, in milliseconds since the epoch.
+
+        >>> import time
+        >>> sc.startTime <= time.time() * 1000
+        True
+        """
         return self._application.start_time
 
     @property
     def version(self) -> str:
-        """asparkle's version."""
+        """asparkle's version.
+
+        >>> import asparkle
+        >>> sc.version == asparkle.__version__
+        True
+        """
         from asparkle.core.version import VERSION
 
         return VERSION
 
     @property
     def pythonVer(self) -> str:
-        """The Python version of driver and workers, as in '3.11'."""
+        """The Python version of driver and workers, as in '3.11'.
+
+        >>> sc.pythonVer
+        '3...'
+        """
         import sys
 
         return f"{sys.version_info.major}.{sys.version_info.minor}"
 
     @property
     def defaultParallelism(self) -> int:
-        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots."""
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots.
+
+        >>> sc.defaultParallelism
+        2
+        """
         return self._application.default_parallelism
 
     @property
     def defaultMinPartitions(self) -> int:
-        """The least partitions of a text file where none are asked for: the default parallelism, at most 2."""
+        """The least partitions of a text file where none are asked for: the default parallelism, at most 2.
+
+        >>> sc.defaultMinPartitions
+        2
+        """
         return min(self.defaultParallelism, 2)
 
     def getConf(self) -> SparkConf:
-        """A copy of the configuration."""
+        """A copy of the configuration.
+
+        >>> sc.getConf().get("spark.master")
+        'threads[2]'
+        """
         return self._conf.clone()
 
     def __repr__(self) -> str:
@@ -230,11 +278,17 @@ class SparkContext:
     # ------------------------------------------------------------------------- RDDs
 
     def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
-        """An RDD of the elements of ``c``, in ``numSlices`` partitions of nearly equal length.
+        """An RDD of the elements of ``c``, in order, in ``numSlices`` partitions.
+
+        The partitions of a ``range`` differ by one element at most.  Other collections are dealt in batches of
+        up to 1,024 elements, as PySpark deals them, so that partitions may differ by a batch.
 
         A ``range``, a list or a numpy array is kept in kind and sliced when a task needs it; any other
         iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
         Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
+
+        >>> await sc.parallelize("abcde", 2).glom().collect()
+        [['a', 'b'], ['c', 'd', 'e']]
         """
         slices = self._slices(numSlices)
         if type(c) is range:
@@ -242,12 +296,20 @@ class SparkContext:
         return self._rdd(sources.Collection(sources.sliceable(c), slices))
 
     def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
-        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``."""
+        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``.
+
+        >>> await sc.range(1, 10, 3).collect()
+        [1, 4, 7]
+        """
         whole = range(start) if end is None else range(start, end, step)
         return self._rdd(sources.Range(whole, self._slices(numSlices)))
 
     def emptyRDD(self) -> RDD[Any]:
-        """An RDD without partitions and elements."""
+        """An RDD without partitions and elements.
+
+        >>> await sc.emptyRDD().isEmpty()
+        True
+        """
         return self._rdd(sources.Empty())
 
     def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
@@ -257,16 +319,38 @@ class SparkContext:
         split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger tiger")
+        ...     _ = pathlib.Path(directory, "2.txt").write_text("burning bright")
+        ...     await sc.textFile(directory).collect()
+        ['tiger tiger', 'burning bright']
         """
         if minPartitions is not None:
             _at_least_one(minPartitions, "minPartitions")
         return self._rdd(sources.TextFiles(name, minPartitions, use_unicode))
 
     def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
-        """All elements of all of ``rdds``, one RDD's partitions after another's."""
+        """All elements of all of ``rdds``, one RDD's partitions after another's.
+
+        Raises ArgumentError for none at all and for an RDD of another context, ArgumentTypeError for what is
+        no RDD.
+
+        >>> await sc.union([sc.parallelize([1, 2]), sc.parallelize([2]), sc.parallelize([3])]).collect()
+        [1, 2, 2, 3]
+        """
         if not rdds:
             raise ArgumentError("union needs at least one RDD; use emptyRDD() for none")
+        for i, rdd in enumerate(rdds):
+            self._own(rdd, f"union: rdds[{i}]")
         return self._rdd(Union([rdd._node for rdd in rdds])) if len(rdds) > 1 else rdds[0]
+
+    def _own(self, rdd: Any, where: str) -> None:
+        if not isinstance(rdd, RDD):
+            raise ArgumentTypeError(f"{where} = {rdd!r} of type {type(rdd).__name__}: expected an RDD of this context")
+        if rdd._context is not self:
+            raise ArgumentError(f"{where} = {rdd!r}: it belongs to another SparkContext, {rdd._context!r}")
 
     def _rdd(self, node: Node) -> RDD[Any]:
         return RDD(node, self)
@@ -284,7 +368,11 @@ class SparkContext:
         """``partitionFunc`` of each partition's iterator, all results in one list, in order of ``partitions``.
 
         ``partitions`` defaults to all; ``allowLocal`` is ignored, as in Spark since 2.0.
+
+        >>> await sc.runJob(sc.parallelize(range(6), 3), lambda elements: [sum(elements)], [0, 2])
+        [1, 9]
         """
+        self._own(rdd, "runJob: rdd")
         if partitions is not None:
             count = await rdd.getNumPartitions()
             for p in partitions:
@@ -306,6 +394,10 @@ class SparkContext:
         """A read-only variable that tasks read as ``.value``: pickled once, here, and read once per worker.
 
         Raises PicklingFailed, naming the part, if the value can't be pickled.
+
+        >>> names = await sc.broadcast({"a": "Ann", "b": "Bob"})
+        >>> await sc.parallelize("ba").map(lambda key: names.value[key]).collect()
+        ['Bob', 'Ann']
         """
         driver = self._driver
         identity = next(self._broadcast_ids)
@@ -317,6 +409,11 @@ class SparkContext:
         """A variable that tasks add to and the driver reads, starting at ``value``.
 
         ``accum_param`` says how values add up; numbers need none.
+
+        >>> total = sc.accumulator(0)
+        >>> await sc.parallelize(range(5)).foreach(total.add)
+        >>> total.value
+        10
         """
         accumulator: Accumulator[T] = Accumulator(value, accum_param or default_param(value))
         self._driver.accumulators[accumulator.aid] = accumulator
@@ -325,7 +422,12 @@ class SparkContext:
     # ------------------------------------------------------------------------- properties of jobs
 
     def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of the jobs that this task submits from now on; None removes it."""
+        """Set a property of the jobs that this task submits from now on; None removes it.
+
+        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
+        >>> sc.getLocalProperty("spark.scheduler.pool")
+        'reports'
+        """
         mine = dict(self._local())
         if value is None:
             mine.pop(key, None)
@@ -334,7 +436,11 @@ class SparkContext:
         _properties.set({**_properties.get(), self.applicationId: mine})
 
     def getLocalProperty(self, key: str) -> str | None:
-        """A property set here or where this task was started; None if unset."""
+        """A property set here or where this task was started; None if unset.
+
+        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
+        None
+        """
         return self._local().get(key)
 
     def _local(self) -> Mapping[str, str]:
@@ -344,28 +450,58 @@ class SparkContext:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
+
+        >>> sc.setJobGroup("nightly", "what runs at night")
+        >>> sc.getLocalProperty("spark.jobGroup.id")
+        'nightly'
         """
         self.setLocalProperty(GROUP, groupId)
         self.setLocalProperty(DESCRIPTION, description)
 
     def setJobDescription(self, value: str | None) -> None:
-        """Say in words what the jobs submitted from here on do."""
+        """Say in words what the jobs submitted from here on do.
+
+        >>> sc.setJobDescription("counting sheep")
+        >>> sc.getLocalProperty("spark.job.description")
+        'counting sheep'
+        """
         self.setLocalProperty(DESCRIPTION, value)
 
     def addJobTag(self, tag: str) -> None:
-        """Give the jobs submitted from here on a tag, by which they can be cancelled."""
+        """Give the jobs submitted from here on a tag, by which they can be cancelled.
+
+        >>> sc.addJobTag("report")
+        >>> sc.getJobTags()
+        {'report'}
+        """
         self._set_tags(self.getJobTags() | {_tag(tag)})
 
     def removeJobTag(self, tag: str) -> None:
-        """Take a tag away again."""
+        """Take a tag away again.
+
+        >>> sc.addJobTag("report")
+        >>> sc.removeJobTag("report")
+        >>> sc.getJobTags()
+        set()
+        """
         self._set_tags(self.getJobTags() - {_tag(tag)})
 
     def clearJobTags(self) -> None:
-        """Take all tags away."""
+        """Take all tags away.
+
+        >>> sc.addJobTag("report")
+        >>> sc.clearJobTags()
+        >>> sc.getJobTags()
+        set()
+        """
         self._set_tags(set())
 
     def getJobTags(self) -> set[str]:
-        """The tags that jobs submitted now would have."""
+        """The tags that jobs submitted now would have.
+
+        >>> sc.getJobTags()
+        set()
+        """
         return set(filter(None, (self.getLocalProperty(TAGS) or "").split(",")))
 
     def _set_tags(self, tags: Collection[str]) -> None:
@@ -373,7 +509,14 @@ class SparkContext:
 
     @contextmanager
     def jobTag(self, tag: str) -> Iterator[None]:
-        """``with sc.jobTag("x"):`` tags the jobs submitted inside."""
+        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
+
+        >>> with sc.jobTag("report"):
+        ...     sc.getJobTags()
+        {'report'}
+        >>> sc.getJobTags()
+        set()
+        """
         before = self.getLocalProperty(TAGS)
         self.addJobTag(tag)
         try:
@@ -394,19 +537,31 @@ class SparkContext:
         )
 
     async def cancelJobGroup(self, groupId: str) -> None:
-        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled."""
+        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
+
+        >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
+        """
         self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
 
     async def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag."""
+        """Cancel the jobs that have a tag.
+
+        >>> await sc.cancelJobsWithTag("report")
+        """
         self._driver.cancel_jobs(tag=_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
 
     async def cancelAllJobs(self) -> None:
-        """Cancel every job."""
+        """Cancel every job.
+
+        >>> await sc.cancelAllJobs()
+        """
         self._driver.cancel_jobs(reason="all jobs were cancelled")
 
     def setLogLevel(self, logLevel: str) -> None:
-        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF."""
+        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
+
+        >>> sc.setLogLevel("WARN")
+        """
         from asparkle.core.logs import set_level
 
         set_level(logLevel)
@@ -423,6 +578,15 @@ class SparkContext:
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
         up or fails a job; what it misses is counted and logged.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = []
+        >>> sc.addListener(ended.append, JobEnded)
+        >>> await sc.parallelize([1]).count()
+        1
+        >>> await sc.stop()  # listeners get what waits for them before this returns
+        >>> ended
+        [JobEnded(...)]
         """
         self._bus.add(listener, *events)
         self._driver.emit_to(self._bus.post)

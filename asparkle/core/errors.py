@@ -23,7 +23,9 @@ class AsparkleError(Exception):
     """The root: catches every error that asparkle itself raises, and nothing else."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return rebuild, (type(self), self.args, self.__dict__)
+        # an OSError keeps its filename outside of __dict__; BaseException.__setstate__ sets it
+        elsewhere = {"filename": self.filename} if isinstance(self, OSError) else None
+        return rebuild, (type(self), self.args, self.__dict__), elsewhere
 
 
 # ------------------------------------------------------------------------------ what the caller gave
@@ -41,13 +43,6 @@ class ArgumentError(AsparkleError, ValueError):
 
 class ArgumentTypeError(AsparkleError, TypeError):
     """An argument has a type that the operation can't use.  Raised at the call, not at the action."""
-
-
-class JvmOnlyError(AsparkleError, NotImplementedError):
-    """A method of PySpark that rests on the JVM was called; the message says what to use instead."""
-
-    def __init__(self, name: str, instead: str) -> None:
-        super().__init__(f"{name} needs the JVM, which asparkle does not have; use {instead}")
 
 
 class PluginError(AsparkleError):
@@ -137,6 +132,28 @@ class UserFunctionError(AsparkleError, RuntimeError):
 
 class EmptyRDDError(AsparkleError, ValueError):
     """An action needs at least one element, and the RDD has none."""
+
+
+class InputNotFound(AsparkleError, FileNotFoundError):
+    """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
+
+    def __init__(self, problem: str, path: str) -> None:
+        super().__init__(f"{problem}: {path!r}")
+        self.filename = path
+
+    def __str__(self) -> str:  # OSError's own wants an errno
+        return str(self.args[0])
+
+
+class CorruptInput(AsparkleError, OSError):
+    """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
+
+    def __init__(self, problem: str, path: str) -> None:
+        super().__init__(f"{path!r}: {problem}")
+        self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class BroadcastDestroyed(AsparkleError, RuntimeError):

@@ -55,7 +55,7 @@ class TaskContext:
         """A local property of the job, as it was set when the job was submitted; None if unset."""
         return self._properties.get(key)
 
-    def add_cleanup(self, function: Callable[[], None]) -> None:
+    def _add_cleanup(self, function: Callable[[], None]) -> None:
         """Call ``function`` when the attempt ends, however it ends; the last added is called first."""
         self._cleanups.append(function)
 

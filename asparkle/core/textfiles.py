@@ -18,12 +18,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple, overload
 
-from asparkle.core.errors import ArgumentError, AsparkleError
+from asparkle.core.errors import ArgumentError, CorruptInput, InputNotFound
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-__all__ = ["CorruptInput", "FileSplit", "InputNotFound", "TextFile", "expand", "plan_splits", "read_lines"]
+__all__ = ["FileSplit", "TextFile", "expand", "plan_splits", "read_lines"]
 
 BLOCK_SIZE: Final = 32 << 20
 """The largest piece: the block size that Hadoop assumes of a local file system."""
@@ -36,28 +36,6 @@ CHUNK: Final = 1 << 20
 
 Codec = Literal["gzip", "bzip2"]
 _CODECS: Final[dict[str, Codec]] = {".gz": "gzip", ".bz2": "bzip2"}
-
-
-class InputNotFound(AsparkleError, FileNotFoundError):
-    """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
-
-    def __init__(self, problem: str, path: str) -> None:
-        super().__init__(f"{problem}: {path!r}")
-        self.filename = path
-
-    def __str__(self) -> str:  # OSError's own wants an errno
-        return str(self.args[0])
-
-
-class CorruptInput(AsparkleError, OSError):
-    """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
-
-    def __init__(self, problem: str, path: str) -> None:
-        super().__init__(f"{path!r}: {problem}")
-        self.filename = path
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class TextFile(NamedTuple):

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from masters import MASTERS
 
 from asparkle.aio import SparkContext
 
-MASTERS = ("inline", "threads[2]", "processes[2]")
 LOOPS = ("asyncio", "trio")
 EVERYWHERE = [(master, loop) for loop in LOOPS for master in MASTERS]
 

@@ -136,6 +136,19 @@ async def test_rdds_of_two_contexts_do_not_mix(local):
     async with SparkContext("inline") as other:
         with pytest.raises(ArgumentError, match="different contexts"):
             local.parallelize([1]).union(other.parallelize([1]))
+        with pytest.raises(ArgumentError, match=r"union: rdds\[1\] = .*: it belongs to another SparkContext"):
+            local.union([local.parallelize([1]), other.parallelize([1])])
+        with pytest.raises(ArgumentError, match=r"union: rdds\[0\] = .*: it belongs to another SparkContext"):
+            local.union([other.parallelize([1])])
+        with pytest.raises(ArgumentError, match="runJob: rdd = .*: it belongs to another SparkContext"):
+            await local.runJob(other.parallelize([1]), list)
+
+
+async def test_a_union_says_which_of_its_elements_is_no_rdd(local):
+    with pytest.raises(ArgumentTypeError, match=r"union: rdds\[2\] = 5 of type int: expected an RDD"):
+        local.union([local.parallelize([1]), local.parallelize([2]), 5])
+    with pytest.raises(ArgumentTypeError, match=r"runJob: rdd = \[1\] of type list: expected an RDD"):
+        await local.runJob([1], list)
 
 
 # ------------------------------------------------------------------------------------- wrong functions, data

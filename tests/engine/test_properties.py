@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from masters import MASTERS
 
 from asparkle.aio import RDD, SparkContext, StatCounter, StorageLevel
 from asparkle.core.errors import EmptyRDDError
@@ -28,7 +29,6 @@ try:
 except ImportError:
     numpy = None  # type: ignore[assignment]
 
-MASTERS = ("inline", "threads[2]", "processes[2]")
 
 Partitions = list[list[Any]]
 

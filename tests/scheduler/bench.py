@@ -13,6 +13,7 @@ from asparkle.core.scheduler import (
     Determinism,
     ExecutorAdded,
     ExecutorLost,
+    FailureKind,
     FetchFailed,
     FinishJob,
     JobCancelled,
@@ -183,3 +184,10 @@ class Bench:
                 return self
             self.succeed(under_way[0])
         raise AssertionError("it goes on and on")
+
+
+def failed(bench: Bench, job: int, kind: FailureKind) -> JobFailure:
+    """The job's failure, which must be of this kind."""
+    failure = bench.outcome(job)
+    assert isinstance(failure, JobFailure) and failure.kind is kind, failure
+    return failure

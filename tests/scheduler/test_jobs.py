@@ -8,7 +8,6 @@ from asparkle.core.scheduler import (
     Accept,
     DiscardResults,
     FailureKind,
-    JobFailure,
     JobSpec,
     JobSubmitted,
     Launch,
@@ -17,14 +16,8 @@ from asparkle.core.scheduler import (
     TakeResult,
 )
 
-from .bench import Bench, result, stage
+from .bench import Bench, failed, result, stage
 from .invariants import leftovers
-
-
-def failed(bench: Bench, job: int, kind: FailureKind) -> JobFailure:
-    failure = bench.outcome(job)
-    assert isinstance(failure, JobFailure) and failure.kind is kind, failure
-    return failure
 
 
 class TestStages:

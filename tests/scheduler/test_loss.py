@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from asparkle.core.scheduler import DiscardResults, FailureKind, FetchFailed, TakeResult
 
-from .bench import INDETERMINATE, Bench, result, stage
-from .test_jobs import failed
+from .bench import INDETERMINATE, Bench, failed, result, stage
 
 
 class TestExecutorLoss:

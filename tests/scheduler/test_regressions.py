@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from asparkle.core.scheduler import FailureKind, Kill, Launch
 
-from .bench import Bench, result
-from .test_jobs import failed
+from .bench import Bench, failed, result
 
 
 def test_a_job_that_fails_by_exclusion_launches_nothing_in_the_same_turn() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from asparkle.core.scheduler import ExecutorLost, FailureKind, Launch, TakeResult
 
-from .bench import Bench, result, stage
+from .bench import Bench, failed, result, stage
 from .invariants import leftovers
-from .test_jobs import failed
 
 
 class TestExclusion:

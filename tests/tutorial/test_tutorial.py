@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import anyio
 import pytest
+from masters import MASTERS
 
 import asparkle
 import asparkle.aio
@@ -21,7 +22,6 @@ from .notebook import Notebook, Outcome, agree, coroutine_methods
 from .operations import operations
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))["cells"]
-MASTERS = ("inline", "threads[2]", "processes[2]")
 FACES = ("blocking", "asyncio", "trio")
 TIMEOUT = 300.0
 

@@ -79,7 +79,7 @@ class TaskEnvironment:
             self._space = SpillSpace(
                 self.worker.spill_directories, app.worker_memory, None if app.in_process else app.worker_memory
             )
-            self.context.add_cleanup(self._space.close)
+            self.context._add_cleanup(self._space.close)
         return self._space
 
     def reusable(self, elements: Iterator[Any]) -> Iterable[Any]:

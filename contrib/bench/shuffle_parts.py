@@ -1,7 +1,9 @@
-"""CPU seconds that the parts of a shuffle take in one process: python tests/shuffle/micro.py [name ...].
+"""CPU seconds that the parts of a shuffle take in one process, without the rest of the engine.
 
-Not a test.  The workloads are those of contrib/bench without the rest of the engine.  Map and reduce sides
-run one after the other here, so divide by the number of workers.
+    python -m contrib.bench.shuffle_parts [NAME ...]
+
+The workloads are those of the bench.  Map and reduce sides run one after the other here, so divide by the
+number of workers to compare.
 """
 
 from __future__ import annotations
@@ -113,8 +115,8 @@ def run(bench: Bench, wanted: set[str]) -> None:
     for name, agg in (("wordcount", add), ("wordcount_lambda", lam)):
         go(
             name,
-            lambda: [b.write(pairs(p), agg) for p in lines],
-            lambda i, r: drain(combine(b.read(i, r), agg, b.space)),
+            lambda agg=agg: [b.write(pairs(p), agg) for p in lines],
+            lambda i, r, agg=agg: drain(combine(b.read(i, r), agg, b.space)),
         )
     go(
         "groupByKey_1M",
