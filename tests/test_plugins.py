@@ -10,9 +10,10 @@ import types
 import pytest
 
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import ClusterManager, Listener
+from asparkle.core.contracts import CachePolicy, ClusterManager, Listener
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.masters import Master
+from asparkle.core.worker.runtime import load_class
 from asparkle.plugins import API_VERSION, hookimpl
 from asparkle.plugins.listeners import EventRecorder, LogListener
 from asparkle.plugins.manager import BUILTIN, MANAGERS, PluginRegistry
@@ -21,6 +22,17 @@ from asparkle.plugins.manager import BUILTIN, MANAGERS, PluginRegistry
 class Moon(ClusterManager):
     def open(self, app):
         raise NotImplementedError
+
+
+class Tidal(CachePolicy):
+    def touch(self, block):
+        pass
+
+    def forget(self, block):
+        pass
+
+    def victims(self):
+        return ()
 
 
 class Ears(Listener):
@@ -129,10 +141,48 @@ def test_a_context_brings_its_own_plugins():
 
 
 def test_classes_for_workers_are_given_by_path():
-    lfu = plugin(asparkle_cache_policies=lambda: {"lfu": Moon, "mru": "x.y:Z"})
+    lfu = plugin(asparkle_cache_policies=lambda: {"lfu": Tidal, "mru": "x.y:Z"})
     registry = PluginRegistry(SparkConf(), [lfu])
-    assert registry.cache_policy("lfu") == f"{__name__}:Moon"
+    assert registry.cache_policy("lfu") == f"{__name__}:Tidal"
     assert registry.cache_policy("mru") == "x.y:Z"
+
+
+@pytest.mark.parametrize(
+    ("hook", "look_up", "contract"),
+    [
+        ("asparkle_cache_policies", PluginRegistry.cache_policy, "CachePolicy"),
+        ("asparkle_block_stores", PluginRegistry.block_store, "BlockStore"),
+    ],
+)
+@pytest.mark.parametrize("target", [dict, Moon])
+def test_a_class_for_workers_meets_its_contract(hook, look_up, contract, target):
+    registry = PluginRegistry(SparkConf(), [plugin(**{hook: lambda: {"bad": target}})])
+    problem = f"plugin 'moon': {hook}: .* for 'bad' is not a class derived from {contract}"
+    with pytest.raises(PluginError, match=problem):
+        look_up(registry, "bad")
+
+
+def test_a_class_for_workers_can_be_imported_there():
+    class Hidden(Tidal):
+        pass
+
+    registry = PluginRegistry(SparkConf(), [plugin(asparkle_cache_policies=lambda: {"hidden": Hidden})])
+    with pytest.raises(PluginError, match="can't be imported by workers: define it at its module's top level"):
+        registry.cache_policy("hidden")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        (f"{__name__}:Moon", f"'{__name__}:Moon' is not a class derived from CachePolicy"),
+        ("asparkle.core.conf:check_conf", "is not a class derived from CachePolicy"),
+        ("no.such:Thing", "'no.such:Thing', named as CachePolicy, can't be imported here: No module named"),
+    ],
+)
+def test_a_path_is_checked_where_workers_load_it(path, problem):
+    with pytest.raises(ConfigurationError, match=problem):
+        load_class(path, CachePolicy)
+    assert load_class(f"{__name__}:Tidal", CachePolicy) is Tidal
 
 
 def test_listeners_get_the_configuration_and_keep_their_order():

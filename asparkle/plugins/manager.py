@@ -117,7 +117,15 @@ class PluginRegistry:
         if target is None:
             known = ", ".join(sorted(self._tables[hook]))
             raise self._with_broken(ConfigurationError(f"unknown {what} {name!r}: known are {known}"))
-        return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+        if isinstance(target, str):
+            return target  # imported, and checked, where it is used: in workers
+        self._check(hook, name, target)
+        if "." in target.__qualname__:
+            problem = (
+                f"{hook}: {target!r} for {name!r} can't be imported by workers: define it at its module's top level"
+            )
+            raise PluginError(self._owner(hook, name), problem)
+        return f"{target.__module__}:{target.__qualname__}"
 
     def _ask(self, plugin: str, hook: str, **arguments: object) -> Any:
         """What a plugin's hook returns; None when it has no such hook."""
@@ -144,18 +152,25 @@ class PluginRegistry:
 
     def _load(self, hook: str, name: str, target: object) -> Any:
         """The class that ``target`` is or names.  Raises PluginError unless it meets the hook's contract."""
-        plugin = self._owners.get((hook, name), "asparkle")
         if isinstance(target, str):
             module, _, attribute = target.partition(":")
             try:
                 target = getattr(import_module(module), attribute)
             except (ImportError, AttributeError) as error:
-                raise PluginError(plugin, f"{hook}: can't import {target!r} for {name!r}: {error}") from error
+                problem = f"{hook}: can't import {target!r} for {name!r}: {error}"
+                raise PluginError(self._owner(hook, name), problem) from error
+        self._check(hook, name, target)
+        return target
+
+    def _check(self, hook: str, name: str, target: object) -> None:
+        """Raises PluginError unless ``target`` meets the hook's contract."""
         contract = getattr(import_module("asparkle.core.contracts"), _CONTRACTS[hook])
         if not (isinstance(target, type) and issubclass(target, contract)):
             problem = f"{hook}: {target!r} for {name!r} is not a class derived from {_CONTRACTS[hook]}"
-            raise PluginError(plugin, problem)
-        return target
+            raise PluginError(self._owner(hook, name), problem)
+
+    def _owner(self, hook: str, name: str) -> str:
+        return self._owners.get((hook, name), "asparkle")
 
     # ----------------------------------------------------------------------------- registering plugins
 

@@ -19,8 +19,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from asparkle.core import broadcast, protocol
-from asparkle.core.contracts import AppSpec
-from asparkle.core.errors import StorageError, TaskKilled
+from asparkle.core.contracts import AppSpec, BlockStore, CachePolicy
+from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, write_file
 from asparkle.core.protocol import FileRef, RunTask
@@ -101,10 +101,10 @@ class Worker:
         self.blocks = self._block_manager()
 
     def _block_manager(self) -> BlockManager:
-        stores = {name: _load_class(where) for name, where in self.app.stores.items()}
-        policy = _load_class(self.app.cache_policy)() if self.app.cache_policy else None
-        memory = stores["memory"](self.app.storage_memory, policy)
-        disk = stores["disk"]([os.path.join(d, "blocks") for d in self.app.directories])
+        stores = self.app.stores
+        policy = load_class(self.app.cache_policy, CachePolicy)() if self.app.cache_policy else None
+        memory = load_class(stores["memory"], object)(self.app.storage_memory, policy)
+        disk = load_class(stores["disk"], BlockStore)([os.path.join(d, "blocks") for d in self.app.directories])
         return BlockManager(memory, disk, self.report_later)
 
     # ------------------------------------------------------------------------- from the driver
@@ -322,9 +322,16 @@ class Worker:
             return self.queue.get()
 
 
-def _load_class(where: str) -> Any:
+def load_class(where: str, contract: type) -> Any:
+    """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it is no ``contract``."""
     module, _, name = where.partition(":")
-    return getattr(importlib.import_module(module), name)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{where!r}, named as {contract.__name__}, can't be imported here: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        raise ConfigurationError(f"{where!r} is not a class derived from {contract.__name__}")
+    return found
 
 
 _HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
