@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import types
@@ -127,7 +128,7 @@ def test_unknown_names_list_what_is_known():
         registry.cluster_manager(Master("mars", rest="x"))
     with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are lru"):
         registry.cache_policy("mru")
-    with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk, memory"):
+    with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk"):
         registry.block_store("tape")
 
 
@@ -357,3 +358,37 @@ def test_a_job_runs_on_a_cluster_manager_from_a_plugin_which_sees_its_url():
     with SparkContext("moon://far", "apollo", plugins=[moon_plugin(target=Far)]) as sc:
         assert sc.parallelize(range(5)).sum() == 10
     assert urls == ["moon://far"]
+
+
+COUNTING = """
+import os
+
+from asparkle.backends.disk import DiskStore
+from asparkle.plugins import hookimpl
+
+class CountingStore(DiskStore):
+    def __init__(self, directories):
+        super().__init__(directories)
+        self.count = os.path.join(os.path.dirname(__file__), f"{os.getpid()}.puts")
+
+    def put(self, block, chunks):
+        with open(self.count, "ab") as file:
+            file.write(b".")
+        return super().put(block, chunks)
+
+@hookimpl
+def asparkle_block_stores():
+    return {"counting": "counting_plugin:CountingStore"}
+"""
+
+
+def test_a_persisted_rdd_is_kept_in_a_store_from_a_plugin(install, tmp_path):
+    from asparkle import SparkContext, StorageLevel
+
+    install("counting", COUNTING)
+    with SparkContext("processes[2]", conf=conf(asparkle_store_disk="counting")) as sc:
+        kept = sc.parallelize(range(8), 4).map(lambda x: x * x).persist(StorageLevel.DISK_ONLY)
+        assert kept.sum() == kept.sum() == 140
+    puts = list(tmp_path.glob("*.puts"))
+    assert sum(file.stat().st_size for file in puts) == 4  # put once, then read
+    assert str(os.getpid()) not in [file.stem for file in puts]

@@ -19,8 +19,6 @@ class DiskStore(BlockStore):
     Survives the worker that wrote it; another worker's block is found under the same name.
     """
 
-    scope = "host"
-
     def __init__(self, directories: Sequence[str]) -> None:
         self._directories = directories
 

@@ -64,7 +64,7 @@ class Application:
         self.default_parallelism = parallelism or master.slots or 1
         self.default_reduce_partitions = parallelism
         self.executors = self.slots
-        stores = {name: extensions.block_store(name) for name in ("memory", "disk")}
+        disk_store = extensions.block_store(keys.DISK_STORE.read(conf))
         policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.slots
@@ -84,7 +84,7 @@ class Application:
             environment=executor_env(conf),
             path=tuple(sys.path),
             directory=os.getcwd(),
-            stores=stores,
+            disk_store=disk_store,
             cache_policy=policy,
             in_process=self.manager.in_process,
         )

@@ -289,6 +289,7 @@ MAX_CONCURRENT_JOBS = _int("asparkle.scheduler.maxConcurrentJobs", "0", "Jobs th
 MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may wait for their turn, one more is refused; 0: no limit.", 0)
 DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")
 CACHE_POLICY = _text("asparkle.cache.policy", "lru", "Which cached block goes first when memory is short: the name of a cache policy.")
+DISK_STORE = _text("asparkle.store.disk", "disk", "Where cached partitions go that are kept on disk: the name of a block store.")
 PLUGINS = _list("asparkle.plugins", "Installed plugins to activate, by the name of their entry point.")
 PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, by name; ASPARKLE_PLUGINS_BLOCK in the environment adds to it.")
 LISTENER_QUEUE_SIZE = _int("asparkle.listener.queue.size", "10000", "Events that wait for one listener; what exceeds it is dropped and counted.")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 CONTRACT_VERSION = 1
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
-Scope: TypeAlias = Literal["worker", "host", "shared"]
 
 
 class AppSpec(NamedTuple):
@@ -35,8 +34,8 @@ class AppSpec(NamedTuple):
     environment: dict[str, str]  # spark.executorEnv.*
     path: tuple[str, ...]  # the driver's sys.path
     directory: str  # and its working directory
-    stores: dict[str, str]  # name: "module:class", loaded in workers
-    cache_policy: str  # likewise
+    disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
+    cache_policy: str  # likewise: asparkle.cache.policy
     in_process: bool = False  # every executor lives in the driver's process
 
 
@@ -127,7 +126,10 @@ BlockId: TypeAlias = tuple[int, int]
 
 
 class CachePolicy(ABC):
-    """Which blocks leave a full store first.  Called under the store's lock; must be quick."""
+    """Which blocks leave a full store first.  Called under the store's lock; must be quick.
+
+    The class is called without arguments, once in each worker.
+    """
 
     @abstractmethod
     def touch(self, block: BlockId) -> None:
@@ -143,12 +145,13 @@ class CachePolicy(ABC):
 
 
 class BlockStore(ABC):
-    """Keeps serialized cached partitions.  Thread-safe; called off the event loop.
+    """Keeps serialized cached partitions, on the host's disk or beyond.  Thread-safe; called off the event loop.
 
-    ``scope``: who can read what is in it: this worker alone, every executor of the host, or all.
+    The class is called once in each worker, with one argument: a list of existing directories, one below each
+    of ``spark.local.dir``.  They are the application's own, the same for all of the host's workers, and are
+    deleted with what is in them when it ends; what a store keeps elsewhere is its own to delete.  A block
+    outlives the worker that put it: every worker of the host finds it, under the same `BlockId`.
     """
-
-    scope: Scope = "host"
 
     @abstractmethod
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:

@@ -36,7 +36,7 @@ def asparkle_cluster_managers() -> Mapping[str, type[ClusterManager] | str]:  # 
 
 @hookspec
 def asparkle_block_stores() -> Mapping[str, type[BlockStore] | str]:  # type: ignore[empty-body]
-    """Block stores by name; loaded in workers.
+    """Block stores by name; loaded in workers when ``asparkle.store.disk`` names one.
 
     Example::
 

@@ -41,11 +41,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "threads": "asparkle.backends.threads:ThreadsManager",
         "processes": "asparkle.backends.processes:ProcessesManager",
     },
-    STORES: {
-        "memory": "asparkle.backends.memory:MemoryStore",
-        "disk": "asparkle.backends.disk:DiskStore",
-    },
-    POLICIES: {"lru": "asparkle.backends.memory:LRU"},
+    STORES: {"disk": "asparkle.backends.disk:DiskStore"},
+    POLICIES: {"lru": "asparkle.core.worker.memory:LRU"},
     LISTENERS: {"log": "asparkle.plugins.listeners:LogListener"},
 }
 _CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy"}

@@ -17,6 +17,7 @@ from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
 from asparkle.core.serializer import CorruptBlock, estimate_size, is_immutable, read_frames
+from asparkle.core.worker.memory import MemoryStore
 
 __all__ = ["BlockManager", "Frames"]
 
@@ -38,7 +39,7 @@ class Frames:
 class BlockManager:
     """One per worker, shared by its slots."""
 
-    def __init__(self, memory: Any, disk: BlockStore, report: Callable[[BlocksChanged], None]) -> None:
+    def __init__(self, memory: MemoryStore, disk: BlockStore, report: Callable[[BlocksChanged], None]) -> None:
         self.memory = memory
         self.disk = disk
         self.report = report

@@ -26,6 +26,7 @@ from asparkle.core.payloads import load, map_ref, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.blocks import BlockManager
+from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
 
 __all__ = ["Item", "Stage", "Worker"]
@@ -101,11 +102,11 @@ class Worker:
         self.blocks = self._block_manager()
 
     def _block_manager(self) -> BlockManager:
-        stores = self.app.stores
-        policy = load_class(self.app.cache_policy, CachePolicy)() if self.app.cache_policy else None
-        memory = load_class(stores["memory"], object)(self.app.storage_memory, policy)
-        disk = load_class(stores["disk"], BlockStore)([os.path.join(d, "blocks") for d in self.app.directories])
-        return BlockManager(memory, disk, self.report_later)
+        policy: CachePolicy = load_class(self.app.cache_policy, CachePolicy)()
+        disk: BlockStore = load_class(self.app.disk_store, BlockStore)(
+            [os.path.join(d, "blocks") for d in self.app.directories]
+        )
+        return BlockManager(MemoryStore(self.app.storage_memory, policy), disk, self.report_later)
 
     # ------------------------------------------------------------------------- from the driver
 

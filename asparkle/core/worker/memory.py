@@ -33,10 +33,10 @@ class LRU(CachePolicy):
 class MemoryStore:
     """Blocks by identity, within ``limit`` accounted bytes.  Thread-safe."""
 
-    def __init__(self, limit: int, policy: CachePolicy | None = None) -> None:
+    def __init__(self, limit: int, policy: CachePolicy) -> None:
         self.limit = limit
         self.used = 0
-        self._policy = policy or LRU()
+        self._policy = policy
         self._blocks: dict[BlockId, tuple[Any, int]] = {}
         self._lock = threading.Lock()
 
