@@ -28,7 +28,7 @@ class ThreadExecutor(Executor):
     """A worker runtime in this process; messages are handed over as objects."""
 
     def __init__(self, app: AppSpec, wake: Any) -> None:
-        self.info = ExecutorInfo("driver", 0, "localhost", app.slots, in_process=True)
+        self.info = ExecutorInfo("driver", 0, "localhost", app.slots)
         self._inbox: deque[Any] = deque()
         self._wake = wake
         self._woken = False

@@ -1,7 +1,6 @@
 """What asparkle asks of its plugins: cluster managers, executors, block stores, cache policies.
 
-Abstract base classes, so that a later version may add a method with a default.  `CONTRACT_VERSION` grows
-when a promise changes.
+Abstract base classes, so that a later version may add a method with a default.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from asparkle.core.protocol import ToDriver, ToExecutor
-
-CONTRACT_VERSION = 1
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
@@ -40,15 +37,13 @@ class AppSpec(NamedTuple):
 
 
 class ExecutorInfo(NamedTuple):
-    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files.
-    ``in_process``: objects may be handed over as they are, nothing needs pickling."""
+    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files."""
 
     id: str
     epoch: int
     host: str
     slots: int
     pid: int | None = None
-    in_process: bool = False
 
 
 class Lost(NamedTuple):

@@ -46,11 +46,10 @@ __all__ = ["Driver"]
 class Remote:
     """An executor, and what it has been sent so far."""
 
-    __slots__ = ("executor", "in_process", "outbox", "stages", "surroundings", "tables")
+    __slots__ = ("executor", "outbox", "stages", "surroundings", "tables")
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
-        self.in_process = executor.info.in_process
         self.stages: dict[int, ShippedStage] = {}  # what was installed there, kept alive for as long
         self.tables: dict[int, int] = {}
         self.outbox: list[Any] = []
@@ -69,7 +68,6 @@ class Driver:
         self.planner: Planner
         self.accumulators: weakref.WeakValueDictionary[int, Accumulator[Any]] = weakref.WeakValueDictionary()
         self.stopped = False
-        self._epoch = int(time.time())
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
         self._next_job = 0

@@ -233,7 +233,7 @@ class Union(Node):
         return Select([builder.index(n) for n in self._inputs], self._starts)
 
 
-def _chain_inputs(partition: int, inputs: Sequence[Any], task: object) -> Iterable[Any]:
+def _chain_inputs(partition: int, inputs: Sequence[Any]) -> Iterable[Any]:
     return itertools.chain.from_iterable(inputs)
 
 
@@ -279,7 +279,7 @@ class CartesianProduct(Node):
 
 
 class Zipped(Node):
-    """``function(partition, iterators, task)`` over equal partitions of several parents."""
+    """``function(partition, iterators)`` over equal partitions of several parents."""
 
     def __init__(self, parents: Iterable[Node], function: Callable[..., Iterable[Any]], operation: str) -> None:
         super().__init__(parents)

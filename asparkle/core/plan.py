@@ -157,10 +157,6 @@ class JobPlan:
         self.stages = stages
         self.partitions = partitions
 
-    @property
-    def result(self) -> StagePlan:
-        return self.stages[-1]
-
 
 def _postorder(final: Node, *, narrow_only: bool) -> Iterator[Node]:
     """Nodes below ``final``, parents first, each once; through shuffles too unless ``narrow_only``."""

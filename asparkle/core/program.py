@@ -184,7 +184,7 @@ class Combine(Step):
     nesting = 3 * GENERATOR
 
     def __init__(
-        self, sources: Sequence[int], function: Callable[[int, Sequence[Iterator[Any]], Any], Iterable[Any]]
+        self, sources: Sequence[int], function: Callable[[int, Sequence[Iterator[Any]]], Iterable[Any]]
     ) -> None:
         self.cached = None
         self.sources = sources
@@ -198,7 +198,7 @@ class Combine(Step):
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         inputs = [program.iterator(source, partition, task) for source in self.sources]
-        return iter(self.function(partition, inputs, task))
+        return iter(self.function(partition, inputs))
 
 
 class Cartesian(Step):
@@ -222,7 +222,7 @@ class Cartesian(Step):
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         i, j = divmod(partition, self.columns)
-        right = task.reusable(program.iterator(self.right, j, task))
+        right = list(program.iterator(self.right, j, task))
         return ((a, b) for a in program.iterator(self.left, i, task) for b in right)
 
 

@@ -279,7 +279,6 @@ _TYPES: list[Any] = [
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 _LENGTH = struct.Struct("<I")
-_FILE_REF = 1
 _MOST = 1 << 31
 
 

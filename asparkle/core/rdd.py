@@ -48,10 +48,6 @@ T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-W = TypeVar("W")
-V1 = TypeVar("V1")
-V2 = TypeVar("V2")
-V3 = TypeVar("V3")
 
 
 class RDD(Generic[T_co]):
@@ -865,7 +861,7 @@ class RDD(Generic[T_co]):
         """
         _depth(depth)
         parts = self.mapPartitions(r.Reduce(_function(f, "treeReduce")))
-        found = await parts._tree(r.MaybeReduce(f), depth)
+        found = await parts._tree(r.Reduce(f), depth)
         if not found:
             raise EmptyRDDError("Cannot reduce empty RDD.")
         return cast(T_co, found[0])
@@ -903,7 +899,7 @@ class RDD(Generic[T_co]):
         if await self.getNumPartitions() == 0:
             return zeroValue
         folded = self.mapPartitions(r.FoldOne(zeroValue, _function(seqOp, "treeAggregate")))
-        found = await folded._tree(r.MaybeReduce(combOp), depth)
+        found = await folded._tree(r.Reduce(combOp), depth)
         return cast(U, found[0])
 
     async def _tree(self, merge: Callable[[Iterable[Any]], list[Any]], depth: int) -> list[Any]:

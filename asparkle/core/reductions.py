@@ -10,17 +10,14 @@ import functools
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, product, repeat, starmap
+from itertools import chain, cycle, islice, product, repeat, starmap
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asparkle.core.errors import UserFunctionError
 from asparkle.core.program import Transform
 from asparkle.core.resultiterable import ResultIterable
 from asparkle.core.transforms import first_item, item_of_each, pairs
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Of:
@@ -71,9 +68,6 @@ class Reduce(_Of):
         for first in elements:
             return [functools.reduce(function, elements, first)]
         return []
-
-
-MaybeReduce = Reduce
 
 
 class Fold(_Of):
@@ -159,10 +153,6 @@ def sample_fraction(num: int, total: int, with_replacement: bool) -> float:
 # ------------------------------------------------------------------------------ reductions of pairs
 
 
-def _counts() -> defaultdict[Any, int]:
-    return defaultdict(int)
-
-
 def count_values(elements: Iterable[Any]) -> dict[Any, int]:
     return dict(Counter(elements))
 
@@ -173,7 +163,7 @@ def count_keys(elements: Iterable[Any]) -> dict[Any, int]:
 
 def added_up(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:
     """The counts of all parts, as PySpark gives them: a defaultdict."""
-    total = _counts()
+    total: defaultdict[Any, int] = defaultdict(int)
     for part in parts:
         for key, n in part.items():
             total[key] += n
@@ -209,7 +199,7 @@ class ValuesOf(_Of):
 # ------------------------------------------------------------------------------ several partitions at once
 
 
-def zip_partitions(partition: int, inputs: Sequence[Iterator[Any]], task: Any) -> Iterator[Any]:
+def zip_partitions(partition: int, inputs: Sequence[Iterator[Any]]) -> Iterator[Any]:
     try:
         yield from zip(*inputs, strict=True)
     except ValueError as error:
@@ -221,7 +211,7 @@ def zip_partitions(partition: int, inputs: Sequence[Iterator[Any]], task: Any) -
 
 
 class ZipFunction(_Of):
-    def __call__(self, partition: int, inputs: Sequence[Iterator[Any]], task: Any) -> Iterable[Any]:
+    def __call__(self, partition: int, inputs: Sequence[Iterator[Any]]) -> Iterable[Any]:
         result: Iterable[Any] = self.arguments[0](*inputs)
         return result
 
@@ -307,8 +297,6 @@ class Deal(Transform):
 
 
 def _cycle(start: int, n: int) -> Iterator[int]:
-    from itertools import cycle, islice
-
     return islice(cycle(range(n)), start % n, None)
 
 

@@ -43,7 +43,6 @@ __all__ = [
     "read_frame",
     "read_frames",
     "write_all",
-    "write_frame",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -162,19 +161,6 @@ def pack_frame(chunks: Sequence[Buffer]) -> list[Buffer]:
     for b in buffers:
         packed += (b, _ZEROS[: -len(b) % ALIGNMENT])
     return packed
-
-
-def write_frame(file: Any, chunks: Sequence[Buffer]) -> int:
-    """Write the frame of ``chunks`` to a file descriptor or a binary file object; the bytes written.
-
-    Large buffers go to the operating system without a copy.  Errors of the system pass through.
-    """
-    packed = pack_frame(chunks)
-    if isinstance(file, int):
-        return write_all(file, packed)
-    for part in packed:
-        file.write(part)
-    return sum(map(len, packed))
 
 
 def write_all(fd: int, parts: Sequence[Buffer]) -> int:

@@ -383,7 +383,7 @@ async def test_a_program_is_pickled_flat(local):
     import pickle
 
     plan = await plan_of(mapped(local, 5_000).map(operator.neg))
-    program = pickle.loads(closures.dumps(plan.result.program, "it")[0])
+    program = pickle.loads(closures.dumps(plan.stages[-1].program, "it")[0])
     assert isinstance(program, Program)
     assert len(program.steps) == 5_002
 

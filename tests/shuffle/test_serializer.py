@@ -28,7 +28,7 @@ from asparkle.core.serializer import (
     pack_frame,
     read_frame,
     read_frames,
-    write_frame,
+    write_all,
 )
 
 
@@ -55,14 +55,17 @@ def test_frames_follow_each_other():
     assert list(read_frames(raw, 0, len(raw))) == [[1], "x" * 1000, None]
 
 
-@pytest.mark.parametrize("target", ["fd", "file"])
-def test_frames_are_written_to_files_and_mapped(tmp_path, target):
+def write_frame(fd, obj):
+    return write_all(fd, pack_frame(dumps(obj)))
+
+
+def test_frames_are_written_to_files_and_mapped(tmp_path):
     np = pytest.importorskip("numpy")
     path = tmp_path / "block"
     arrays = [np.arange(n, dtype="f8") for n in (3, 1000, 100_000)]
     with open(path, "wb", buffering=0) as file:
-        n = write_frame(file.fileno() if target == "fd" else file, dumps(arrays))
-        n += write_frame(file.fileno() if target == "fd" else file, dumps("next"))
+        n = write_frame(file.fileno(), arrays)
+        n += write_frame(file.fileno(), "next")
     assert path.stat().st_size == n
     view = map_file(str(path))
     back, offset = read_frame(view)
@@ -89,7 +92,7 @@ def test_many_buffers_are_gathered_in_pieces(tmp_path):
     np = pytest.importorskip("numpy")
     arrays = [np.full(600, i, dtype="f8") for i in range(3000)]
     with open(tmp_path / "many", "wb") as file:
-        write_frame(file.fileno(), dumps(arrays))
+        write_frame(file.fileno(), arrays)
     back, _ = read_frame(map_file(str(tmp_path / "many")))
     assert all((a == b).all() for a, b in zip(arrays, back, strict=True))
 
@@ -100,7 +103,7 @@ def test_partial_writes_are_completed():
     reader = threading.Thread(target=lambda: [got.write(b) for b in iter(lambda: os.read(read_end, 7000), b"")])
     reader.start()
     payload = ["x" * 50_000, b"y" * 1_000_000]
-    write_frame(write_end, dumps(payload))
+    write_frame(write_end, payload)
     os.close(write_end)
     reader.join()
     os.close(read_end)

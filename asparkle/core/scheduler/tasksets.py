@@ -238,7 +238,7 @@ class TaskSet:
     def _take_near(self, executor: Executor) -> int:
         queue = self.by_executor.get(executor)
         if queue is not None:
-            partition = self._from_near(queue, executor)
+            partition = self._from_near(queue)
             if not queue:
                 del self.by_executor[executor]
                 executor.local.pop(self, None)
@@ -247,14 +247,14 @@ class TaskSet:
         host = executor.host
         queue = self.by_host.get(host)
         if queue is not None:
-            partition = self._from_near(queue, executor)
+            partition = self._from_near(queue)
             if not queue:
                 del self.by_host[host]
                 host.local.pop(self, None)
             return partition
         return -1
 
-    def _from_near(self, queue: deque[int], executor: Executor) -> int:
+    def _from_near(self, queue: deque[int]) -> int:
         while queue:
             partition = queue.popleft()
             status = self.status[partition]

@@ -41,7 +41,7 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
 
     main = threading.get_ident()
 
-    def interrupt(tid: int) -> None:
+    def interrupt() -> None:
         signal.pthread_kill(main, signal.SIGUSR1)
 
     worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)

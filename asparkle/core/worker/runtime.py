@@ -66,7 +66,7 @@ class Worker:
     """The state that an executor's slots share.
 
     ``send``: takes a batch of reports for the driver; thread-safe.
-    ``interrupt``: asks the attempt that runs in a slot to end; None where that can't be done.
+    ``interrupt``: asks the attempt that runs in the only slot to end; None where that can't be done.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Worker:
         send: Callable[[Sequence[Any]], None],
         *,
         in_process: bool,
-        interrupt: Callable[[int], None] | None = None,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
         self.app = app
         self.executor = executor
@@ -143,7 +143,7 @@ class Worker:
             elif tid in self.running:
                 self.killing[tid] = message.reason
                 if self.interrupt is not None:
-                    self.interrupt(tid)
+                    self.interrupt()
         if given_back:
             self.report(protocol.Returned(given_back))
 

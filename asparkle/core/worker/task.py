@@ -82,10 +82,6 @@ class TaskEnvironment:
             self.context._add_cleanup(self._space.close)
         return self._space
 
-    def reusable(self, elements: Iterator[Any]) -> Iterable[Any]:
-        """``elements``, to be read more than once."""
-        return list(elements)
-
 
 def current_environment() -> TaskEnvironment:
     """That of the attempt which runs in this thread."""
