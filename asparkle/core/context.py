@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 from anyio.lowlevel import current_token
 
-from asparkle.core import sources
+from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
@@ -290,7 +290,7 @@ class SparkContext:
         >>> await sc.parallelize("abcde", 2).glom().collect()
         [['a', 'b'], ['c', 'd', 'e']]
         """
-        slices = self._slices(numSlices)
+        slices = self._slices(numSlices, "parallelize")
         if type(c) is range:
             return self._rdd(sources.Range(c, slices))
         return self._rdd(sources.Collection(sources.sliceable(c), slices))
@@ -301,8 +301,13 @@ class SparkContext:
         >>> await sc.range(1, 10, 3).collect()
         [1, 4, 7]
         """
-        whole = range(start) if end is None else range(start, end, step)
-        return self._rdd(sources.Range(whole, self._slices(numSlices)))
+        start = arguments.whole_number(start, "range", "start")
+        if end is None:
+            start, end, step = 0, start, 1
+        end, step = arguments.whole_number(end, "range", "end"), arguments.whole_number(step, "range", "step")
+        if not step:
+            raise ArgumentError("range: step = 0: expected another whole number")
+        return self._rdd(sources.Range(range(start, end, step), self._slices(numSlices, "range")))
 
     def emptyRDD(self) -> RDD[Any]:
         """An RDD without partitions and elements.
@@ -328,7 +333,7 @@ class SparkContext:
         ['tiger tiger', 'burning bright']
         """
         if minPartitions is not None:
-            _at_least_one(minPartitions, "minPartitions")
+            minPartitions = arguments.whole_number(minPartitions, "textFile", "minPartitions", 1)
         return self._rdd(sources.TextFiles(name, minPartitions, use_unicode))
 
     def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
@@ -355,8 +360,8 @@ class SparkContext:
     def _rdd(self, node: Node) -> RDD[Any]:
         return RDD(node, self)
 
-    def _slices(self, n: int | None) -> int:
-        return self.defaultParallelism if n is None else _at_least_one(n, "numSlices")
+    def _slices(self, n: int | None, operation: str) -> int:
+        return self.defaultParallelism if n is None else arguments.whole_number(n, operation, "numSlices", 1)
 
     async def runJob(
         self,
@@ -375,6 +380,7 @@ class SparkContext:
         self._own(rdd, "runJob: rdd")
         if partitions is not None:
             count = await rdd.getNumPartitions()
+            partitions = [arguments.whole_number(p, "runJob", "partition") for p in partitions]
             for p in partitions:
                 if not 0 <= p < count:
                     raise ArgumentError(f"partition {p} does not exist: the RDD has {count}")
@@ -474,7 +480,7 @@ class SparkContext:
         >>> sc.getJobTags()
         {'report'}
         """
-        self._set_tags(self.getJobTags() | {_tag(tag)})
+        self._set_tags(self.getJobTags() | {arguments.job_tag(tag)})
 
     def removeJobTag(self, tag: str) -> None:
         """Take a tag away again.
@@ -484,7 +490,7 @@ class SparkContext:
         >>> sc.getJobTags()
         set()
         """
-        self._set_tags(self.getJobTags() - {_tag(tag)})
+        self._set_tags(self.getJobTags() - {arguments.job_tag(tag)})
 
     def clearJobTags(self) -> None:
         """Take all tags away.
@@ -548,7 +554,7 @@ class SparkContext:
 
         >>> await sc.cancelJobsWithTag("report")
         """
-        self._driver.cancel_jobs(tag=_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
+        self._driver.cancel_jobs(tag=arguments.job_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
 
     async def cancelAllJobs(self) -> None:
         """Cancel every job.
@@ -626,15 +632,3 @@ class _ListOf:
 
     def __call__(self, elements: Iterator[Any]) -> list[Any]:
         return list(self.function(elements))
-
-
-def _at_least_one(n: int, name: str) -> int:
-    if not isinstance(n, int) or n < 1:
-        raise ArgumentError(f"{name} = {n!r}: expected a whole number, 1 or more")
-    return int(n)
-
-
-def _tag(tag: str) -> str:
-    if not isinstance(tag, str) or not tag or "," in tag:
-        raise ArgumentError(f"job tag {tag!r}: expected a non-empty string without commas")
-    return tag

@@ -7,11 +7,21 @@ from collections.abc import Iterable, Sequence
 from math import isinf, isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from asparkle.core.arguments import whole_number
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError
 from asparkle.core.transforms import CallToEnd
 
 if TYPE_CHECKING:
     from asparkle.core.rdd import RDD
+
+
+async def histogram(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+    """(the bounds, how many elements lie in each bucket)."""
+    bounds, even = await bounds_of(rdd, buckets)
+    if isinstance(bounds, Trivial):
+        return bounds.buckets, [await rdd.filter(Within(bounds)).count()]
+    parts = await rdd._run(CallToEnd(Counts(bounds, even)))
+    return bounds, [sum(column) for column in zip([0] * (len(bounds) - 1), *parts, strict=True)]
 
 
 class Trivial(NamedTuple):
@@ -36,10 +46,8 @@ def extremes(elements: Iterable[Any]) -> list[tuple[Any, Any]]:
 
 async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, bool]:
     """(bounds, whether they are evenly spaced)."""
-    if isinstance(buckets, int):
-        return await _equal_bounds(rdd, buckets)
     if not isinstance(buckets, (list, tuple)):
-        raise ArgumentTypeError(f"buckets = {buckets!r}: expected a number of buckets, or a list or tuple of bounds")
+        return await _equal_bounds(rdd, whole_number(buckets, "histogram without a list of bounds", "buckets", 1))
     bounds = list(buckets)
     if len(bounds) < 2:
         raise ArgumentError(f"buckets = {buckets!r}: expected at least two bounds")
@@ -53,8 +61,6 @@ async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, b
 
 
 async def _equal_bounds(rdd: RDD[Any], n: int) -> tuple[Any, bool]:
-    if n < 1:
-        raise ArgumentError(f"buckets = {n}: expected 1 or more")
     found = [pair for part in await rdd._run(CallToEnd(extremes)) for pair in part]
     if not found:
         raise EmptyRDDError("can not generate buckets from an empty RDD")

@@ -2,16 +2,20 @@
 
 Transformations add a node to the lineage and return at once; actions are coroutines that run a job.  The
 blocking face (`asparkle.rdd`) is generated from this file's signatures and docstrings.
+
+It is one long class because Spark's RDD is: users, their editors and the generator look for all operations
+in one place.  So it holds nothing but signatures, docstrings and, for each, a few lines over nodes.  What takes
+more is elsewhere: what runs in tasks in `transforms` and `reductions`, longer actions in `actions`.
 """
 
 from __future__ import annotations
 
 import functools
-import operator
 import random
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
@@ -209,7 +213,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).map(lambda x: x * x).collect()
         [1, 4, 9]
         """
-        return self._map_pipe(t.Map(_function(f, "map")), preservesPartitioning)
+        return self._map_pipe(t.Map(arguments.function(f, "map")), preservesPartitioning)
 
     def flatMap(self, f: Callable[[T_co], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
         """The elements of ``f`` of each element, in order.
@@ -217,7 +221,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a b", "c"]).flatMap(str.split).collect()
         ['a', 'b', 'c']
         """
-        return self._map_pipe(t.FlatMap(_function(f, "flatMap")), preservesPartitioning)
+        return self._map_pipe(t.FlatMap(arguments.function(f, "flatMap")), preservesPartitioning)
 
     def filter(self, f: Callable[[T_co], Any]) -> RDD[T_co]:
         """The elements for which ``f`` is true, in order.
@@ -225,7 +229,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(6)).filter(lambda x: x % 2).collect()
         [1, 3, 5]
         """
-        return self._map_pipe(t.Filter(_function(f, "filter")), True)
+        return self._map_pipe(t.Filter(arguments.function(f, "filter")), True)
 
     def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
         """Pairs ``(f(x), x)``.
@@ -233,7 +237,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "bb"]).keyBy(len).collect()
         [(1, 'a'), (2, 'bb')]
         """
-        return self._map_pipe(t.KeyBy(_function(f, "keyBy")))
+        return self._map_pipe(t.KeyBy(arguments.function(f, "keyBy")))
 
     # ------------------------------------------------------------------------- one partition at a time
 
@@ -243,7 +247,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
         [1, 9]
         """
-        return self._map_pipe(t.MapPartitions(_function(f, "mapPartitions")), preservesPartitioning)
+        return self._map_pipe(t.MapPartitions(arguments.function(f, "mapPartitions")), preservesPartitioning)
 
     def mapPartitionsWithIndex(
         self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
@@ -254,7 +258,9 @@ class RDD(Generic[T_co]):
         >>> await rdd.mapPartitionsWithIndex(lambda i, xs: ((i, x) for x in xs)).collect()
         [(0, 0), (0, 1), (1, 2), (1, 3)]
         """
-        return self._map_pipe(t.MapPartitionsWithIndex(_function(f, "mapPartitionsWithIndex")), preservesPartitioning)
+        return self._map_pipe(
+            t.MapPartitionsWithIndex(arguments.function(f, "mapPartitionsWithIndex")), preservesPartitioning
+        )
 
     def glom(self) -> RDD[list[T_co]]:
         """Each partition as one list.
@@ -335,7 +341,7 @@ class RDD(Generic[T_co]):
         >>> await a.zipPartitions(b, lambda xs, ys: [(sum(xs), "".join(ys))]).collect()
         [(1, 'x'), (5, 'yz')]
         """
-        function = r.ZipFunction(_function(f, "zipPartitions"))
+        function = r.ZipFunction(arguments.function(f, "zipPartitions"))
         return self._derive(Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions"))
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
@@ -376,7 +382,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(4), 4).coalesce(2).glom().collect()
         [[0, 1], [2, 3]]
         """
-        n = _partitions(numPartitions, "coalesce")
+        n = arguments.partitions(numPartitions, "coalesce")
         return self.repartition(n) if shuffle else self._derive(Coalesced(self._node, n))
 
     def repartition(self, numPartitions: int) -> RDD[T_co]:
@@ -385,7 +391,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(6), 1).repartition(3).glom().collect()
         [[0, 3], [1, 4], [2, 5]]
         """
-        n = _partitions(numPartitions, "repartition")
+        n = arguments.partitions(numPartitions, "repartition")
         dealt = Mapped(self._node, r.Deal(n))
         node = Shuffled(dealt, Partitioner(n, r.dealt_to), steps.RecordsSpec)
         return self._derive(Mapped(node, t.Unnumbered()))
@@ -400,8 +406,8 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(4), 1).map(lambda x: (x, x)).partitionBy(2).keys().glom().collect()
         [[0, 2], [1, 3]]
         """
-        n = _optional_partitions(numPartitions, "partitionBy")
-        plan = DefaultHash(n, _function(partitionFunc, "partitionBy"))
+        n = arguments.optional_partitions(numPartitions, "partitionBy")
+        plan = DefaultHash(n, arguments.function(partitionFunc, "partitionBy"))
         return self._derive(Shuffled(self._node, plan, steps.RecordsSpec))
 
     def repartitionAndSortWithinPartitions(
@@ -417,7 +423,7 @@ class RDD(Generic[T_co]):
         >>> await rdd.repartitionAndSortWithinPartitions(2).glom().collect()
         [[(0, 'a'), (2, 'b')], [(1, 'd'), (3, 'c')]]
         """
-        n = _optional_partitions(numPartitions, "repartitionAndSortWithinPartitions")
+        n = arguments.optional_partitions(numPartitions, "repartitionAndSortWithinPartitions")
         spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=keyfunc)
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
 
@@ -436,7 +442,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("b", 1), ("a", 2), ("b", 0)]).sortByKey().collect()
         [('a', 2), ('b', 1), ('b', 0)]
         """
-        n = _optional_partitions(numPartitions, "sortByKey")
+        n = arguments.optional_partitions(numPartitions, "sortByKey")
         plan = SampledRange(n, ascending, keyfunc)
         spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=keyfunc)
         return self._derive(Shuffled(self._node, plan, spec))
@@ -449,7 +455,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["ccc", "a", "bb"]).sortBy(len, ascending=False).collect()
         ['ccc', 'bb', 'a']
         """
-        keyed = cast("RDD[tuple[Any, T_co]]", self._map_pipe(t.KeyBy(_function(keyfunc, "sortBy"))))
+        keyed = cast("RDD[tuple[Any, T_co]]", self._map_pipe(t.KeyBy(arguments.function(keyfunc, "sortBy"))))
         return keyed.sortByKey(ascending, numPartitions)._map_pipe(t.Unnumbered())
 
     # ------------------------------------------------------------------------- pairs
@@ -476,7 +482,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).mapValues(len).collect()
         [('a', 2), ('b', 0)]
         """
-        return self._map_pipe(t.MapValues(_function(f, "mapValues")), True)
+        return self._map_pipe(t.MapValues(arguments.function(f, "mapValues")), True)
 
     def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
         """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
@@ -484,7 +490,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).flatMapValues(lambda v: v).collect()
         [('a', 1), ('a', 2)]
         """
-        return self._map_pipe(t.FlatMapValues(_function(f, "flatMapValues")), True)
+        return self._map_pipe(t.FlatMapValues(arguments.function(f, "flatMapValues")), True)
 
     def combineByKey(
         self: RDD[tuple[K, V]],
@@ -507,12 +513,12 @@ class RDD(Generic[T_co]):
         >>> sorted(await counted.mapValues(lambda c: c[0] / c[1]).collect())
         [('a', 2.0), ('b', 5.0)]
         """
-        n = _optional_partitions(numPartitions, "combineByKey")
+        n = arguments.optional_partitions(numPartitions, "combineByKey")
         spec = functools.partial(
             steps.CombineSpec,
-            create=_function(createCombiner, "combineByKey"),
-            merge_value=_function(mergeValue, "combineByKey"),
-            merge_combiners=_function(mergeCombiners, "combineByKey"),
+            create=arguments.function(createCombiner, "combineByKey"),
+            merge_value=arguments.function(mergeValue, "combineByKey"),
+            merge_combiners=arguments.function(mergeCombiners, "combineByKey"),
         )
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
 
@@ -528,7 +534,9 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
         [('a', 2), ('b', 1)]
         """
-        return self.combineByKey(steps.identity, _function(func, "reduceByKey"), func, numPartitions, partitionFunc)
+        return self.combineByKey(
+            steps.identity, arguments.function(func, "reduceByKey"), func, numPartitions, partitionFunc
+        )
 
     def aggregateByKey(
         self: RDD[tuple[K, V]],
@@ -574,7 +582,7 @@ class RDD(Generic[T_co]):
         >>> sorted(await rdd.groupByKey().mapValues(list).collect())
         [('a', [1, 3]), ('b', [2])]
         """
-        n = _optional_partitions(numPartitions, "groupByKey")
+        n = arguments.optional_partitions(numPartitions, "groupByKey")
         return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), steps.GroupSpec))
 
     def groupBy(
@@ -598,7 +606,7 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([3, 1, 3, 2, 1]).distinct().collect())
         [1, 2, 3]
         """
-        n = _optional_partitions(numPartitions, "distinct")
+        n = arguments.optional_partitions(numPartitions, "distinct")
         return self._derive(Shuffled(self._node, DefaultHash(n, portable_hash), steps.DistinctSpec, keyed=False))
 
     # ------------------------------------------------------------------------- joining pairs
@@ -612,7 +620,7 @@ class RDD(Generic[T_co]):
         operation: str = "cogroup",
         keyed: bool = True,
     ) -> RDD[Any]:
-        n = _optional_partitions(numPartitions, operation)
+        n = arguments.optional_partitions(numPartitions, operation)
         nodes = [self._node, *(self._other(o, operation)._node for o in others)]
         plan: PartitionerPlan = DefaultHash(n, portable_hash)
         return self._derive(CoGrouped(nodes, plan, steps.RecordsSpec, function, keyed=keyed))
@@ -739,20 +747,9 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(100), 10).take(3)
         [0, 1, 2]
         """
-        num = _count(num, "take")
-        total = await self.getNumPartitions()
-        taken: list[T_co] = []
-        tried = 0
-        while len(taken) < num and tried < total:
-            width = 1
-            if tried:
-                needed = num - len(taken)
-                width = tried * 4 if not taken else min(max(int(1.5 * needed * tried / len(taken)), 1), tried * 4)
-            partitions = range(tried, min(tried + width, total))
-            for part in await self._run(t.TakeFirst(num - len(taken)), partitions):
-                taken += part[: num - len(taken)]
-            tried += len(partitions)
-        return taken
+        from asparkle.core import actions
+
+        return await actions.take(self, arguments.whole_number(num, "take", "num", 0))
 
     async def isEmpty(self) -> bool:
         """Whether there is no element.
@@ -770,7 +767,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([5, 2, 9, 1]).takeOrdered(2, key=lambda x: -x)
         [9, 5]
         """
-        num = _count(num, "takeOrdered")
+        num = arguments.whole_number(num, "takeOrdered", "num", 0)
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Smallest(num, key)))
@@ -782,7 +779,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([5, 2, 9, 1]).top(2)
         [9, 5]
         """
-        num = _count(num, "top")
+        num = arguments.whole_number(num, "top", "num", 0)
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Largest(num, key)))
@@ -794,21 +791,10 @@ class RDD(Generic[T_co]):
         >>> len(await sc.parallelize(range(100)).takeSample(False, 5))
         5
         """
-        num = _count(num, "takeSample")
-        count = await self.count() if num else 0
-        if not count:
-            return []
-        rng = random.Random(seed)
-        if not withReplacement and num >= count:
-            everything = await self.collect()
-            rng.shuffle(everything)
-            return everything
-        fraction = r.sample_fraction(num, count, withReplacement)
-        while True:
-            samples = await self.sample(withReplacement, fraction, rng.getrandbits(62)).collect()
-            if len(samples) >= num:
-                rng.shuffle(samples)
-                return samples[:num]
+        from asparkle.core import actions
+
+        num = arguments.whole_number(num, "takeSample", "num", 0)
+        return await actions.take_sample(self, withReplacement, num, seed)
 
     async def foreach(self, f: Callable[[T_co], Any]) -> None:
         """Call ``f`` with each element, for what it does.
@@ -818,7 +804,7 @@ class RDD(Generic[T_co]):
         >>> total.value
         6
         """
-        await self._run(t.CallToEnd(r.ForEach(_function(f, "foreach"))))
+        await self._run(t.CallToEnd(r.ForEach(arguments.function(f, "foreach"))))
 
     async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None:
         """Call ``f`` with each partition's iterator, for what it does.
@@ -828,7 +814,7 @@ class RDD(Generic[T_co]):
         >>> batches.value
         3
         """
-        await self._run(t.Call(r.ForPartition(_function(f, "foreachPartition"))))
+        await self._run(t.Call(r.ForPartition(arguments.function(f, "foreachPartition"))))
 
     # ------------------------------------------------------------------------- actions: reductions
 
@@ -846,7 +832,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "b", "c"]).reduce(lambda a, b: a + b)
         'abc'
         """
-        parts = await self._run(t.CallToEnd(r.Reduce(_function(f, "reduce"))))
+        parts = await self._run(t.CallToEnd(r.Reduce(arguments.function(f, "reduce"))))
         values = r.concatenated(parts)
         if not values:
             raise EmptyRDDError("Can not reduce() empty RDD")
@@ -859,9 +845,11 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(100), 20).treeReduce(add)
         4950
         """
-        _depth(depth)
-        parts = self.mapPartitions(r.Reduce(_function(f, "treeReduce")))
-        found = await parts._tree(r.Reduce(f), depth)
+        from asparkle.core import actions
+
+        depth = arguments.whole_number(depth, "treeReduce", "depth", 1)
+        parts = self.mapPartitions(r.Reduce(arguments.function(f, "treeReduce")))
+        found = await actions.merged_in_tree(parts, r.Reduce(f), depth)
         if not found:
             raise EmptyRDDError("Cannot reduce empty RDD.")
         return cast(T_co, found[0])
@@ -873,7 +861,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).fold(0, add)
         6
         """
-        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, _function(op, "fold"))))
+        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(op, "fold"))))
         return cast(T, await self._in_driver(r.folded, op, parts, zeroValue))
 
     async def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U:
@@ -883,7 +871,7 @@ class RDD(Generic[T_co]):
         >>> await words.aggregate(0, lambda n, word: n + len(word), lambda n, m: n + m)
         6
         """
-        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, _function(seqOp, "aggregate"))))
+        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(seqOp, "aggregate"))))
         return cast(U, await self._in_driver(r.folded, combOp, parts, zeroValue))
 
     async def treeAggregate(
@@ -895,25 +883,14 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "bb", "ccc"], 3).treeAggregate(0, lambda n, word: n + len(word), add)
         6
         """
-        _depth(depth)
+        from asparkle.core import actions
+
+        depth = arguments.whole_number(depth, "treeAggregate", "depth", 1)
         if await self.getNumPartitions() == 0:
             return zeroValue
-        folded = self.mapPartitions(r.FoldOne(zeroValue, _function(seqOp, "treeAggregate")))
-        found = await folded._tree(r.Reduce(combOp), depth)
+        folded = self.mapPartitions(r.FoldOne(zeroValue, arguments.function(seqOp, "treeAggregate")))
+        found = await actions.merged_in_tree(folded, r.Reduce(combOp), depth)
         return cast(U, found[0])
-
-    async def _tree(self, merge: Callable[[Iterable[Any]], list[Any]], depth: int) -> list[Any]:
-        """Merge one-element partitions in rounds; each round moves whole partitions to fewer executors."""
-        node: RDD[Any] = self
-        width = await self.getNumPartitions()
-        scale = max(int(-(-(width ** (1.0 / depth)) // 1)), 2)
-        while width > scale + width / scale:
-            width = int(width / scale)
-            keyed = node.mapPartitionsWithIndex(r.ToGroup(width))
-            moved = Shuffled(keyed._node, Partitioner(width, r.dealt_to), steps.RecordsSpec)
-            node = node._derive(moved)._map_pipe(t.Unnumbered()).mapPartitions(merge)
-        parts = await node._run(t.CollectList())
-        return cast("list[Any]", await self._in_driver(merge, r.concatenated(parts)))
 
     async def sum(self) -> Any:
         """The sum of the elements; 0 for none.
@@ -1003,11 +980,7 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import histograms
 
-        bounds, even = await histograms.bounds_of(self, buckets)
-        if isinstance(bounds, histograms.Trivial):
-            return bounds.buckets, [await self.filter(histograms.Within(bounds)).count()]
-        parts = await self._run(t.CallToEnd(histograms.Counts(bounds, even)))
-        return bounds, [sum(column) for column in zip([0] * (len(bounds) - 1), *parts, strict=True)]
+        return await histograms.histogram(self, buckets)
 
     # ------------------------------------------------------------------------- actions: pairs
 
@@ -1042,7 +1015,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKeyLocally(add)
         {'a': 2, 'b': 1}
         """
-        parts = await self._run(t.CallToEnd(r.ReduceKeys(_function(func, "reduceByKeyLocally"))))
+        parts = await self._run(t.CallToEnd(r.ReduceKeys(arguments.function(func, "reduceByKeyLocally"))))
         return cast("dict[K, V]", await self._in_driver(r.merged_dicts, func, parts))
 
     async def lookup(self: RDD[tuple[K, V]], key: K) -> list[V]:
@@ -1054,34 +1027,3 @@ class RDD(Generic[T_co]):
         partitioner = await self.partitioner()
         partitions = None if partitioner is None else [partitioner(key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))
-
-
-def _function(f: Any, operation: str) -> Any:
-    if not callable(f):
-        raise ArgumentTypeError(f"{operation} needs a function, not {f!r} of type {type(f).__name__}")
-    return f
-
-
-def _partitions(n: Any, operation: str) -> int:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ArgumentError(f"{operation}: numPartitions = {n!r}: expected a whole number, 1 or more")
-    return n
-
-
-def _optional_partitions(n: Any, operation: str) -> int | None:
-    return None if n is None else _partitions(n, operation)
-
-
-def _count(n: Any, operation: str) -> int:
-    try:
-        number = operator.index(n)
-    except TypeError:
-        raise ArgumentTypeError(f"{operation}: num = {n!r}: expected a whole number") from None
-    if number < 0:
-        raise ArgumentError(f"{operation}: num = {n!r}: expected 0 or more")
-    return number
-
-
-def _depth(depth: int) -> None:
-    if depth < 1:
-        raise ArgumentError(f"depth = {depth!r}: expected 1 or more")

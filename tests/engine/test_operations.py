@@ -36,19 +36,17 @@ def cause(error: pytest.ExceptionInfo[JobFailed]) -> BaseException | None:
     [
         lambda sc: sc.parallelize([1], 0),
         lambda sc: sc.parallelize([1], -1),
-        lambda sc: sc.parallelize([1], 1.5),
         lambda sc: sc.range(0, 3, 1, 0),
+        lambda sc: sc.range(0, 3, 0),
         lambda sc: sc.textFile("x", 0),
         lambda sc: sc.parallelize([1]).repartition(0),
         lambda sc: sc.parallelize([1]).coalesce(0),
         lambda sc: sc.parallelize([1]).coalesce(-2, True),
         lambda sc: sc.parallelize([(1, 1)]).partitionBy(0),
-        lambda sc: sc.parallelize([(1, 1)]).partitionBy(True),
         lambda sc: sc.parallelize([(1, 1)]).reduceByKey(max, 0),
         lambda sc: sc.parallelize([(1, 1)]).groupByKey(-1),
         lambda sc: sc.parallelize([(1, 1)]).sortByKey(True, 0),
         lambda sc: sc.parallelize([1]).sortBy(abs, True, 0),
-        lambda sc: sc.parallelize([1]).distinct("2"),
         lambda sc: sc.parallelize([(1, 1)]).join(sc.parallelize([(1, 1)]), 0),
         lambda sc: sc.parallelize([1]).sample(False, -0.1),
         lambda sc: sc.parallelize([1]).sample(False, 1.1),
@@ -84,6 +82,12 @@ async def test_a_wrong_value_fails_at_the_call(local, call):
         lambda sc: sc.accumulator("a"),
         lambda sc: sc.accumulator([1]),
         lambda sc: sc.parallelize(5),
+        lambda sc: sc.parallelize([1], 1.5),
+        lambda sc: sc.parallelize([1], True),
+        lambda sc: sc.range(True),
+        lambda sc: sc.range(0, 2.5),
+        lambda sc: sc.parallelize([(1, 1)]).partitionBy(True),
+        lambda sc: sc.parallelize([1]).distinct("2"),
     ],
 )
 async def test_a_wrong_type_fails_at_the_call(local, call):
@@ -118,11 +122,44 @@ async def test_a_wrong_type_for_an_action_is_said(local):
     for call in (
         lambda: rdd.take("1"),
         lambda: rdd.take(1.5),
+        lambda: rdd.take(True),
+        lambda: rdd.treeReduce(max, 1.5),
+        lambda: rdd.context.runJob(rdd, list, ["0"]),
         lambda: rdd.reduce(3),
         lambda: rdd.histogram(2.5),
     ):
         with pytest.raises(ArgumentTypeError):
             await call()
+
+
+async def test_a_number_may_be_one_of_numpy(sc):
+    np = pytest.importorskip("numpy")
+    two = np.int64(2)
+    rdd = sc.parallelize([3, 1, 2, 4], two)
+    assert await rdd.getNumPartitions() == 2
+    assert await rdd.take(two) == [3, 1]
+    assert await rdd.top(two) == [4, 3]
+    assert await rdd.takeOrdered(np.uint8(2)) == [1, 2]
+    assert len(await rdd.takeSample(False, two)) == 2
+    assert await rdd.repartition(two).getNumPartitions() == 2
+    assert await rdd.coalesce(np.int32(1)).glom().collect() == [[3, 1, 2, 4]]
+    assert await rdd.distinct(two).getNumPartitions() == 2
+    assert await rdd.map(lambda x: (x, x)).sortByKey(True, two).keys().collect() == [1, 2, 3, 4]
+    assert await rdd.treeReduce(max, two) == 4
+    assert (await rdd.histogram(two))[1] == [2, 2]
+    assert await sc.range(np.int64(1), np.int64(7), two, two).collect() == [1, 3, 5]
+    assert await sc.range(two).collect() == [0, 1]
+    assert await sc.runJob(rdd, list, [np.int64(1)]) == [2, 4]
+
+
+async def test_a_wrong_number_is_named_with_its_operation(local):
+    rdd = local.parallelize([1])
+    with pytest.raises(ArgumentError, match=r"^repartition: numPartitions = 0: expected a whole number, 1 or more$"):
+        rdd.repartition(0)
+    with pytest.raises(ArgumentError, match=r"^parallelize: numSlices = -1: expected a whole number, 1 or more$"):
+        local.parallelize([1], -1)
+    with pytest.raises(ArgumentTypeError, match=r"^take: num = True of type bool: expected a whole number, 0 or more$"):
+        await rdd.take(True)
 
 
 async def test_an_exhausted_generator_is_refused(local):

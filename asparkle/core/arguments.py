@@ -1,0 +1,51 @@
+"""The arguments of operations, checked when they are given: what was wrong, with which value, in which operation."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from asparkle.core.errors import ArgumentError, ArgumentTypeError
+
+
+def function(f: Any, operation: str) -> Any:
+    """``f``.  Raises ArgumentTypeError if it can't be called."""
+    if not callable(f):
+        raise ArgumentTypeError(f"{operation} needs a function, not {f!r} of type {type(f).__name__}")
+    return f
+
+
+def whole_number(n: Any, operation: str, name: str, least: int | None = None) -> int:
+    """``n``, which may be an int of numpy, as an int.
+
+    Raises ArgumentTypeError for what is no whole number, bool included, ArgumentError for less than ``least``.
+    """
+    expected = "a whole number" if least is None else f"a whole number, {least} or more"
+    try:
+        if isinstance(n, bool):
+            raise TypeError
+        number = operator.index(n)
+    except TypeError:
+        raise ArgumentTypeError(
+            f"{operation}: {name} = {n!r} of type {type(n).__name__}: expected {expected}"
+        ) from None
+    if least is not None and number < least:
+        raise ArgumentError(f"{operation}: {name} = {n!r}: expected {expected}")
+    return number
+
+
+def partitions(n: Any, operation: str) -> int:
+    """A number of partitions."""
+    return whole_number(n, operation, "numPartitions", 1)
+
+
+def optional_partitions(n: Any, operation: str) -> int | None:
+    """A number of partitions, or None."""
+    return None if n is None else partitions(n, operation)
+
+
+def job_tag(tag: Any) -> str:
+    """``tag``.  Raises ArgumentError for an empty one or one with commas, and for what is no string."""
+    if not isinstance(tag, str) or not tag or "," in tag:
+        raise ArgumentError(f"job tag {tag!r}: expected a non-empty string without commas")
+    return tag
