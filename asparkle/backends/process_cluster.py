@@ -16,7 +16,7 @@ from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lo
 from asparkle.core.errors import NoExecutors
 from asparkle.core.loop import clean_up
 from asparkle.core.protocol import MessageReader, Ready, encode
-from asparkle.core.worker.channel import running_task
+from asparkle.core.worker.mark import running_task
 
 __all__ = ["open_cluster"]
 

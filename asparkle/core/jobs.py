@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import anyio
 
 from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
+from asparkle.core.failure import TaskError, load_failure
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
-from asparkle.core.worker.failure import TaskError, load_failure
 
 __all__ = ["Job", "JobGate", "JobOptions", "drop_payload", "failure_of"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from anyio import to_thread
 
 from asparkle.core.errors import JobFailed
+from asparkle.core.failure import user_frames
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
 from asparkle.core.reductions import SampleKeys, in_driver
 from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd
-from asparkle.core.worker.failure import user_frames
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner

@@ -6,7 +6,6 @@ deep in a user's code.  It sleeps in the kernel while nothing is queued: an idle
 
 from __future__ import annotations
 
-import mmap
 import os
 import select
 import signal
@@ -21,9 +20,10 @@ from typing import Any, Final
 from asparkle.core.contracts import AppSpec
 from asparkle.core.errors import TaskKilled
 from asparkle.core.protocol import MessageReader, Ready, Started, encode
+from asparkle.core.worker.mark import make_mark
 from asparkle.core.worker.runtime import Worker
 
-__all__ = ["running_task", "serve"]
+__all__ = ["serve"]
 
 _TICK: Final = 0.005  # seconds between looks at held-back reports, while there are any
 
@@ -45,7 +45,7 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
         signal.pthread_kill(main, signal.SIGUSR1)
 
     worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
-    worker.mark = _mark(app, executor)
+    worker.mark = make_mark(app, executor)
 
     def on_signal(number: int, frame: Any) -> None:
         tid = worker.interruptible
@@ -119,26 +119,3 @@ def _leave() -> None:
         except (OSError, ValueError):
             continue  # the terminal is gone too
     os._exit(0)
-
-
-def _mark_path(app: AppSpec, executor: str) -> str:
-    return os.path.join(app.directories[0], f"running-{executor}")
-
-
-def _mark(app: AppSpec, executor: str) -> mmap.mmap:
-    """Eight bytes shared with the driver: which attempt runs here, still readable after a crash."""
-    path = _mark_path(app, executor)
-    with open(path, "w+b", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
-        file.write(bytes(8))
-        file.flush()
-        return mmap.mmap(file.fileno(), 8)
-
-
-def running_task(app: AppSpec, executor: str) -> list[int] | None:
-    """The attempts that ran in a worker when it ended; None where that can't be known."""
-    try:
-        with open(_mark_path(app, executor), "rb") as file:
-            tid = int.from_bytes(file.read(8), "little")
-    except OSError:
-        return None
-    return [tid - 1] if tid else []

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core import protocol, taskcontext
 from asparkle.core.accumulators import updates_of
 from asparkle.core.errors import PicklingFailed, TaskKilled
+from asparkle.core.failure import describe_failure
 from asparkle.core.payloads import pack
 from asparkle.core.protocol import Live, Payload
 from asparkle.core.serializer import dumps
 from asparkle.core.shuffle.steps import MapOutputMissing, ShuffleWrite
 from asparkle.core.taskcontext import TaskContext
-from asparkle.core.worker.failure import describe_failure
 from asparkle.core.worker.task import TaskEnvironment
 
 if TYPE_CHECKING:

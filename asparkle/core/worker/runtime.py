@@ -26,12 +26,12 @@ from asparkle.core.payloads import load, map_ref, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.blocks import BlockManager
+from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
 
 __all__ = ["Item", "Stage", "Worker"]
 
-_NO_TASK = bytes(8)
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 
@@ -302,10 +302,10 @@ class Worker:
                 continue
             mark = self.mark
             if mark is not None:
-                mark[:] = (tid + 1).to_bytes(8, "little")
+                mark[:] = mark_of(tid)
             report = run_attempt(self, item)
             if mark is not None:
-                mark[:] = _NO_TASK
+                mark[:] = NO_TASK
             self.running.pop(tid, None)
             self.killing.pop(tid, None)
             now = time.monotonic()
