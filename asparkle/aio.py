@@ -53,6 +53,6 @@ class SparkContext(_SparkContext):
         Raises ConfigurationError for a bad key or master URL, PluginError for a plugin that can't be used, and
         StorageError if nothing can be written in ``spark.local.dir``; then nothing was started.
         """
-        from asparkle.application import new_application
+        from asparkle.newapplication import new_application
 
         super().__init__(new_application(master, appName, conf, plugins))

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from asparkle.application import new_application
 from asparkle.core.conf import SparkConf
 from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
+from asparkle.newapplication import new_application
 from asparkle.portal import Portal
 
 if TYPE_CHECKING:

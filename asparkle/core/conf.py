@@ -319,7 +319,7 @@ def scheduler_conf(conf: SparkConf, *, max_failures: int | None = None) -> Sched
 
     pools = {}
     if path := ALLOCATION_FILE.read(conf):
-        from asparkle.core.pools import read_pools
+        from asparkle.core.poolfile import read_pools
 
         pools = read_pools(path)
     return SchedulerConf(

@@ -22,8 +22,8 @@ from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
 from asparkle.core.accumulators import Accumulator
+from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
-from asparkle.core.directory import BlockDirectory
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
