@@ -9,7 +9,7 @@ from typing import Any
 
 from asparkle.core import protocol
 from asparkle.core.protocol import FileRef
-from asparkle.core.scheduler.messages import Block
+from asparkle.core.scheduler.messages import BlockId
 
 __all__ = ["BlockDirectory"]
 
@@ -19,11 +19,11 @@ class BlockDirectory:
 
     def __init__(self, send: Callable[[str, Any], None]) -> None:
         self._send = send
-        self._holders: dict[Block, dict[str, str]] = {}
+        self._holders: dict[BlockId, dict[str, str]] = {}
         self._requests = itertools.count()
         self._wanted: dict[int, tuple[str, str, protocol.TakeBlock]] = {}  # holder, target, answer
 
-    def changed(self, executor: str, added: Collection[Block], removed: Collection[Block], scope: str) -> None:
+    def changed(self, executor: str, added: Collection[BlockId], removed: Collection[BlockId], scope: str) -> None:
         for block in added:
             self._holders.setdefault(block, {})[executor] = scope
         for block in removed:
@@ -47,10 +47,10 @@ class BlockDirectory:
         for block in [b for b in self._holders if b[0] == rdd]:
             del self._holders[block]
 
-    def holders(self, block: Block) -> Collection[str]:
+    def holders(self, block: BlockId) -> Collection[str]:
         return self._holders.get(block, {}).keys()
 
-    def in_other_heaps(self, blocks: Collection[Block], executor: str) -> list[Block]:
+    def in_other_heaps(self, blocks: Collection[BlockId], executor: str) -> list[BlockId]:
         """Those of ``blocks`` that ``executor`` could only get from another executor's heap."""
         return [
             block
@@ -59,7 +59,7 @@ class BlockDirectory:
         ]
 
     def replicate(
-        self, block: Block, owner: str, copies: int, level: Sequence[Any], executors: Collection[str]
+        self, block: BlockId, owner: str, copies: int, level: Sequence[Any], executors: Collection[str]
     ) -> None:
         """Bring ``copies`` copies of a block to executors that lack it, the least laden first."""
         held = self._holders.get(block, {})

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from asparkle.core.protocol import ToDriver, ToExecutor
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Buffer: TypeAlias = bytes | bytearray | memoryview
+BlockId: TypeAlias = tuple[int, int]
+"""(rdd, partition) of a cached partition.  The scheduler's messages have it too: they import nothing, and workers
+do not import them."""
 
 
 class AppSpec(NamedTuple):
@@ -115,9 +118,6 @@ class ClusterManager(ABC):
 
     def abandon(self) -> None:
         """Undo `prestart` when `open` will not follow."""
-
-
-BlockId: TypeAlias = tuple[int, int]
 
 
 class CachePolicy(ABC):

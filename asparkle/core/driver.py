@@ -226,7 +226,7 @@ class Driver:
             remote.outbox.append(surroundings)
         remote.outbox.append(stage.install())
 
-    def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.Block]:
+    def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.BlockId]:
         return self.blocks.in_other_heaps(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
 
     def _recall(self, command: m.Recall) -> None:
@@ -486,7 +486,7 @@ class Driver:
         self._deliver()
 
 
-def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.Block]:
+def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.BlockId]:
     return ()
 
 

@@ -7,9 +7,10 @@ import pickle
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
-from asparkle.core.serializer import Buffer, CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
+from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
 
 __all__ = ["frame", "load", "load_frame", "load_ref", "map_ref", "pack", "write_file"]
 

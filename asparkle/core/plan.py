@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Narrow, Node, Shuffle, Source
 from asparkle.core.program import Program, SourceStep, Step
-from asparkle.core.scheduler.messages import Block, StageSpec
+from asparkle.core.scheduler.messages import BlockId, StageSpec
 from asparkle.core.shuffle.steps import ShuffleSpec, ShuffleWrite
 from asparkle.core.transforms import CollectList, Count, Sink
 
@@ -117,7 +117,7 @@ class StagePlan:
             name=self.final.name or f"{type(self.final).__name__} {self.final.id}",
         )
 
-    def _preferences(self) -> tuple[Sequence[Sequence[Block]] | None, Sequence[Sequence[str]] | None]:
+    def _preferences(self) -> tuple[Sequence[Sequence[BlockId]] | None, Sequence[Sequence[str]] | None]:
         located = [s for s in self.sources if type(s).preferred_hosts is not Node.preferred_hosts]
         persisted = self.builder.persisted
         if not persisted and not located:
@@ -135,7 +135,7 @@ class StagePlan:
             ]
         return blocks, hosts
 
-    def cached_blocks(self, partition: int) -> Iterator[Block]:
+    def cached_blocks(self, partition: int) -> Iterator[BlockId]:
         """The nearest cached partitions that ``partition`` is computed from."""
         stack: list[tuple[Node, int]] = [(self.final, partition)]
         seen: set[tuple[int, int]] = set()

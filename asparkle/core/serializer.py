@@ -26,13 +26,13 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
-from typing import Any, TypeAlias
+from typing import Any
 from zlib import crc32
 
+from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError, PicklingFailed
 
 __all__ = [
-    "Buffer",
     "CorruptBlock",
     "dumps",
     "estimate_size",
@@ -44,8 +44,6 @@ __all__ = [
     "read_frames",
     "write_all",
 ]
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
 
 ALIGNMENT = 64
 OUT_OF_BAND = 4096  # smaller buffers stay in the pickle: an entry, padding and a view cost more than a copy

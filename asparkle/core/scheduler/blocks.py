@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from asparkle.core.scheduler.fleet import Fleet
-from asparkle.core.scheduler.messages import Block
+from asparkle.core.scheduler.messages import BlockId
 from asparkle.core.scheduler.records import Executor, Stage
 from asparkle.core.scheduler.tasksets import Places
 
@@ -18,14 +18,14 @@ class Blocks:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._heaps: dict[Block, dict[Executor, None]] = {}
-        self._hosts: dict[Block, dict[str, Executor]] = {}  # host: who wrote it
-        self._rdds: dict[int, set[Block]] = {}
+        self._heaps: dict[BlockId, dict[Executor, None]] = {}
+        self._hosts: dict[BlockId, dict[str, Executor]] = {}  # host: who wrote it
+        self._rdds: dict[int, set[BlockId]] = {}
 
     def __len__(self) -> int:
         return len(self._heaps) + len(self._hosts)
 
-    def add(self, executor: Executor, blocks: Sequence[Block], scope: str) -> None:
+    def add(self, executor: Executor, blocks: Sequence[BlockId], scope: str) -> None:
         for block in blocks:
             if scope == "worker":
                 self._heaps.setdefault(block, {})[executor] = None
@@ -37,7 +37,7 @@ class Blocks:
                 continue
             self._rdds.setdefault(block[0], set()).add(block)
 
-    def remove(self, executor: Executor, blocks: Sequence[Block], scope: str) -> None:
+    def remove(self, executor: Executor, blocks: Sequence[BlockId], scope: str) -> None:
         for block in blocks:
             if scope == "worker":
                 executor.blocks.discard(block)
@@ -65,7 +65,7 @@ class Blocks:
             for executor in self._hosts.pop(block, {}).values():
                 executor.host_blocks.discard(block)
 
-    def _tidy(self, block: Block) -> None:
+    def _tidy(self, block: BlockId) -> None:
         """Forget a block that is nowhere."""
         for table in (self._heaps, self._hosts):
             if not table.get(block, True):
@@ -98,7 +98,7 @@ class Blocks:
 
         return places
 
-    def _cached(self, block: Block) -> Places | None:
+    def _cached(self, block: BlockId) -> Places | None:
         executors = list(self._heaps.get(block, ()))
         on_hosts = [self._fleet.hosts[name] for name in self._hosts.get(block, ()) if name in self._fleet.hosts]
         on_hosts = [host for host in on_hosts if host.executors]

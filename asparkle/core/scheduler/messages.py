@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-Block: TypeAlias = tuple[int, int]
+BlockId: TypeAlias = tuple[int, int]  # (rdd, partition)
 
 
 class Determinism(enum.IntEnum):
@@ -49,7 +49,7 @@ class StageSpec(NamedTuple):
     determinism: Determinism = Determinism.DETERMINATE
     barrier: bool = False
     hosts: Sequence[Sequence[str]] | None = None  # by partition: preferred hosts
-    blocks: Sequence[Sequence[Block]] | None = None  # by partition: cached inputs, nearest first
+    blocks: Sequence[Sequence[BlockId]] | None = None  # by partition: cached inputs, nearest first
     name: str = ""
 
 
@@ -161,8 +161,8 @@ class BlocksChanged(NamedTuple):
 
     executor: str
     epoch: int
-    added: Sequence[Block] = ()
-    removed: Sequence[Block] = ()
+    added: Sequence[BlockId] = ()
+    removed: Sequence[BlockId] = ()
     scope: str = "worker"
 
 

@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from asparkle.core.scheduler.messages import Block, JobSpec, StageSpec
+from asparkle.core.scheduler.messages import BlockId, JobSpec, StageSpec
 
 if TYPE_CHECKING:
     from asparkle.core.scheduler.tasksets import TaskSet
@@ -97,8 +97,8 @@ class Executor:
         self.refill_at = 0  # work is sent ahead when ``queued`` is at or below
         self.frozen = False  # asked to give attempts back: no work ahead before one of its attempts ends
         self.local: dict[TaskSet, None] = {}  # sets with pending tasks whose cached input is in its heap
-        self.blocks: set[Block] = set()  # cached in its heap
-        self.host_blocks: set[Block] = set()  # that it wrote on its host
+        self.blocks: set[BlockId] = set()  # cached in its heap
+        self.host_blocks: set[BlockId] = set()  # that it wrote on its host
         self.wrote: dict[Stage, None] = {}  # shuffles that it wrote map outputs of
 
     def usable(self) -> bool:

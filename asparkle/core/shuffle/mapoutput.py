@@ -26,8 +26,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError
-from asparkle.core.serializer import HEADER, Buffer, CorruptBlock, dumps, frame_length, pack_frame, read_frame
+from asparkle.core.serializer import HEADER, CorruptBlock, dumps, frame_length, pack_frame, read_frame
 from asparkle.core.shuffle.batch import Batch, pack_column, unpack_column
 from asparkle.core.shuffle.spill import read_into
 

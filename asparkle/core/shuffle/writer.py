@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Any
 from zlib import crc32
 
+from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner
-from asparkle.core.serializer import Buffer, write_all
+from asparkle.core.serializer import write_all
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
 from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from asparkle.core import broadcast, protocol
-from asparkle.core.contracts import AppSpec, BlockStore, CachePolicy
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, write_file
@@ -227,7 +227,7 @@ class Worker:
         messages: list[str] = self._ask(("barrier", tid, number), protocol.BarrierReached(tid, number, message), None)
         return messages
 
-    def fetch_block(self, block: tuple[int, int]) -> Iterable[Any] | None:
+    def fetch_block(self, block: BlockId) -> Iterable[Any] | None:
         """A cached partition out of another executor's heap, if that answers in time."""
         self._requests += 1
         request = self._requests
@@ -241,7 +241,7 @@ class Worker:
         os.unlink(ref.path)
         return [x for batch in read_frames(view, 0, len(view)) for x in batch]
 
-    def export(self, block: tuple[int, int]) -> FileRef | None:
+    def export(self, block: BlockId) -> FileRef | None:
         """Write a block of this worker to a file of its own."""
         frames = self.blocks.export(block)
         if frames is None:
