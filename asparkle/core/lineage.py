@@ -95,7 +95,7 @@ class Node(ABC):
         """Hosts near the partition's data; only sources know."""
         return ()
 
-    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+    def inputs_of(self, partition: int) -> Sequence[tuple[Node, int]]:
         """The narrow parents' partitions which ``partition`` is computed from."""
         return [(d.parent, partition) for d in self.dependencies if not isinstance(d, Shuffle)]
 
@@ -125,7 +125,7 @@ class Source(Node):
     """A node without parents, whose partitions come from outside.
 
     ``payload(partition)`` is what a task needs to compute it and the stage's binary does not hold:
-    plain picklable data, or a `BlockRef`.
+    plain picklable data, or a `Live` one.
     """
 
     def payload(self, partition: int) -> object:
@@ -221,9 +221,9 @@ class Union(Node):
                 self._inputs.append(node)
         self._starts = list(itertools.accumulate((n.num_partitions for n in self._inputs), initial=0))[:-1]
 
-    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+    def inputs_of(self, partition: int) -> Sequence[tuple[Node, int]]:
         if self._aligned:
-            return super().sources_of(partition)
+            return super().inputs_of(partition)
         which = bisect_right(self._starts, partition) - 1
         return ((self._inputs[which], partition - self._starts[which]),)
 
@@ -251,7 +251,7 @@ class Coalesced(Node):
         self.groups = [range(i * many // n, (i + 1) * many // n) for i in range(n)]
         self.set_prepared(n, (Narrow(parent),))
 
-    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+    def inputs_of(self, partition: int) -> Sequence[tuple[Node, int]]:
         return [(self.parents[0], p) for p in self.groups[partition]]
 
     def build(self, builder: StageBuilder) -> Step:
@@ -268,7 +268,7 @@ class CartesianProduct(Node):
         left, right = self.parents
         self.set_prepared(left.num_partitions * right.num_partitions, (Narrow(left), Narrow(right)))
 
-    def sources_of(self, partition: int) -> Sequence[tuple[Node, int]]:
+    def inputs_of(self, partition: int) -> Sequence[tuple[Node, int]]:
         left, right = self.parents
         i, j = divmod(partition, right.num_partitions)
         return ((left, i), (right, j))

@@ -101,7 +101,7 @@ class StagePlan:
             if isinstance(node, Source):
                 yield self.builder.index(node), node, p
             else:
-                stack.extend(node.sources_of(p))
+                stack.extend(node.inputs_of(p))
 
     def spec(self) -> StageSpec:
         blocks, hosts = self._preferences()
@@ -147,7 +147,7 @@ class StagePlan:
             if node.cached is not None:
                 yield (node.id, p)
             else:
-                stack.extend(node.sources_of(p))
+                stack.extend(node.inputs_of(p))
 
 
 class JobPlan:

@@ -103,11 +103,11 @@ class Transform:
 class Apply(Step):
     """``transform`` over the same partition of one input."""
 
-    __slots__ = ("source", "transform")
+    __slots__ = ("input", "transform")
 
-    def __init__(self, source: int, transform: Callable[[int, Iterator[Any]], Iterable[Any]]) -> None:
+    def __init__(self, input: int, transform: Callable[[int, Iterator[Any]], Iterable[Any]]) -> None:
         self.cached = None
-        self.source = source
+        self.input = input
         self.transform = transform
 
     @property
@@ -115,17 +115,17 @@ class Apply(Step):
         return C_ITERATOR if isinstance(self.transform, Transform) and self.transform.elementwise else GENERATOR
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
-        return ((self.source, partition),)
+        return ((self.input, partition),)
 
     def input_steps(self) -> Sequence[int]:
-        return (self.source,)
+        return (self.input,)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_apply, (self.source, self.transform, self.cached))
+        return (_apply, (self.input, self.transform, self.cached))
 
 
-def _apply(source: int, transform: Any, cached: Cached | None) -> Apply:
-    step = Apply(source, transform)
+def _apply(input: int, transform: Any, cached: Cached | None) -> Apply:
+    step = Apply(input, transform)
     step.cached = cached
     return step
 
@@ -136,68 +136,67 @@ class Select(Step):
     ``starts[i]``: where input i's partitions begin.
     """
 
-    __slots__ = ("sources", "starts")
+    __slots__ = ("inputs", "starts")
 
-    def __init__(self, sources: Sequence[int], starts: Sequence[int]) -> None:
+    def __init__(self, inputs: Sequence[int], starts: Sequence[int]) -> None:
         self.cached = None
-        self.sources = sources
+        self.inputs = inputs
         self.starts = starts
 
     def chosen(self, partition: int) -> tuple[int, int]:
         """The (step, partition) that ``partition`` is."""
         which = bisect_right(self.starts, partition) - 1
-        return self.sources[which], partition - self.starts[which]
+        return self.inputs[which], partition - self.starts[which]
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
         return (self.chosen(partition),)
 
     def input_steps(self) -> Sequence[int]:
-        return self.sources
+        return self.inputs
 
 
 class Concatenate(Step):
     """Each partition is several partitions of one input, one after the other (coalesce)."""
 
-    __slots__ = ("groups", "source")
+    __slots__ = ("groups", "input")
     nesting = C_ITERATOR
 
-    def __init__(self, source: int, groups: Sequence[Sequence[int]]) -> None:
+    def __init__(self, input: int, groups: Sequence[Sequence[int]]) -> None:
         self.cached = None
-        self.source = source
+        self.input = input
         self.groups = groups
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
-        return [(self.source, p) for p in self.groups[partition]]
+        return [(self.input, p) for p in self.groups[partition]]
 
     def input_steps(self) -> Sequence[int]:
-        return (self.source,)
+        return (self.input,)
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        source = self.source
-        return chain.from_iterable(program.iterator(source, p, task) for p in self.groups[partition])
+        return chain.from_iterable(program.iterator(self.input, p, task) for p in self.groups[partition])
 
 
 class Combine(Step):
     """``function(partition, iterators)`` over the same partition of several inputs (zip, cogroup)."""
 
-    __slots__ = ("function", "sources")
+    __slots__ = ("function", "inputs")
     nesting = 3 * GENERATOR
 
     def __init__(
-        self, sources: Sequence[int], function: Callable[[int, Sequence[Iterator[Any]]], Iterable[Any]]
+        self, inputs: Sequence[int], function: Callable[[int, Sequence[Iterator[Any]]], Iterable[Any]]
     ) -> None:
         self.cached = None
-        self.sources = sources
+        self.inputs = inputs
         self.function = function
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
-        return [(source, partition) for source in self.sources]
+        return [(step, partition) for step in self.inputs]
 
     def input_steps(self) -> Sequence[int]:
-        return self.sources
+        return self.inputs
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        inputs = [program.iterator(source, partition, task) for source in self.sources]
+        inputs = [program.iterator(step, partition, task) for step in self.inputs]
         return iter(self.function(partition, inputs))
 
 
@@ -230,7 +229,7 @@ class EndGuard:
     """Tells an iterator that ended from one that a function's StopIteration cut short.
 
     A run of C iterators ends in silence when a user's function raises StopIteration.  The guard is
-    chained behind the run's source; a run that is over without the guard having been reached lost
+    chained behind the run's input; a run that is over without the guard having been reached lost
     elements.
     """
 
@@ -290,15 +289,15 @@ _LIST_ITERATOR: Final[type] = type(iter([]))
 
 
 class _ListEnd(EndGuard):
-    __slots__ = ("source",)
+    __slots__ = ("elements",)
 
-    def __init__(self, source: Iterator[Any]) -> None:
+    def __init__(self, elements: Iterator[Any]) -> None:
         super().__init__()
-        self.source = source
+        self.elements = elements
 
     def verify(self) -> None:
         # An exhausted list iterator has dropped its list: it reduces to iter(()), without an index.
-        state = self.source.__reduce__()
+        state = self.elements.__reduce__()
         self.reached = not (isinstance(state, tuple) and len(state) > 2)
         super().verify()
 
@@ -412,7 +411,7 @@ class Program:
                 above.append((_Keep(cached, task), partition))
             if type(step) is Apply:
                 above.append((step.transform, partition))
-                index = step.source
+                index = step.input
             elif type(step) is Select:
                 index, partition = step.chosen(partition)
             else:

@@ -81,9 +81,9 @@ class ShuffleSpec:
         """The elements of a partition, from the batches that its map outputs hold."""
         return records_of(batches)
 
-    def local_step(self, source: int) -> Step:
+    def local_step(self, input: int) -> Step:
         """The same for records that are in the right partition already."""
-        return Apply(source, Gather(self))
+        return Apply(input, Gather(self))
 
 
 class Gather(Transform):
@@ -117,8 +117,8 @@ class RecordsSpec(ShuffleSpec):
 
     __slots__ = ()
 
-    def local_step(self, source: int) -> Step:
-        return Apply(source, AsTheyAre())
+    def local_step(self, input: int) -> Step:
+        return Apply(input, AsTheyAre())
 
 
 class AsTheyAre(Transform):
@@ -168,8 +168,8 @@ class DistinctSpec(ShuffleSpec):
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
         return iter(distinct(batches, task.space))
 
-    def local_step(self, source: int) -> Step:
-        return Apply(source, GatherElements(self))
+    def local_step(self, input: int) -> Step:
+        return Apply(input, GatherElements(self))
 
 
 class SortSpec(ShuffleSpec):
@@ -279,27 +279,27 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
 class CoGroupStep(Step):
     """``function(k, lists)`` over the groups that several inputs have for each key."""
 
-    __slots__ = ("function", "sources")
+    __slots__ = ("function", "inputs")
     nesting = 3 * GENERATOR
 
-    def __init__(self, sources: Sequence[int], function: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
+    def __init__(self, inputs: Sequence[int], function: Callable[[Iterator[Any]], Iterable[Any]]) -> None:
         self.cached = None
-        self.sources = sources
+        self.inputs = inputs
         self.function = function
 
     def inputs_of(self, partition: int) -> Sequence[tuple[int, int]]:
-        return [(source, partition) for source in self.sources]
+        return [(step, partition) for step in self.inputs]
 
     def input_steps(self) -> Sequence[int]:
-        return self.sources
+        return self.inputs
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        inputs = [self._batches(program, source, partition, task) for source in self.sources]
+        inputs = [self._batches(program, step, partition, task) for step in self.inputs]
         return iter(self.function(cogroup(inputs, task.space)))
 
     @staticmethod
-    def _batches(program: Program, source: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
-        step = program.steps[source]
+    def _batches(program: Program, index: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
+        step = program.steps[index]
         if type(step) is ShuffleRead and type(step.spec) is RecordsSpec and step.cached is None:
             return step.batches(partition, task)
-        return batches_of(program.iterator(source, partition, task))
+        return batches_of(program.iterator(index, partition, task))
