@@ -11,6 +11,7 @@ import itertools
 from typing import Any, Generic, TypeVar
 
 from asparkle.core.errors import ArgumentTypeError, UserFunctionError
+from asparkle.core.shown import shown
 from asparkle.core.taskcontext import TaskContext
 
 __all__ = ["Accumulator", "AccumulatorParam", "AddingAccumulatorParam"]
@@ -126,7 +127,7 @@ def default_param(value: Any) -> AccumulatorParam[Any]:
     """The parameter for a plain number."""
     if not isinstance(value, (int, float, complex)):
         raise ArgumentTypeError(
-            f"no default accumulator for {value!r} of type {type(value).__name__}: "
+            f"no default accumulator for {shown(value)} of type {type(value).__name__}: "
             "pass an AccumulatorParam that says what its zero is and how two values add up"
         )
     return AddingAccumulatorParam(0 if isinstance(value, bool) else type(value)(0))

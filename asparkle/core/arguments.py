@@ -6,12 +6,13 @@ import operator
 from typing import Any
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError
+from asparkle.core.shown import shown
 
 
 def function(f: Any, operation: str) -> Any:
     """``f``.  Raises ArgumentTypeError if it can't be called."""
     if not callable(f):
-        raise ArgumentTypeError(f"{operation} needs a function, not {f!r} of type {type(f).__name__}")
+        raise ArgumentTypeError(f"{operation} needs a function, not {shown(f)} of type {type(f).__name__}")
     return f
 
 
@@ -27,10 +28,10 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
         number = operator.index(n)
     except TypeError:
         raise ArgumentTypeError(
-            f"{operation}: {name} = {n!r} of type {type(n).__name__}: expected {expected}"
+            f"{operation}: {name} = {shown(n)} of type {type(n).__name__}: expected {expected}"
         ) from None
     if least is not None and number < least:
-        raise ArgumentError(f"{operation}: {name} = {n!r}: expected {expected}")
+        raise ArgumentError(f"{operation}: {name} = {shown(n)}: expected {expected}")
     return number
 
 
@@ -47,5 +48,5 @@ def optional_partitions(n: Any, operation: str) -> int | None:
 def job_tag(tag: Any) -> str:
     """``tag``.  Raises ArgumentError for an empty one or one with commas, and for what is no string."""
     if not isinstance(tag, str) or not tag or "," in tag:
-        raise ArgumentError(f"job tag {tag!r}: expected a non-empty string without commas")
+        raise ArgumentError(f"job tag {shown(tag)}: expected a non-empty string without commas")
     return tag

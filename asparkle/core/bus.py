@@ -26,6 +26,7 @@ from anyio.abc import TaskGroup
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.logs import log
+from asparkle.core.shown import shown
 
 E = TypeVar("E")
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
@@ -328,7 +329,7 @@ class Bus:
         Raises ArgumentTypeError for what can't be called."""
         handler = listener.on_event if isinstance(listener, Listener) else listener
         if not callable(handler):
-            raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {listener!r}")
+            raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {shown(listener)}")
         events = events or (listener.events if isinstance(listener, Listener) else ())
         name = name or _name_of(listener)
         feed: _TaskFeed | _ThreadFeed

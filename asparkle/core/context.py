@@ -37,6 +37,7 @@ from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
 from asparkle.core.serializer import dumps, pack_frame
+from asparkle.core.shown import shown
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.transforms import Call, Sink
 
@@ -353,7 +354,9 @@ class SparkContext:
 
     def _own(self, rdd: Any, where: str) -> None:
         if not isinstance(rdd, RDD):
-            raise ArgumentTypeError(f"{where} = {rdd!r} of type {type(rdd).__name__}: expected an RDD of this context")
+            raise ArgumentTypeError(
+                f"{where} = {shown(rdd)} of type {type(rdd).__name__}: expected an RDD of this context"
+            )
         if rdd._context is not self:
             raise ArgumentError(f"{where} = {rdd!r}: it belongs to another SparkContext, {rdd._context!r}")
 

@@ -20,6 +20,7 @@ from typing import Any
 from zlib import crc32
 
 from asparkle.core.errors import KeyHashError
+from asparkle.core.shown import shown
 
 __all__ = ["partitions_of", "portable_hash"]
 
@@ -186,7 +187,7 @@ def _hash_numpy(x: Any) -> int:
 def _by_identity(x: object) -> int:
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
     raise KeyHashError(
-        f"{x!r} of type {kind} can't be a key: its hash is its identity, which differs from process to "
+        f"{shown(x)} of type {kind} can't be a key: its hash is its identity, which differs from process to "
         f"process. Define __eq__ and __hash__ on {type(x).__qualname__}, make it a frozen dataclass, "
         "or use a key made of plain values"
     )
@@ -201,7 +202,7 @@ def _not_hashable(x: object, problem: str) -> KeyHashError:
     }
     otherwise = "give it a __hash__, or use a key made of plain values (a tuple, a string, ...)"
     remedy = remedies.get(type(x), otherwise)
-    return KeyHashError(f"{x!r} can't be a key: {problem}; {remedy}")
+    return KeyHashError(f"{shown(x)} can't be a key: {problem}; {remedy}")
 
 
 _RULES: dict[Any, Callable[[Any], int]] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asparkle.core.arguments import whole_number
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError
+from asparkle.core.shown import shown
 from asparkle.core.transforms import CallToEnd
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, b
         return await _equal_bounds(rdd, whole_number(buckets, "histogram without a list of bounds", "buckets", 1))
     bounds = list(buckets)
     if len(bounds) < 2:
-        raise ArgumentError(f"buckets = {buckets!r}: expected at least two bounds")
+        raise ArgumentError(f"buckets = {shown(buckets)}: expected at least two bounds")
     if any(b is None or (isinstance(b, float) and isnan(b)) for b in bounds):
-        raise ArgumentError(f"buckets = {buckets!r}: expected no None and no NaN")
+        raise ArgumentError(f"buckets = {shown(buckets)}: expected no None and no NaN")
     if sorted(bounds) != bounds:
-        raise ArgumentError(f"buckets = {buckets!r}: expected sorted bounds")
+        raise ArgumentError(f"buckets = {shown(buckets)}: expected sorted bounds")
     if len(set(bounds)) != len(bounds):
-        raise ArgumentError(f"buckets = {buckets!r}: expected no bound twice")
+        raise ArgumentError(f"buckets = {shown(buckets)}: expected no bound twice")
     return buckets, False
 
 
@@ -71,7 +72,7 @@ async def _equal_bounds(rdd: RDD[Any], n: int) -> tuple[Any, bool]:
         step = (high - low) / n
     except TypeError:
         raise ArgumentTypeError(
-            f"the elements, such as {low!r}, can't be divided into equal buckets; give the bounds instead"
+            f"the elements, such as {shown(low)}, can't be divided into equal buckets; give the bounds instead"
         ) from None
     if isinf(step):
         raise ArgumentError("can not generate buckets with infinite value")

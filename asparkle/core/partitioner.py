@@ -9,6 +9,7 @@ from typing import Any
 
 from asparkle.core.errors import ArgumentError, UserFunctionError
 from asparkle.core.hashing import partitions_of, portable_hash
+from asparkle.core.shown import name_of, shown
 
 __all__ = ["Partitioner", "RangePartitioner", "bounds_from_samples"]
 
@@ -52,10 +53,10 @@ class Partitioner:
         try:
             return index(result)  # an int of numpy, for one
         except TypeError:
-            name = getattr(self.partitionFunc, "__qualname__", repr(self.partitionFunc))
+            name = name_of(self.partitionFunc)
             raise UserFunctionError(
-                f"the partition function {name} returned {result!r} of type {type(result).__name__} "
-                f"for the key {key!r}; it must return an int"
+                f"the partition function {name} returned {shown(result)} of type {type(result).__name__} "
+                f"for the key {shown(key)}; it must return an int"
             ) from None
 
     def __eq__(self, other: object) -> bool:
@@ -69,8 +70,7 @@ class Partitioner:
         return hash((self.numPartitions, self.partitionFunc))
 
     def __repr__(self) -> str:
-        name = getattr(self.partitionFunc, "__qualname__", repr(self.partitionFunc))
-        return f"{type(self).__name__}({self.numPartitions}, {name})"
+        return f"{type(self).__name__}({self.numPartitions}, {name_of(self.partitionFunc)})"
 
 
 class RangePartitioner(Partitioner):

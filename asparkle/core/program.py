@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from asparkle.core.errors import UserFunctionError
+from asparkle.core.shown import name_of
 
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
@@ -280,7 +281,7 @@ def _stopped(functions: Iterable[Callable[..., Any]]) -> UserFunctionError:
 
 def _where(function: Callable[..., Any]) -> str:
     code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
+    name = name_of(function)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
 
 

@@ -36,6 +36,7 @@ from asparkle.core.lineage import (
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
+from asparkle.core.shown import shown
 from asparkle.core.shuffle import steps
 from asparkle.core.sorting import SampledRange
 from asparkle.core.statcounter import StatCounter
@@ -172,7 +173,7 @@ class RDD(Generic[T_co]):
         """
         if not isinstance(storageLevel, StorageLevel):
             raise ArgumentTypeError(
-                f"storageLevel = {storageLevel!r} of type {type(storageLevel).__name__}: "
+                f"storageLevel = {shown(storageLevel)} of type {type(storageLevel).__name__}: "
                 "expected a StorageLevel, such as StorageLevel.MEMORY_ONLY"
             )
         if self.is_cached and self._node.storage_level != storageLevel:
@@ -282,7 +283,9 @@ class RDD(Generic[T_co]):
         True
         """
         if not fraction >= 0 or (fraction > 1 and not withReplacement):
-            raise ArgumentError(f"fraction = {fraction!r}: expected a number from 0 to 1, or above with replacement")
+            raise ArgumentError(
+                f"fraction = {shown(fraction)}: expected a number from 0 to 1, or above with replacement"
+            )
         if seed is None:
             seed = random.getrandbits(62)
         return self._map_pipe(t.Sample(withReplacement, fraction, seed), True)
@@ -366,7 +369,7 @@ class RDD(Generic[T_co]):
 
     def _other(self, other: Any, operation: str) -> RDD[Any]:
         if not isinstance(other, RDD):
-            raise ArgumentTypeError(f"{operation} needs another RDD, not {other!r} of type {type(other).__name__}")
+            raise ArgumentTypeError(f"{operation} needs another RDD, not {shown(other)} of type {type(other).__name__}")
         if other._context is not self._context:
             raise ArgumentError(f"{operation}: the two RDDs belong to different contexts")
         return other

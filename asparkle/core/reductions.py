@@ -15,9 +15,9 @@ from math import sqrt
 from typing import Any
 
 from asparkle.core.errors import UserFunctionError
+from asparkle.core.pairs import first_item, item_of_each, pairs
 from asparkle.core.program import Transform
 from asparkle.core.resultiterable import ResultIterable
-from asparkle.core.transforms import first_item, item_of_each, pairs
 
 
 class _Of:

@@ -31,6 +31,7 @@ from zlib import crc32
 
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError, PicklingFailed
+from asparkle.core.shown import shown
 
 __all__ = [
     "CorruptBlock",
@@ -128,16 +129,8 @@ def _describe_culprit(obj: object) -> str:
         except Exception:
             inner = _describe_culprit(part)
             whole = isinstance(obj, tuple) and not inner.startswith("the record")
-            return f"the record {_short(obj)}, which holds {inner}" if whole else inner
-    return f"{_short(obj)} of type {type(obj).__module__}.{type(obj).__qualname__}"
-
-
-def _short(obj: object) -> str:
-    try:
-        text = repr(obj)
-    except Exception:
-        text = object.__repr__(obj)
-    return text if len(text) <= 80 else text[:77] + "..."
+            return f"the record {shown(obj)}, which holds {inner}" if whole else inner
+    return f"{shown(obj)} of type {type(obj).__module__}.{type(obj).__qualname__}"
 
 
 # ----------------------------------------------------------------------------------------------- frames

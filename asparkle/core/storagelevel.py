@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from asparkle.core.errors import ArgumentError
+from asparkle.core.shown import shown
 
 
 class StorageLevel:
@@ -49,7 +50,7 @@ class StorageLevel:
         self, useDisk: bool, useMemory: bool, useOffHeap: bool, deserialized: bool, replication: int = 1
     ) -> None:
         if not isinstance(replication, int) or not 1 <= replication < 40:
-            raise ArgumentError(f"replication = {replication!r}: expected a whole number from 1 to 39")
+            raise ArgumentError(f"replication = {shown(replication)}: expected a whole number from 1 to 39")
         assign = object.__setattr__
         assign(self, "useDisk", useDisk)
         assign(self, "useMemory", useMemory)

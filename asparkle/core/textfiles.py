@@ -19,6 +19,7 @@ from itertools import chain, pairwise
 from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple, overload
 
 from asparkle.core.errors import ArgumentError, CorruptInput, InputNotFound
+from asparkle.core.shown import shown
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -76,7 +77,7 @@ def expand(paths: str, directory: str = "") -> list[TextFile]:
 def _split_commas(paths: str) -> list[str]:
     """Cut at the commas that are outside braces."""
     if not isinstance(paths, str):
-        raise ArgumentError(f"a path must be a str, not {type(paths).__name__}: {paths!r}")
+        raise ArgumentError(f"a path must be a str, not {type(paths).__name__}: {shown(paths)}")
     parts, depth, start = [], 0, 0
     for i, char in enumerate(paths):
         depth += (char == "{") - (char == "}")

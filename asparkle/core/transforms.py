@@ -13,7 +13,9 @@ from random import Random
 from typing import Any
 
 from asparkle.core.errors import UserFunctionError
+from asparkle.core.pairs import item_of_each, not_a_pair
 from asparkle.core.program import Transform
+from asparkle.core.shown import name_of, shown
 
 __all__ = [
     "Filter",
@@ -91,9 +93,8 @@ class MapPartitionsWithIndex(_OfFunction):
 def _iterable(value: Any, function: Callable[..., Any], operation: str) -> Iterable[Any]:
     if hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
         return value  # type: ignore[no-any-return]
-    name = getattr(function, "__qualname__", repr(function))
     raise UserFunctionError(
-        f"{operation}: {name} returned {value!r}, which is not iterable; "
+        f"{operation}: {name_of(function)} returned {shown(value)}, which is not iterable; "
         "yield its results, or return a list (an empty one for none)"
     )
 
@@ -217,39 +218,6 @@ def _poisson(random: Random, mean: float) -> Iterator[int]:
             n += 1
             total += random.expovariate(1.0) / mean
         yield n
-
-
-def pairs(elements: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
-    """``elements``, of which each must be a pair; what is not gives an error that shows it."""
-    for element in elements:
-        try:
-            key, value = element
-        except (TypeError, ValueError) as error:
-            raise not_a_pair(element, operation) from error
-        yield key, value
-
-
-def item_of_each(i: int, elements: Iterable[Any], operation: str) -> Iterator[Any]:
-    """Item ``i`` of each element: of pairs mostly, but as in PySpark they may be longer."""
-    for element in elements:
-        try:
-            item = element[i]
-        except (TypeError, LookupError) as error:
-            raise not_a_pair(element, operation) from error
-        yield item
-
-
-def first_item(element: Any, operation: str) -> Any:
-    """The key of what should be a pair."""
-    return next(item_of_each(0, (element,), operation))
-
-
-def not_a_pair(element: Any, operation: str) -> UserFunctionError:
-    shown = repr(element)
-    return UserFunctionError(
-        f"{operation} needs (key, value) pairs, and got {shown[:200]} of type {type(element).__name__}; "
-        "make pairs first, e.g. with keyBy(f) or map(lambda x: (key, x))"
-    )
 
 
 # ------------------------------------------------------------------------------ what tasks return

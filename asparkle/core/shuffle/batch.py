@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice, starmap
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from asparkle.core.errors import UserFunctionError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.pairs import check_pair
 
 __all__ = ["Batch", "batches_of", "records_of"]
 
@@ -57,16 +57,6 @@ def batches_of(records: Pairs, size: int = 1024) -> Iterator[Batch]:
             raise
 
 
-def check_pair(record: object) -> None:
-    """Raise `UserFunctionError` unless ``record`` is a pair."""
-    try:
-        _key, _value = record  # type: ignore[misc]
-    except (TypeError, ValueError):
-        raise UserFunctionError(
-            f"an operation on keys needs (key, value) pairs, and got {_short(record)} of type {type(record).__name__}"
-        ) from None
-
-
 def explain(record: Any, error: BaseException) -> NoReturn:
     """Raise what is wrong with ``record`` if it is no pair or its key can't be one, else ``error``.
 
@@ -105,8 +95,3 @@ def unpack_rows(packed: list[Any] | tuple[list[Any] | str, ...]) -> list[Any]:
     if isinstance(packed, tuple):
         return list(zip(*map(unpack_column, packed), strict=True))
     return packed
-
-
-def _short(x: object) -> str:
-    text = repr(x)
-    return text if len(text) <= 100 else text[:97] + "..."
