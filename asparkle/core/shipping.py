@@ -17,11 +17,12 @@ from anyio import to_thread
 
 from asparkle.core import closures, protocol
 from asparkle.core.contracts import AppSpec
+from asparkle.core.elements import is_immutable
 from asparkle.core.errors import PicklingFailed
 from asparkle.core.payloads import pack
 from asparkle.core.plan import StagePlan
 from asparkle.core.protocol import FileRef, Live, Payload
-from asparkle.core.serializer import dumps, is_immutable
+from asparkle.core.serializer import dumps
 from asparkle.core.sources import Collection
 
 __all__ = ["ShippedStage", "Shipping"]

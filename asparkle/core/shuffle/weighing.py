@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any
 
-from asparkle.core.serializer import estimate_size
+from asparkle.core.elements import estimate_size
 from asparkle.core.shuffle.aggregator import GROUP, Aggregator, Table
 from asparkle.core.shuffle.spill import SpillSpace
 

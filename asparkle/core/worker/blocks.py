@@ -12,11 +12,12 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from asparkle.core.contracts import BlockId, BlockStore
+from asparkle.core.elements import estimate_size, is_immutable
 from asparkle.core.errors import StoreFull
 from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
-from asparkle.core.serializer import CorruptBlock, estimate_size, is_immutable, read_frames
+from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.memory import MemoryStore
 
 __all__ = ["BlockManager", "Frames"]
