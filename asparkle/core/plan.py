@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Narrow, Node, Shuffle, Source
@@ -66,7 +66,7 @@ class StagePlan:
 
     def _cut(self) -> None:
         builder = self.builder
-        for node in _postorder(self.final, narrow_only=True):
+        for node in _parents_first(self.final, _within_stage):
             builder.add_node(node)
             self.barrier |= node.barrier
             if isinstance(node, Source):
@@ -91,17 +91,8 @@ class StagePlan:
             for source in self.sources:
                 yield self.builder.index(source), source, partition
             return
-        stack: list[tuple[Node, int]] = [(self.final, partition)]
-        seen: set[tuple[int, int]] = set()
-        while stack:
-            node, p = stack.pop()
-            if (node.id, p) in seen:
-                continue
-            seen.add((node.id, p))
-            if isinstance(node, Source):
-                yield self.builder.index(node), node, p
-            else:
-                stack.extend(node.inputs_of(p))
+        for node, p in self._nearest(partition, lambda node: isinstance(node, Source)):
+            yield self.builder.index(node), cast(Source, node), p
 
     def spec(self) -> StageSpec:
         blocks, hosts = self._preferences()
@@ -137,6 +128,11 @@ class StagePlan:
 
     def cached_blocks(self, partition: int) -> Iterator[BlockId]:
         """The nearest cached partitions that ``partition`` is computed from."""
+        for node, p in self._nearest(partition, lambda node: node.cached is not None):
+            yield node.id, p
+
+    def _nearest(self, partition: int, wanted: Callable[[Node], bool]) -> Iterator[tuple[Node, int]]:
+        """The nodes that are ``wanted``, and their partitions, on the ways down from ``partition``; none beyond."""
         stack: list[tuple[Node, int]] = [(self.final, partition)]
         seen: set[tuple[int, int]] = set()
         while stack:
@@ -144,8 +140,8 @@ class StagePlan:
             if (node.id, p) in seen:
                 continue
             seen.add((node.id, p))
-            if node.cached is not None:
-                yield (node.id, p)
+            if wanted(node):
+                yield node, p
             else:
                 stack.extend(node.inputs_of(p))
 
@@ -158,24 +154,26 @@ class JobPlan:
         self.partitions = partitions
 
 
-def _postorder(final: Node, *, narrow_only: bool) -> Iterator[Node]:
-    """Nodes below ``final``, parents first, each once; through shuffles too unless ``narrow_only``."""
+def _parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Iterator[Node]:
+    """``final`` and all that is ``below`` it, each once, after what is below it."""
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(final, False)]
     while stack:
         node, expanded = stack.pop()
         if expanded:
             yield node
-            continue
-        if node.id in done:
-            continue
-        done.add(node.id)
-        stack.append((node, True))
-        if node.prepared:
-            below = [d.parent for d in node.dependencies if not (narrow_only and isinstance(d, Shuffle))]
-        else:
-            below = list(node.parents)
-        stack.extend((parent, False) for parent in reversed(below) if parent.id not in done)
+        elif node.id not in done:
+            done.add(node.id)
+            stack.append((node, True))
+            stack.extend((parent, False) for parent in reversed(below(node)) if parent.id not in done)
+
+
+def _within_stage(node: Node) -> Sequence[Node]:
+    return [d.parent for d in node.dependencies if not isinstance(d, Shuffle)]
+
+
+def _unprepared(node: Node) -> Sequence[Node]:
+    return [parent for parent in node.parents if not parent.prepared]  # below a prepared node all are
 
 
 class Planner:
@@ -203,7 +201,7 @@ class Planner:
         """
         if final.prepared:
             return
-        for node in _unprepared(final):
+        for node in list(_parents_first(final, _unprepared)):
             if not node.prepared:
                 await self.driver.prepare_once(node, self)
 
@@ -241,19 +239,3 @@ class Planner:
                             )
                         )
         return JobPlan(stages, wanted)
-
-
-def _unprepared(final: Node) -> list[Node]:
-    """The nodes that still need preparing, parents first; below a prepared node all are."""
-    order: list[Node] = []
-    done: set[int] = set()
-    stack: list[tuple[Node, bool]] = [(final, False)]
-    while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            order.append(node)
-        elif not node.prepared and node.id not in done:
-            done.add(node.id)
-            stack.append((node, True))
-            stack.extend((parent, False) for parent in node.parents)
-    return order
