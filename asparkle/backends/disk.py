@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from asparkle.core.contracts import BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError
+from asparkle.core.payloads import remove_file
 
 __all__ = ["DiskStore"]
 
@@ -38,8 +39,7 @@ class DiskStore(BlockStore):
         except OSError as error:
             raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
         finally:
-            if os.path.exists(partial):
-                os.unlink(partial)
+            remove_file(partial)
         return written
 
     def get(self, block: BlockId) -> memoryview | None:
@@ -53,8 +53,4 @@ class DiskStore(BlockStore):
             return None
 
     def remove(self, block: BlockId) -> bool:
-        try:
-            os.unlink(self._path(block))
-        except FileNotFoundError:
-            return False
-        return True
+        return remove_file(self._path(block))

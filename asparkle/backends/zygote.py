@@ -16,7 +16,6 @@ import gc
 import importlib
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from asparkle.backends.zygote_messages import Unpacker, pack
 from asparkle.core.contracts import AppSpec
+from asparkle.core.directories import remove_tree
 from asparkle.core.worker.channel import serve
 
 # What the programs of tasks are made of: imported once, here, for all workers.
@@ -158,7 +158,7 @@ class Zygote:
         """The driver has let go, or is gone: nothing of the application stays behind."""
         self.end_workers()  # first, or they would go on writing
         for directory in self.app.directories if self.app else ():
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
 
 
 def _app_spec(fields: dict[str, Any]) -> AppSpec:

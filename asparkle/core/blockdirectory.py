@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from asparkle.core import protocol
+from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import BlockId
 
@@ -96,4 +96,4 @@ class BlockDirectory:
             _, target, answer = wanted
             self._send(target, answer._replace(ref=ref))
         elif ref is not None:
-            os.unlink(ref.path)
+            remove_file(ref.path)

@@ -11,7 +11,7 @@ from asparkle.core.payloads import load_ref
 from asparkle.core.protocol import FileRef
 
 if TYPE_CHECKING:
-    from asparkle.core.driver import Driver
+    from asparkle.core.cleaner import Cleaner
 
 __all__ = ["Broadcast"]
 
@@ -23,15 +23,13 @@ _loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value,
 class Broadcast(Generic[T]):
     """A read-only value that is the same in all tasks; made by ``SparkContext.broadcast``."""
 
-    def __init__(self, value: T, identity: int, app: str, ref: FileRef, driver: Driver | None) -> None:
+    def __init__(self, value: T, identity: int, app: str, ref: FileRef, cleaner: Cleaner) -> None:
         self._value = value
         self._id = identity
         self._app = app
         self._ref: FileRef | None = ref
-        self._driver = weakref.ref(driver) if driver is not None else None
-        if driver is not None:
-            self._finalizer = weakref.finalize(self, _drop, self._driver, identity, ref.path)
-            self._finalizer.atexit = False
+        self._cleaner = weakref.ref(cleaner)
+        self._finalizer = cleaner.when_gone(self, type(cleaner).drop_broadcast, identity, ref.path)
 
     @property
     def value(self) -> T:
@@ -42,7 +40,9 @@ class Broadcast(Generic[T]):
 
     def unpersist(self, blocking: bool = False) -> None:
         """Drop the workers' copies; a task that reads the value again fetches it again."""
-        _drop(self._driver, self._id)
+        cleaner = self._cleaner()
+        if cleaner is not None:
+            cleaner.post(type(cleaner).drop_broadcast, self._id)
 
     def destroy(self, blocking: bool = False) -> None:
         """Drop the value everywhere; using it afterwards is an error."""
@@ -58,13 +58,6 @@ class Broadcast(Generic[T]):
         return f"<Broadcast {self._id}>"
 
 
-def _drop(driver: weakref.ref[Driver] | None, identity: int, path: str = "") -> None:
-    """Drop the workers' copies of a value, and the value itself with ``path``; from whatever thread."""
-    alive = driver() if driver is not None else None
-    if alive is not None:
-        alive.post(lambda: alive.drop_broadcast(identity, path))
-
-
 class _WorkerBroadcast(Broadcast[Any]):
     """A broadcast as tasks see it: the value is read when it is first asked for."""
 
@@ -72,7 +65,6 @@ class _WorkerBroadcast(Broadcast[Any]):
         self._id = identity
         self._app = app
         self._ref = ref
-        self._driver = None
 
     @property
     def value(self) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
@@ -82,7 +81,6 @@ class SparkContext:
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
-        self._watched: set[int] = set()
         self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
 
@@ -412,7 +410,7 @@ class SparkContext:
         identity = next(self._broadcast_ids)
         path = os.path.join(self._application.spec.directories[0], "data", f"broadcast-{identity}")
         ref = await to_thread.run_sync(lambda: write_file(pack_frame(dumps(value)), path))
-        return Broadcast(value, identity, self.applicationId, ref, driver)
+        return Broadcast(value, identity, self.applicationId, ref, driver.cleaner)
 
     def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:
         """A variable that tasks add to and the driver reads, starting at ``value``.
@@ -603,25 +601,12 @@ class SparkContext:
     # ------------------------------------------------------------------------- persisted RDDs
 
     def _persist(self, node: Node) -> None:
-        """Once nobody can use the RDD any more, its partitions are dropped."""
-        driver = self._driver
-        if node.id not in self._watched:
-            self._watched.add(node.id)
-            weakref.finalize(node, _forget_rdd, weakref.ref(driver), node.id, self._watched).atexit = False
+        self._driver.cleaner.watch_rdd(node)
 
     async def _unpersist(self, node: Node) -> None:
-        driver = self._driver
-        driver.unpersist(node.id)
-        # A block on disk may be that of a worker which has died since, and which nobody else deletes.
-        await to_thread.run_sync(driver.remove_blocks, node.id)
-
-
-def _forget_rdd(driver: weakref.ref[Driver], rdd: int, watched: set[int]) -> None:
-    """A persisted RDD was garbage-collected, in whatever thread that happened."""
-    watched.discard(rdd)
-    alive = driver()
-    if alive is not None:
-        alive.post(lambda: alive.unpersist(rdd))
+        cleaner = self._driver.cleaner
+        cleaner.unpersist(node.id)
+        await to_thread.run_sync(cleaner.remove_blocks, node.id)
 
 
 _NO_OPTIONS = JobOptions()

@@ -6,14 +6,9 @@ touched on the event loop only; there are no locks.  What is large is pickled, w
 
 from __future__ import annotations
 
-import functools
-import glob
-import os
-import shutil
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -23,11 +18,12 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.accumulators import Accumulator
 from asparkle.core.blockdirectory import BlockDirectory
+from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.iteration import Background
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
-from asparkle.core.lineage import Node, Shuffle
+from asparkle.core.lineage import Node
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller
 from asparkle.core.payloads import load
@@ -81,6 +77,7 @@ class Driver:
         self._kills: dict[int, tuple[float, str]] = {}
         self._dirty: dict[str, Remote] = {}
         self.blocks = BlockDirectory(self._to)
+        self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
         self._tasks: TaskGroup
 
@@ -440,71 +437,28 @@ class Driver:
                 del self._preparing[node.id]
                 done.set()
 
-    # ------------------------------------------------------------------------- what outlives jobs
+    # ------------------------------------------------------------------------- for the cleaner
 
-    def own_shuffle(self, shuffle: Shuffle) -> None:
-        """Remove a shuffle's files once nobody can read them any more."""
-        remove = functools.partial(_remove_shuffle, weakref.ref(self), shuffle.spec.id)
-        weakref.finalize(shuffle, remove).atexit = False
+    def tell_all(self, message: protocol.ToExecutor) -> None:
+        """Send every executor a message."""
+        for name in self._remotes:
+            self._to(name, message)
+        self._deliver()
 
-    def remove_shuffle(self, shuffle: int) -> None:
-        if self.stopped:
-            return
-        self._feed(m.ShuffleRemoved(shuffle))
+    def drop_table(self, shuffle: int) -> None:
+        """Tell the executors that know where a shuffle's outputs lie to forget it."""
         for name, remote in self._remotes.items():
             if remote.tables.pop(shuffle, None) is not None:
                 self._to(name, protocol.DropShuffle(shuffle))
         self._deliver()
-        paths = [os.path.join(d, f"shuffle-{shuffle}") for d in self.app.directories]
-        self._tasks.start_soon(to_thread.run_sync, _remove_trees, paths)
 
-    def unpersist(self, rdd: int) -> None:
-        """Drop an RDD's cached partitions everywhere."""
-        if self.stopped:
-            return
-        self.blocks.unpersisted(rdd)
-        self._feed(m.RddUnpersisted(rdd))
-        for name in self._remotes:
-            self._to(name, protocol.DropRdd(rdd))
-        self._deliver()
-
-    def remove_blocks(self, rdd: int) -> None:
-        """Delete what is left of an RDD's partitions on disk.  Called in a thread."""
-        for directory in self.app.directories:
-            for path in glob.glob(os.path.join(directory, "blocks", f"rdd-{rdd}-*")):
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-
-    def drop_broadcast(self, identity: int, path: str = "") -> None:
-        """Drop the workers' copies of a broadcast value, and with ``path`` its file."""
-        if self.stopped:
-            return
-        if path:
-            self._tasks.start_soon(to_thread.run_sync, _remove_file, path)
-        for name in self._remotes:
-            self._to(name, protocol.DropBroadcast(identity))
-        self._deliver()
+    def in_thread(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Begin a function in a thread, for what it does."""
+        self._tasks.start_soon(to_thread.run_sync, function, *arguments)
 
 
 def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.BlockId]:
     return ()
-
-
-def _remove_shuffle(driver: weakref.ref[Driver], shuffle: int) -> None:
-    """A shuffle was garbage-collected, in whatever thread that happened."""
-    alive = driver()
-    if alive is not None:
-        alive.post(lambda: alive.remove_shuffle(shuffle))
-
-
-def _remove_trees(paths: Sequence[str]) -> None:
-    for path in paths:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove_file(path: str) -> None:
-    if os.path.exists(path):
-        os.unlink(path)
 
 
 def _load_results(job: Job) -> list[Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import anyio
 
 from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
 from asparkle.core.failure import TaskError, load_failure
+from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
 
@@ -73,8 +73,7 @@ def payload_size(payload: Any) -> int:
 def drop_payload(payload: Any) -> None:
     """Nobody wants this payload: if it is a file, delete that."""
     if type(payload) is FileRef:
-        with suppress(FileNotFoundError):
-            os.unlink(payload.path)
+        remove_file(payload.path)
 
 
 class JobGate:

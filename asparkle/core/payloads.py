@@ -12,7 +12,7 @@ from asparkle.core.errors import StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
 
-__all__ = ["frame", "load", "load_frame", "load_ref", "map_ref", "pack", "write_file"]
+__all__ = ["frame", "load", "load_frame", "load_ref", "map_ref", "pack", "remove_file", "write_file"]
 
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 
@@ -46,10 +46,18 @@ def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
             os.close(fd)
         os.rename(partial, path)
     except OSError as error:
-        if os.path.exists(partial):
-            os.unlink(partial)
+        remove_file(partial)
         raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
     return FileRef(path, length)
+
+
+def remove_file(path: str) -> bool:
+    """Delete a file; says whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def map_ref(ref: FileRef) -> memoryview:

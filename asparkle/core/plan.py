@@ -190,7 +190,7 @@ class Planner:
     def new_shuffle(self, parent: Node, spec: ShuffleSpec) -> Shuffle:
         spec.id = next(self._shuffle_ids)
         shuffle = Shuffle(parent, spec, next(self._stage_ids))
-        self.driver.own_shuffle(shuffle)
+        self.driver.cleaner.watch_shuffle(shuffle)
         return shuffle
 
     async def prepare(self, final: Node) -> None:

@@ -19,7 +19,7 @@ from asparkle.core import closures, protocol
 from asparkle.core.contracts import AppSpec
 from asparkle.core.elements import is_immutable
 from asparkle.core.errors import PicklingFailed
-from asparkle.core.payloads import pack
+from asparkle.core.payloads import pack, remove_file
 from asparkle.core.plan import StagePlan
 from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import dumps
@@ -50,7 +50,7 @@ class ShippedStage:
             chunks = closures.dumps((self.plan.program, self.plan.sink), "a function of the job")
             self._binary = self._shipping.pack(chunks)
             if type(self._binary) is FileRef:
-                weakref.finalize(self, _unlink, self._binary.path).atexit = False
+                weakref.finalize(self, remove_file, self._binary.path).atexit = False
 
     def install(self) -> protocol.Install:
         """The message that brings the binary to an executor."""
@@ -151,15 +151,8 @@ class Shipping:
             raise closures.diagnose(elements, "an element given to parallelize", error) from error
         packed = self.pack(chunks)
         if type(packed) is FileRef:
-            weakref.finalize(source, _unlink, packed.path).atexit = False
+            weakref.finalize(source, remove_file, packed.path).atexit = False
         return packed
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return  # the application's directory is gone already
 
 
 def _working_directory(known: str) -> str:

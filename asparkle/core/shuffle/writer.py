@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 from zlib import crc32
@@ -14,6 +13,7 @@ from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner
+from asparkle.core.payloads import remove_file
 from asparkle.core.serializer import write_all
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
@@ -308,8 +308,7 @@ class _Output:
         if self._fd >= 0:
             os.close(self._fd)
         if self._temporary:
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
+            remove_file(self._temporary)
 
 
 def _slice(batch: Batch, start: int, end: int) -> Batch:

@@ -22,7 +22,7 @@ from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
-from asparkle.core.payloads import load, map_ref, write_file
+from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.blocks import BlockManager
@@ -166,15 +166,14 @@ class Worker:
         ref = FileRef(*message.ref) if message.ref is not None else None
         if message.request >= 0:
             if not self._answer(("block", message.request), ref) and ref is not None:
-                os.unlink(ref.path)  # the reader has given up waiting
+                remove_file(ref.path)  # the reader has given up waiting
         elif ref is not None:
             try:
                 self.blocks.adopt((message.rdd, message.partition), message.level, map_ref(ref))
             except (StorageError, CorruptBlock) as error:  # one copy less
                 log("asparkle.worker").warning("a replica was not kept", error=str(error))
             finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(ref.path)
+                remove_file(ref.path)
 
     def _export(self, message: protocol.Export) -> None:
         try:
@@ -238,7 +237,7 @@ class Worker:
         if ref is None:
             return None
         view = map_ref(ref)
-        os.unlink(ref.path)
+        remove_file(ref.path)
         return [x for batch in read_frames(view, 0, len(view)) for x in batch]
 
     def export(self, block: BlockId) -> FileRef | None:

@@ -1,0 +1,106 @@
+"""What outlives jobs (shuffle files, cached partitions, broadcast values), freed once nobody can use it any more.
+
+Spark's ContextCleaner.  Garbage is collected in whatever thread that happens, so a finalizer only posts what is
+to be done to the driver's loop; at the end of the interpreter, and once the driver is gone, it does nothing, as
+then the application's directories are removed as a whole.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asparkle.core import protocol
+from asparkle.core.directories import remove_tree
+from asparkle.core.payloads import remove_file
+from asparkle.core.scheduler import messages as m
+
+if TYPE_CHECKING:
+    from asparkle.core.driver import Driver
+    from asparkle.core.lineage import Node, Shuffle
+
+
+class Cleaner:
+    """One per driver, and as long-lived."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._watched: set[int] = set()
+
+    # ------------------------------------------------------------------------- what is watched
+
+    def watch_shuffle(self, shuffle: Shuffle) -> None:
+        """Remove a shuffle's files once nobody can read them any more."""
+        self.when_gone(shuffle, Cleaner.remove_shuffle, shuffle.spec.id)
+
+    def watch_rdd(self, node: Node) -> None:
+        """Drop a persisted RDD's partitions once nobody can use it any more."""
+        if node.id not in self._watched:
+            self._watched.add(node.id)
+            self.when_gone(node, Cleaner._forget_rdd, node.id)
+
+    def when_gone(self, thing: object, action: Callable[..., None], *arguments: Any) -> weakref.finalize[Any, Any]:
+        """Once ``thing`` is garbage, call ``action(cleaner, *arguments)`` on the driver's loop."""
+        finalizer = weakref.finalize(thing, _post, weakref.ref(self), action, arguments)
+        finalizer.atexit = False
+        return finalizer
+
+    def post(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Call ``action(cleaner, *arguments)`` on the driver's loop.  From any thread."""
+        self._driver.post(lambda: action(self, *arguments))
+
+    # ------------------------------------------------------------------------- what is done
+
+    def remove_shuffle(self, shuffle: int) -> None:
+        """Forget a shuffle everywhere, and delete its files."""
+        driver = self._driver
+        if driver.stopped:
+            return
+        driver.handle(m.ShuffleRemoved(shuffle))
+        driver.drop_table(shuffle)
+        paths = [os.path.join(d, f"shuffle-{shuffle}") for d in driver.app.directories]
+        driver.in_thread(_remove_trees, paths)
+
+    def unpersist(self, rdd: int) -> None:
+        """Drop an RDD's cached partitions everywhere."""
+        driver = self._driver
+        if driver.stopped:
+            return
+        driver.blocks.unpersisted(rdd)
+        driver.handle(m.RddUnpersisted(rdd))
+        driver.tell_all(protocol.DropRdd(rdd))
+
+    def _forget_rdd(self, rdd: int) -> None:
+        self._watched.discard(rdd)
+        self.unpersist(rdd)
+
+    def remove_blocks(self, rdd: int) -> None:
+        """Delete what is left of an RDD's partitions on disk: those of workers that have died since, and which
+        nobody else deletes.  Called in a thread."""
+        for directory in self._driver.app.directories:
+            for path in glob.glob(os.path.join(directory, "blocks", f"rdd-{rdd}-*")):
+                remove_file(path)
+
+    def drop_broadcast(self, identity: int, path: str = "") -> None:
+        """Drop the workers' copies of a broadcast value, and with ``path`` its file."""
+        driver = self._driver
+        if driver.stopped:
+            return
+        if path:
+            driver.in_thread(remove_file, path)
+        driver.tell_all(protocol.DropBroadcast(identity))
+
+
+def _post(cleaner: weakref.ref[Cleaner], action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Something was garbage-collected, in whatever thread that happened."""
+    alive = cleaner()
+    if alive is not None:
+        alive.post(action, *arguments)
+
+
+def _remove_trees(paths: Sequence[str]) -> None:
+    for path in paths:
+        remove_tree(path)
