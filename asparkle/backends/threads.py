@@ -28,7 +28,7 @@ class ThreadExecutor(Executor):
     """A worker runtime in this process; messages are handed over as objects."""
 
     def __init__(self, app: AppSpec, wake: Any) -> None:
-        self.info = ExecutorInfo("driver", 0, "localhost", app.slots)
+        self.info = ExecutorInfo("driver", 0, "localhost", app.slots_per_executor)
         self._inbox: deque[Any] = deque()
         self._wake = wake
         self._woken = False
@@ -36,7 +36,7 @@ class ThreadExecutor(Executor):
         self.worker = Worker(app, "driver", self._reported, in_process=True)
         self.threads = [
             threading.Thread(target=self.worker.run_slot, name=f"asparkle-slot-{i}", daemon=True)
-            for i in range(app.slots)
+            for i in range(app.slots_per_executor)
         ]
 
     def start(self) -> None:

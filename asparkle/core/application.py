@@ -63,7 +63,7 @@ class Application:
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
         self.default_parallelism = parallelism or master.slots or 1
         self.default_reduce_partitions = parallelism
-        self.executors = self.slots
+        self.executors = 1 if self.manager.in_process else self.slots
         disk_store = extensions.block_store(keys.DISK_STORE.read(conf))
         policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
@@ -76,7 +76,7 @@ class Application:
             name=keys.APP_NAME.read(conf),
             master=self.master_url,
             directories=(),  # known from `begin` on
-            slots=self.slots if self.manager.in_process else 1,
+            slots_per_executor=self.slots // self.executors,
             worker_memory=keys.PYTHON_WORKER_MEMORY.read(conf),
             storage_memory=int(memory * keys.MEMORY_FRACTION.read(conf)),
             direct_result=keys.DIRECT_RESULT_MAX.read(conf),

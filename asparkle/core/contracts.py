@@ -26,7 +26,7 @@ class AppSpec(NamedTuple):
     name: str
     master: str  # the whole URL
     directories: tuple[str, ...]  # this application's own, one below each of spark.local.dir
-    slots: int  # asked for with the master URL
+    slots_per_executor: int  # all that the master URL asks for where there is one executor, else one
     worker_memory: int  # spark.python.worker.memory: bytes before aggregation and sort spill
     storage_memory: int  # bytes of cached blocks that one executor keeps in its heap
     direct_result: int  # larger results go by file
@@ -92,7 +92,11 @@ class Cluster(ABC):
 
     @abstractmethod
     async def set_target(self, executors: int) -> None:
-        """How many executors the application would like."""
+        """How many executors, of ``AppSpec.slots_per_executor`` slots each, the application would like.
+
+        Called once, before any is asked for by `added`: with 1 where the manager is ``in_process``, else with the
+        number of slots that the master URL asks for.
+        """
 
     def lost(self, executor: str) -> None:
         """The driver has taken note that an executor is lost: bring another, if the target asks for it."""

@@ -195,7 +195,7 @@ class Worker:
     def stop(self) -> None:
         """End the slots' loops once they have finished what they run."""
         self.waiting.clear()
-        for _ in range(self.app.slots):
+        for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
 
     # ------------------------------------------------------------------------- asking the driver
