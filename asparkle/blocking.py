@@ -18,8 +18,6 @@ from asparkle.portal import Portal
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["BlockingContext"]
-
 T = TypeVar("T")
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from asparkle.core.application import Application
 from asparkle.core.conf import SparkConf
 
-__all__ = ["new_application"]
-
 
 def new_application(
     master: str | None, name: str | None, conf: SparkConf | None, plugins: Iterable[object] = ()

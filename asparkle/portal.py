@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from asparkle.core.application import Application
     from asparkle.core.context import SparkContext
 
-__all__ = ["Portal"]
-
 T = TypeVar("T")
 
 

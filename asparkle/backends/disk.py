@@ -11,8 +11,6 @@ from asparkle.core.contracts import BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.payloads import remove_file
 
-__all__ = ["DiskStore"]
-
 
 class DiskStore(BlockStore):
     """One file a block, written under another name and then renamed: a file that is there is whole.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from asparkle.backends.threads import ThreadsManager
 
-__all__ = ["InlineManager"]
-
 
 class InlineManager(ThreadsManager):
     """Master URL ``inline``: a single thread, so tasks never overlap and a debugger finds one stack."""

@@ -8,8 +8,6 @@ import sys
 
 from asparkle.core.contracts import AppSpec
 
-__all__ = ["ZygoteProcess", "reap", "start_python"]
-
 
 def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
     """Start ``module.function(fd)`` in a new interpreter which has ``channel`` as its ``fd``; returns its pid.

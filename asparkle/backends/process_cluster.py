@@ -18,8 +18,6 @@ from asparkle.core.loop import clean_up
 from asparkle.core.protocol import MessageReader, Ready, encode
 from asparkle.core.worker.mark import running_task
 
-__all__ = ["open_cluster"]
-
 TRIES = 6  # workers that may die in a row before they are ready
 LINGER = 2.0  # seconds in which a worker that closed its channel is expected to be reaped
 

@@ -10,8 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from asparkle.backends.launch import ZygoteProcess, reap
 from asparkle.core.contracts import AppSpec, Cluster, ClusterManager
 
-__all__ = ["ProcessesManager"]
-
 
 class ProcessesManager(ClusterManager):
     """Master URLs ``processes[N]`` and ``local[N]``."""

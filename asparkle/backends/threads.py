@@ -19,8 +19,6 @@ from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Executor, 
 from asparkle.core.loop import loop_caller
 from asparkle.core.worker.runtime import Worker
 
-__all__ = ["ThreadsManager"]
-
 STACK = 64 << 20  # of address space, not of memory: deep lineage nests iterators
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import msgpack
 
-__all__ = ["Unpacker", "pack"]
-
 _LENGTH = struct.Struct("<I")
 
 

@@ -14,8 +14,6 @@ from asparkle.core.errors import ArgumentTypeError, UserFunctionError
 from asparkle.core.shown import shown
 from asparkle.core.taskcontext import TaskContext
 
-__all__ = ["Accumulator", "AccumulatorParam", "AddingAccumulatorParam"]
-
 T = TypeVar("T")
 _ids = itertools.count()
 

@@ -22,8 +22,6 @@ from asparkle.core.masters import Master, default_memory, parse_master
 if TYPE_CHECKING:
     from asparkle.core.contracts import Listener
 
-__all__ = ["Application", "Extensions"]
-
 _numbers = itertools.count()
 
 

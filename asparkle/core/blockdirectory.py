@@ -11,8 +11,6 @@ from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import BlockId
 
-__all__ = ["BlockDirectory"]
-
 
 class BlockDirectory:
     """The driver's view of cached blocks.  ``send`` puts a message in an executor's outbox."""

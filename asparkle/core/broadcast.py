@@ -13,8 +13,6 @@ from asparkle.core.protocol import FileRef
 if TYPE_CHECKING:
     from asparkle.core.cleaner import Cleaner
 
-__all__ = ["Broadcast"]
-
 T = TypeVar("T")
 _loading = threading.Lock()
 _loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value, in this worker

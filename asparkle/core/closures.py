@@ -21,8 +21,6 @@ from asparkle.core.broadcast import Broadcast
 from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
 from asparkle.core.program import Apply, Combine, Program, Step, Transform
 
-__all__ = ["dumps", "is_reusable"]
-
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented)})
 _SMALL: Final = 4096  # characters or bytes of a constant which still counts as small
 _WRITES: Final = frozenset(

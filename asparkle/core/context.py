@@ -43,8 +43,6 @@ from asparkle.core.transforms import Call, Sink
 if TYPE_CHECKING:
     from asparkle.core.conf import SparkConf
 
-__all__ = ["SparkContext"]
-
 T = TypeVar("T")
 
 # Each context keeps its properties under its own id, so that contexts don't see each other's.

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from asparkle.core.errors import StorageError
 
-__all__ = ["ApplicationDirectories"]
-
 _PREFIX = "asparkle-"
 _PARTS = ("blocks", "data", "results", "spill")
 

@@ -36,8 +36,6 @@ from asparkle.core.transforms import Sink
 T = TypeVar("T")
 _DEFAULTS = JobOptions()
 
-__all__ = ["Driver"]
-
 
 class Remote:
     """An executor, and what it has been sent so far."""

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from typing import Any
 
-__all__ = ["estimate_size", "is_immutable"]
-
 _ATOMS = {type(None), bool, int, float, complex, str, bytes, range, type(...)}
 _CONTAINERS = {tuple, frozenset}
 # By name: their modules take time to import, and who has such an element has imported them.

@@ -14,8 +14,6 @@ import asparkle
 from asparkle.core.errors import AsparkleError, rebuild
 from asparkle.core.payloads import load
 
-__all__ = ["TaskError", "describe_failure", "load_failure"]
-
 _OURS = os.path.join(asparkle.__path__[0], "")
 _LOOP = f"{os.sep}anyio{os.sep}"
 

@@ -22,8 +22,6 @@ from zlib import crc32
 from asparkle.core.errors import KeyHashError
 from asparkle.core.shown import shown
 
-__all__ = ["partitions_of", "portable_hash"]
-
 
 def portable_hash(key: Any) -> int:
     """A hash of ``key`` that is the same in every process, and for equal keys.

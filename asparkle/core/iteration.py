@@ -13,8 +13,6 @@ from asparkle.core.transforms import CollectList
 if TYPE_CHECKING:
     from asparkle.core.rdd import RDD
 
-__all__ = ["Background", "local_iterator"]
-
 T = TypeVar("T")
 
 

@@ -15,8 +15,6 @@ from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
 
-__all__ = ["Job", "JobGate", "JobOptions", "drop_payload", "failure_of"]
-
 
 class JobOptions(NamedTuple):
     """What a job takes from where it was submitted: the caller's context variables."""

@@ -24,8 +24,6 @@ from asparkle.core.storagelevel import StorageLevel
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
 
-__all__ = ["Dependency", "Narrow", "Node", "OneToOne", "Shuffle"]
-
 _ids = itertools.count()
 
 

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 import anyio
 from anyio import to_thread
 
-__all__ = ["LoopCaller", "clean_up", "loop_caller", "start_detached"]
-
 LoopCaller: TypeAlias = Callable[[Callable[[], Any]], None]
 
 

@@ -11,8 +11,6 @@ from asparkle.core.errors import ArgumentError, UserFunctionError
 from asparkle.core.hashing import partitions_of, portable_hash
 from asparkle.core.shown import name_of, shown
 
-__all__ = ["Partitioner", "RangePartitioner", "bounds_from_samples"]
-
 
 class Partitioner:
     """Sends key ``k`` to partition ``partitionFunc(k) % numPartitions``; any int will do, negative ones too.

@@ -12,8 +12,6 @@ from asparkle.core.errors import StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
 
-__all__ = ["frame", "load", "load_frame", "load_ref", "map_ref", "pack", "remove_file", "write_file"]
-
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 
 

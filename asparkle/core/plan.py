@@ -21,8 +21,6 @@ from asparkle.core.transforms import CollectList, Count, Sink
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
 
-__all__ = ["JobPlan", "Planner", "StageBuilder", "StagePlan"]
-
 
 class StageBuilder:
     """Collects the steps of one stage; nodes are added parents first."""

@@ -23,9 +23,6 @@ from asparkle.core.shown import name_of
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
 
-__all__ = ["Cached", "Program", "Step", "Transform"]
-
-
 # How deep iterators may be nested.  Generators that pull from one another count towards the interpreter's
 # limit of a thousand frames, some two or three for each step, and users' functions need some, too; C
 # iterators take C stack.

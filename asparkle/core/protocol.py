@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgpack
 
-__all__ = ["FileRef", "MessageReader", "Payload", "ToDriver", "ToExecutor", "encode"]
-
 
 class FileRef(NamedTuple):
     """A file of frames (see `serializer`), ``length`` bytes long."""

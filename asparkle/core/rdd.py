@@ -38,6 +38,7 @@ from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
 from asparkle.core.shown import shown
 from asparkle.core.shuffle import steps
+from asparkle.core.shuffle.aggregator import identity
 from asparkle.core.sorting import SampledRange
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
@@ -45,8 +46,6 @@ from asparkle.core.storagelevel import StorageLevel
 if TYPE_CHECKING:
     from asparkle.core.context import SparkContext
     from asparkle.core.resultiterable import ResultIterable
-
-__all__ = ["RDD"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -537,9 +536,7 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
         [('a', 2), ('b', 1)]
         """
-        return self.combineByKey(
-            steps.identity, arguments.function(func, "reduceByKey"), func, numPartitions, partitionFunc
-        )
+        return self.combineByKey(identity, arguments.function(func, "reduceByKey"), func, numPartitions, partitionFunc)
 
     def aggregateByKey(
         self: RDD[tuple[K, V]],

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Generic, TypeVar
 
-__all__ = ["ResultIterable"]
-
 T_co = TypeVar("T_co", covariant=True)
 
 

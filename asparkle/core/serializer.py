@@ -32,17 +32,6 @@ from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError, PicklingFailed
 from asparkle.core.shown import shown
 
-__all__ = [
-    "CorruptBlock",
-    "dumps",
-    "loads",
-    "map_file",
-    "pack_frame",
-    "read_frame",
-    "read_frames",
-    "write_all",
-]
-
 ALIGNMENT = 64
 OUT_OF_BAND = 4096  # smaller buffers stay in the pickle: an entry, padding and a view cost more than a copy
 FULL_CHECK = 256 * 1024

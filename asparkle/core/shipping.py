@@ -25,8 +25,6 @@ from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import dumps
 from asparkle.core.sources import Collection
 
-__all__ = ["ShippedStage", "Shipping"]
-
 _FEW_STEPS: Final = 64  # whose binary is quick to pickle if what they hold is small
 _INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
 

@@ -19,8 +19,6 @@ from asparkle.core.transforms import CallToEnd
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner
 
-__all__ = ["SampledRange"]
-
 _SAMPLES = 2000  # keys in all, at least; Spark takes 20 for each partition of the result
 _PER_PARTITION = 20
 

@@ -11,8 +11,6 @@ from asparkle.core.textfiles import read_lines
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
 
-__all__ = ["CollectionStep", "RangeStep", "TextStep"]
-
 
 class RangeStep(Step):
     __slots__ = ("slices", "whole")

@@ -19,8 +19,6 @@ from asparkle.core.textfiles import FileSplit, expand, plan_splits
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
 
-__all__ = ["Collection", "Empty", "Range", "TextFiles", "slice_bounds", "sliceable"]
-
 
 def slice_bounds(length: int, slices: int) -> list[tuple[int, int]]:
     """Where each of ``slices`` slices of a collection starts and ends.

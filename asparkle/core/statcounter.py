@@ -15,8 +15,6 @@ from itertools import islice
 from numbers import Real
 from operator import mul
 
-__all__ = ["StatCounter"]
-
 _BLOCK = 8192
 _WORTH_IT = 64
 """Fewer values are taken one by one: so small data prints the digits that it prints in PySpark."""

@@ -24,8 +24,6 @@ from asparkle.core.shown import shown
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-__all__ = ["FileSplit", "TextFile", "expand", "plan_splits", "read_lines"]
-
 BLOCK_SIZE: Final = 32 << 20
 """The largest piece: the block size that Hadoop assumes of a local file system."""
 

@@ -17,22 +17,6 @@ from asparkle.core.pairs import item_of_each, not_a_pair
 from asparkle.core.program import Transform
 from asparkle.core.shown import name_of, shown
 
-__all__ = [
-    "Filter",
-    "FlatMap",
-    "FlatMapValues",
-    "Glom",
-    "KeyBy",
-    "Keys",
-    "Map",
-    "MapPartitions",
-    "MapPartitionsWithIndex",
-    "MapValues",
-    "Sample",
-    "Values",
-    "WithIndex",
-]
-
 
 class _OfFunction(Transform):
     """A transform that is one user function and a way to apply it."""

@@ -19,8 +19,6 @@ from typing import Any
 from asparkle.core.errors import KeyHashError
 from asparkle.core.shuffle.batch import Batch, Pairs, explain
 
-__all__ = ["DISTINCT", "GROUP", "Aggregator", "identity"]
-
 Table = dict[Any, Any]
 _NO_RECORD = (None, None)
 

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from asparkle.core.hashing import portable_hash
 from asparkle.core.pairs import check_pair
 
-__all__ = ["Batch", "batches_of", "records_of"]
-
 JOINED_LENGTH = 64
 Pairs: TypeAlias = Iterable[tuple[Any, Any]]
 

@@ -29,8 +29,6 @@ from asparkle.core.shuffle.sorter import Run, merge_runs
 from asparkle.core.shuffle.spill import Meter, Segment, SpillFile, SpillFiles, SpillSpace
 from asparkle.core.shuffle.weighing import DICT_ENTRY, Scales, average_size, rows_per_frame
 
-__all__ = ["cogroup", "combine", "distinct", "group"]
-
 Row: TypeAlias = tuple[int, Any, Any]
 Values: TypeAlias = list[Any] | GroupedValues
 

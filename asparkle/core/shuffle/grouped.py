@@ -8,8 +8,6 @@ from typing import Any, SupportsIndex, overload
 
 from asparkle.core.shuffle.spill import Segment, SpillFile, SpillFiles
 
-__all__ = ["GroupedValues", "HotValues"]
-
 
 class HotValues(list[Any]):
     """A key's list whose earlier values are on disk; the list itself is the tail that came after them."""

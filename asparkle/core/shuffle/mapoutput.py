@@ -32,8 +32,6 @@ from asparkle.core.serializer import HEADER, CorruptBlock, dumps, frame_length, 
 from asparkle.core.shuffle.batch import Batch, pack_column, unpack_column
 from asparkle.core.shuffle.spill import read_into
 
-__all__ = ["MapOutputInfo", "MapOutputLost", "read_reduce_partition"]
-
 FOOTER = struct.Struct("<4sIIIQQQII")
 MAGIC = b"ASM1"
 READ_AHEAD = 1 << 20

@@ -16,8 +16,6 @@ from asparkle.core.shuffle.batch import pack_rows, unpack_rows
 from asparkle.core.shuffle.spill import Meter, Segment, SpillFile, SpillFiles, SpillSpace
 from asparkle.core.shuffle.weighing import FIRST_STEP, POINTER, average_size, next_step, rows_per_frame
 
-__all__ = ["Run", "merge_runs", "sort"]
-
 Key: TypeAlias = Callable[[Any], Any] | None
 KEY_BYTES = 40  # what the list of keys takes for a record while sorting
 MAX_RUNS = 128

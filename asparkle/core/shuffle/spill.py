@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 from asparkle.core.errors import StorageError
 from asparkle.core.serializer import CorruptBlock, dumps, pack_frame, read_frame, write_all
 
-__all__ = ["Meter", "Segment", "SpillFile", "SpillFiles", "SpillSpace", "read_into"]
-
 _RSS_STEP = 4 << 20  # look at /proc once in so many bytes taken
 
 

@@ -28,7 +28,6 @@ from asparkle.core.shuffle import (
     combine,
     distinct,
     group,
-    identity,
     read_reduce_partition,
     records_of,
     sort,
@@ -37,20 +36,6 @@ from asparkle.core.shuffle import (
 
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
-
-__all__ = [
-    "CoGroupStep",
-    "CombineSpec",
-    "DistinctSpec",
-    "GroupSpec",
-    "MapOutputMissing",
-    "RecordsSpec",
-    "ShuffleRead",
-    "ShuffleSpec",
-    "ShuffleWrite",
-    "SortSpec",
-    "identity",
-]
 
 
 class MapOutputMissing(AsparkleError):

@@ -12,8 +12,6 @@ from asparkle.core.elements import estimate_size
 from asparkle.core.shuffle.aggregator import GROUP, Aggregator, Table
 from asparkle.core.shuffle.spill import SpillSpace
 
-__all__ = ["Scales", "average_size", "next_step", "rows_per_frame"]
-
 FIRST_STEP = 16
 MAX_STEP = 2048  # records between two looks at the memory: if they get bigger all at once, so many must fit
 MAX_STEP_COMBINED = 1 << 14

@@ -31,8 +31,6 @@ from asparkle.core.shuffle.weighing import (
     rows_per_frame,
 )
 
-__all__ = ["write_map_output"]
-
 INLINE_LIMIT = 4096
 WRITE_BYTES = 8 << 20
 PROBE = 4096

@@ -20,8 +20,6 @@ from asparkle.core.protocol import BlocksChanged
 from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.memory import MemoryStore
 
-__all__ = ["BlockManager", "Frames"]
-
 _BATCH: Final = 4096
 
 

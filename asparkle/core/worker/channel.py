@@ -23,8 +23,6 @@ from asparkle.core.protocol import MessageReader, Ready, Started, encode
 from asparkle.core.worker.mark import make_mark
 from asparkle.core.worker.runtime import Worker
 
-__all__ = ["serve"]
-
 _TICK: Final = 0.005  # seconds between looks at held-back reports, while there are any
 
 

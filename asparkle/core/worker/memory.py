@@ -10,8 +10,6 @@ from typing import Any
 from asparkle.core.contracts import BlockId, CachePolicy
 from asparkle.core.errors import StoreFull
 
-__all__ = ["LRU", "MemoryStore"]
-
 
 class LRU(CachePolicy):
     """The block that was read least recently goes first."""

@@ -20,8 +20,6 @@ from asparkle.core.worker.task import TaskEnvironment
 if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Item, Worker
 
-__all__ = ["run_attempt"]
-
 
 def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     """Run one attempt, and say how it went.  Never raises: whatever happens in it is its report."""

@@ -30,8 +30,6 @@ from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
 
-__all__ = ["Item", "Stage", "Worker"]
-
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 

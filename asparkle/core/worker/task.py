@@ -15,8 +15,6 @@ from asparkle.core.taskcontext import TaskContext
 if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Worker
 
-__all__ = ["TaskEnvironment"]
-
 
 class TaskEnvironment:
     """The surroundings of one attempt; program steps ask it for what they can't hold themselves."""
