@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from asparkle.core.contracts import BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.payloads import remove_file
+from asparkle.core.serializer import map_file
 
 
 class DiskStore(BlockStore):
@@ -42,11 +42,7 @@ class DiskStore(BlockStore):
 
     def get(self, block: BlockId) -> memoryview | None:
         try:
-            with open(self._path(block), "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if size == 0:
-                    return memoryview(b"")
-                return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY))
+            return map_file(self._path(block))
         except FileNotFoundError:
             return None
 

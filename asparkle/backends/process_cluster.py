@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.backends.zygote_messages import Unpacker, pack
+from asparkle.core.bytestream import Unpacker, pack
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
 from asparkle.core.loop import clean_up

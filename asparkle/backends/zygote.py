@@ -21,7 +21,7 @@ import socket
 import sys
 from typing import Any
 
-from asparkle.backends.zygote_messages import Unpacker, pack
+from asparkle.core.bytestream import Unpacker, pack
 from asparkle.core.contracts import AppSpec
 from asparkle.core.directories import remove_tree
 from asparkle.core.worker.channel import serve

@@ -1,17 +1,16 @@
 """What driver and executors say to each other: named tuples, and their form on a byte stream.
 
 A message travels as a msgpack array, ``[code, field, ...]``; messages travel in batches, each batch with its
-length in front.  Fields are plain data; what users wrote (functions, elements, errors) is already pickled
-bytes, or a `FileRef` to them when it is large and the executor shares the driver's files.
+length in front (see `bytestream`).  Fields are plain data; what users wrote (functions, elements, errors) is
+already pickled bytes, or a `FileRef` to them when it is large and the executor shares the driver's files.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
-import msgpack
+from asparkle.core.bytestream import Unpacker, pack
 
 
 class FileRef(NamedTuple):
@@ -276,8 +275,6 @@ _TYPES: list[Any] = [
     Exported,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
-_LENGTH = struct.Struct("<I")
-_MOST = 1 << 31
 
 
 def _default(value: Any) -> Any:
@@ -285,33 +282,18 @@ def _default(value: Any) -> Any:
 
 
 def encode(messages: Iterable[ToExecutor | ToDriver]) -> bytes:
-    """A batch as bytes, its length in front."""
-    body = cast(bytes, msgpack.packb([(_CODES[type(m)], *m) for m in messages], default=_default))
-    return _LENGTH.pack(len(body)) + body
+    """A batch as bytes."""
+    return pack([(_CODES[type(m)], *m) for m in messages], _default)
 
 
 class MessageReader:
-    """Cuts a byte stream into batches of messages: `feed` what was received, and take what is whole."""
+    """Cuts a byte stream into messages: `feed` what was received, and take what is whole."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._unpacker = Unpacker()
 
     def feed(self, data: bytes) -> list[Any]:
-        messages: list[Any] = []
-        buffer = self._buffer
-        buffer += data
-        start, end = 0, len(buffer)
-        while end - start >= 4:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if end - start - 4 < length:
-                break
-            with memoryview(buffer) as view, view[start + 4 : start + 4 + length] as body:
-                batch = msgpack.unpackb(body, strict_map_key=False, max_bin_len=_MOST, max_str_len=_MOST)
-            start += 4 + length
-            messages.extend(_TYPES[fields[0]](*fields[1:]) for fields in batch)
-        if start:
-            del buffer[:start]
-        return messages
+        return [_TYPES[fields[0]](*fields[1:]) for batch in self._unpacker.feed(data) for fields in batch]
 
 
 def payload(value: Any) -> Payload:
