@@ -18,8 +18,12 @@ from asparkle.core.taskcontext import TaskContext
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from anyio import Event
+    from anyio.abc import TaskGroup
+
     from asparkle.core.application import Application
     from asparkle.core.context import SparkContext
+    from asparkle.core.loop import LoopCaller
 
 T = TypeVar("T")
 
@@ -36,9 +40,9 @@ class Portal:
         self._pending: set[_Call[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="asparkle-loop", daemon=True)
         self.context: SparkContext
-        self._loop_call: Any
-        self._tasks: Any
-        self._stop_event: Any
+        self._loop_call: LoopCaller
+        self._tasks: TaskGroup
+        self._stop_event: Event
 
     def start(self) -> None:
         """Enter the context; raises what that raises."""

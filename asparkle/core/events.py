@@ -10,6 +10,9 @@ older reader skips fields that it does not know, and a newer one fills in what a
 A type that the reader does not know at all becomes an `UnknownEvent`, and packs again to the same bytes.
 
 ``time`` is the clock that the scheduler was told, in seconds.
+
+Not to be confused with `asparkle.core.scheduler.messages`: there `ExecutorAdded`, `TaskStarted` and
+`RddUnpersisted` are what the scheduler is told; here they are what listeners are told.
 """
 
 from __future__ import annotations

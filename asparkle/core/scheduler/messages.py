@@ -11,6 +11,9 @@ Identities
                that the scheduler has already settled (or forgotten) is recognised and ignored.
     stage      one per shuffle dependency, for as long as the shuffle lives, or one per result stage.
     block      ``(rdd, partition)``: one cached partition.
+
+`ExecutorAdded`, `TaskStarted` and `RddUnpersisted` are other classes in `asparkle.core.events`: there they tell
+listeners what happened, here they tell the scheduler.
 """
 
 from __future__ import annotations
