@@ -65,7 +65,7 @@ class Application:
         disk_store = extensions.block_store(keys.DISK_STORE.read(conf))
         policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
-        memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.slots
+        memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
         self._roots = keys.LOCAL_DIR.read(conf)
         self._directories: ApplicationDirectories | None = None
         self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)

@@ -348,13 +348,14 @@ class SparkContext:
             self._own(rdd, f"union: rdds[{i}]")
         return self._rdd(Union([rdd._node for rdd in rdds])) if len(rdds) > 1 else rdds[0]
 
-    def _own(self, rdd: Any, where: str) -> None:
+    def _own(self, rdd: Any, where: str) -> RDD[Any]:
         if not isinstance(rdd, RDD):
             raise ArgumentTypeError(
                 f"{where} = {shown(rdd)} of type {type(rdd).__name__}: expected an RDD of this context"
             )
         if rdd._context is not self:
             raise ArgumentError(f"{where} = {rdd!r}: it belongs to another SparkContext, {rdd._context!r}")
+        return rdd
 
     def _rdd(self, node: Node) -> RDD[Any]:
         return RDD(node, self)

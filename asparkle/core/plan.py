@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from anyio.lowlevel import checkpoint
+
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Narrow, Node, Shuffle, Source
 from asparkle.core.program import Program, SourceStep, Step
@@ -199,7 +201,9 @@ class Planner:
         """
         if final.prepared:
             return
-        for node in list(_parents_first(final, _unprepared)):
+        for i, node in enumerate(list(_parents_first(final, _unprepared))):
+            if i % 100 == 99:
+                await checkpoint()  # others have their turn on the event loop
             if not node.prepared:
                 await self.driver.prepare_once(node, self)
 

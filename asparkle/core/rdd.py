@@ -367,11 +367,7 @@ class RDD(Generic[T_co]):
         return pairs._cogroup_with((others,), numPartitions, r.only_left_keys, operation="subtract", keyed=False)
 
     def _other(self, other: Any, operation: str) -> RDD[Any]:
-        if not isinstance(other, RDD):
-            raise ArgumentTypeError(f"{operation} needs another RDD, not {shown(other)} of type {type(other).__name__}")
-        if other._context is not self._context:
-            raise ArgumentError(f"{operation}: the two RDDs belong to different contexts")
-        return other
+        return self._context._own(other, f"{operation}: other")
 
     # ------------------------------------------------------------------------- partitions
 

@@ -32,29 +32,37 @@ _INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
 class ShippedStage:
     """A stage on its way to executors; held by its job, and by its shuffle if it writes one."""
 
-    __slots__ = ("__weakref__", "_binary", "_shipping", "persists", "plan", "properties", "reusable")
+    __slots__ = ("__weakref__", "_binary", "_reusable", "_shipping", "persists", "plan", "properties")
 
     def __init__(self, plan: StagePlan, properties: Mapping[str, str], shipping: Shipping) -> None:
         self.plan = plan
         self.properties = dict(properties)
         self.persists = bool(plan.builder.persisted)
-        self.reusable = closures.is_reusable(plan.program, plan.sink)
         self._shipping = shipping
-        self._binary: Payload | None = None
+        self._reusable: bool | None = None
+        self._binary: protocol.Install | None = None
 
-    def make_binary(self) -> None:
-        """Pickle the program, if that has not been done."""
-        if self._binary is None:
-            chunks = closures.dumps((self.plan.program, self.plan.sink), "a function of the job")
-            self._binary = self._shipping.pack(chunks)
-            if type(self._binary) is FileRef:
-                weakref.finalize(self, remove_file, self._binary.path).atexit = False
+    @property
+    def reusable(self) -> bool:
+        """Whether attempts may share one copy of the program; looks at all its steps."""
+        if self._reusable is None:
+            self._reusable = closures.is_reusable(self.plan.program, self.plan.sink)
+        return self._reusable
+
+    @property
+    def is_light(self) -> bool:
+        """Whether its binary is made in no time."""
+        return len(self.plan.builder.steps) <= _FEW_STEPS and self.reusable
 
     def install(self) -> protocol.Install:
-        """The message that brings the binary to an executor."""
-        self.make_binary()
-        assert self._binary is not None
-        return protocol.Install(self.plan.stage, self._binary, self.reusable)
+        """The message that brings the binary to an executor; made once."""
+        if self._binary is None:
+            plan = self.plan
+            payload = self._shipping.pack(closures.dumps((plan.program, plan.sink), "a function of the job"))
+            if type(payload) is FileRef:
+                weakref.finalize(self, remove_file, payload.path).atexit = False
+            self._binary = protocol.Install(plan.stage, payload, self.reusable)
+        return self._binary
 
     def data(self, partition: int) -> list[tuple[int, int, Payload]]:
         """The outside data that a task needs."""
@@ -99,10 +107,10 @@ class Shipping:
             stages.append(stage)
             if plan.stage in complete:
                 continue
-            if stage.reusable and len(plan.builder.steps) <= _FEW_STEPS:
-                stage.make_binary()
+            if stage.is_light:
+                stage.install()
             else:
-                heavy.append(stage.make_binary)
+                heavy.append(stage.install)
             for source in plan.sources:
                 if isinstance(source, Collection) and len(source.payloads) < source.num_partitions:
                     if source.is_light() or (self.app.in_process and source.immutable):

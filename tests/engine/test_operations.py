@@ -171,7 +171,7 @@ async def test_an_exhausted_generator_is_refused(local):
 
 async def test_rdds_of_two_contexts_do_not_mix(local):
     async with SparkContext("inline") as other:
-        with pytest.raises(ArgumentError, match="different contexts"):
+        with pytest.raises(ArgumentError, match="another SparkContext"):
             local.parallelize([1]).union(other.parallelize([1]))
         with pytest.raises(ArgumentError, match=r"union: rdds\[1\] = .*: it belongs to another SparkContext"):
             local.union([local.parallelize([1]), other.parallelize([1])])
