@@ -55,6 +55,8 @@ collected by pytest: it runs the suite some forty times.
     version-stays              a lost output does not change the version
     slow-ahead                 work is queued behind barrier tasks
     leak-attempts              settled attempts are remembered
+    alarm-missed               an alarm that is set does not ring before those set earlier
+    one-ahead                  of what there is room for, one attempt is sent ahead
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     "retry-last": ("dispatch.py", "tasks.put(partition)", "tasks.put(partition, False)"),
     "stale-fetch": (
         "machine.py",
-        "lost = output is not None and output.tid == event.map_tid",
+        "lost = output is not None and output[0] == event.map_tid",
         "lost = output is not None",
     ),
     "fetch-counts-each": (
@@ -163,7 +165,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "commit-sticks": (
         "machine.py",
-        "        if commits and commits.get(attempt.partition) == attempt.tid:\n            del",
+        "        if commits.get(attempt.partition) == attempt.tid:\n            del",
         "        if False:\n            del",
     ),
     "speculate-same-executor": (
@@ -238,6 +240,8 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "        lanes = executor.slots - executor.slow\n",
         "        lanes = executor.slots\n",
     ),
+    "alarm-missed": ("timers.py", "        self.earliest = self._heap[0][0]\n\n", "\n"),
+    "one-ahead": ("dispatch.py", "full = room <= 0", "full = True"),
     "leak-attempts": (
         "fleet.py",
         "        del self.attempts[attempt.tid]\n        if attempt.state == QUEUED:\n",
