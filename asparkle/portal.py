@@ -47,7 +47,14 @@ class Portal:
     def start(self) -> None:
         """Enter the context; raises what that raises."""
         self._thread.start()
-        self._started.result()
+        try:
+            self._started.result()
+        except BaseException:  # Ctrl-C, or what entering raised
+            self._stopping.set()
+            if hasattr(self, "_loop_call"):
+                self._loop_call(self._stop_event.set)
+            self._thread.join()
+            raise
 
     def _run(self) -> None:
         import anyio
@@ -70,8 +77,10 @@ class Portal:
         from asparkle.core.context import SparkContext
         from asparkle.core.loop import loop_caller
 
-        self._loop_call = loop_caller()
         self._stop_event = anyio.Event()
+        self._loop_call = loop_caller()
+        if self._stopping.is_set():  # given up already
+            return
         self.context = SparkContext(self._application)
         async with self.context, anyio.create_task_group() as self._tasks:
             self._started.set_result(None)
@@ -161,6 +170,8 @@ class _Call(Generic[T]):
             self.future.set_exception(ContextStopped())
 
     async def _run(self) -> None:
+        import anyio
+
         own = contextvars.copy_context()
         for variable, value in self._variables.items():
             if variable not in own:  # the loop has its own idea of which loop it is
@@ -170,10 +181,11 @@ class _Call(Generic[T]):
                 self.future.set_result(await self.function(*self.arguments))
             if not self.future.done():
                 self.future.set_exception(KeyboardInterrupt())
-        except BaseException as error:
+        except BaseException as error:  # SystemExit, say, in a function that ran here: it is the caller's
+            cancelled = isinstance(error, anyio.get_cancelled_exc_class())
             if not self.future.done():
-                self.future.set_exception(error if isinstance(error, Exception) else ContextStopped())
-            if not isinstance(error, Exception):
+                self.future.set_exception(ContextStopped() if cancelled else error)
+            if cancelled:
                 raise
 
     def give_up(self) -> None:

@@ -8,6 +8,7 @@ was retried, resubmitted or run twice for speed.
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import Any, Generic, TypeVar
 
 from asparkle.core.errors import ArgumentTypeError, UserFunctionError
@@ -16,6 +17,9 @@ from asparkle.core.taskcontext import TaskContext
 
 T = TypeVar("T")
 _ids = itertools.count()
+
+live_accumulators: weakref.WeakValueDictionary[int, Accumulator[Any]] = weakref.WeakValueDictionary()
+"""The drivers' own, by number: whichever context's job adds to one, it counts."""
 
 
 class AccumulatorParam(Generic[T]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,7 @@ from asparkle.core import conf as keys
 from asparkle.core.conf import SparkConf, check_conf, executor_env, scheduler_conf
 from asparkle.core.contracts import AppSpec, ClusterManager
 from asparkle.core.directories import ApplicationDirectories
+from asparkle.core.errors import ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Application:
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
         self._roots = keys.LOCAL_DIR.read(conf)
         self._directories: ApplicationDirectories | None = None
+        self._lock = threading.Lock()  # `begin` may still run in its thread when who awaited it was cancelled
+        self._ended = False
         self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
         self.spec = AppSpec(
             app_id=app_id,
@@ -96,16 +100,27 @@ class Application:
 
         Raises StorageError for a local directory that can't be written to; then nothing is left.
         """
-        self._directories = ApplicationDirectories(self._roots, self.spec.app_id)
-        try:
-            self.spec = self.spec._replace(directories=tuple(self._directories.paths))
-            self.manager.prestart(self.spec)
-        except BaseException:
-            self.end()
-            raise
+        with self._lock:
+            if self._ended:
+                raise ContextStopped
+            self._directories = ApplicationDirectories(self._roots, self.spec.app_id)
+            try:
+                self.spec = self.spec._replace(directories=tuple(self._directories.paths))
+                self.manager.prestart(self.spec)
+            except BaseException:
+                self._undo()
+                raise
 
     def end(self) -> None:
-        """Undo `begin`, once no executor is left.  May be called twice, and from a thread."""
+        """Undo `begin`, once no executor is left; and there is no `begin` after it.
+
+        May be called twice, and from a thread.
+        """
+        with self._lock:
+            self._ended = True
+            self._undo()
+
+    def _undo(self) -> None:
         self.manager.abandon()
         if self._directories is not None:
             self._directories.remove()

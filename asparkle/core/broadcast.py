@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _loading = threading.Lock()
 _loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value, in this worker
+_MISSING = object()
 
 
 class Broadcast(Generic[T]):
@@ -67,12 +68,14 @@ class _WorkerBroadcast(Broadcast[Any]):
     @property
     def value(self) -> Any:
         key = (self._app, self._id)
-        if key not in _loaded:
+        found = _loaded.get(key, _MISSING)
+        if found is _MISSING:
             with _loading:
-                if key not in _loaded:
+                found = _loaded.get(key, _MISSING)
+                if found is _MISSING:
                     assert self._ref is not None
-                    _loaded[key] = load_ref(self._ref)
-        return _loaded[key]
+                    found = _loaded[key] = load_ref(self._ref)
+        return found  # not from the table again: `forget` may run in between
 
     def unpersist(self, blocking: bool = False) -> None:
         raise UserFunctionError("a broadcast is unpersisted and destroyed in the driver, not in a task")

@@ -82,7 +82,8 @@ class Cleaner:
         nobody else deletes.  Called in a thread."""
         for directory in self._driver.app.directories:
             for path in glob.glob(os.path.join(directory, "blocks", f"rdd-{rdd}-*")):
-                remove_file(path)
+                if "." not in os.path.basename(path):  # or it is being written: its writer looks after it
+                    remove_file(path)
 
     def drop_broadcast(self, identity: int, path: str = "") -> None:
         """Drop the workers' copies of a broadcast value, and with ``path`` its file."""

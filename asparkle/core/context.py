@@ -15,7 +15,7 @@ from anyio import to_thread
 from anyio.lowlevel import current_token
 
 from asparkle.core import arguments, sources
-from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param
+from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
@@ -89,7 +89,7 @@ class SparkContext:
             raise ContextStopped("a SparkContext is entered once; make a new one")
         self._home = current_token()
         self._ready, self._stopping, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
-        self._life = start_detached(self._live, f"asparkle {self.applicationId}")
+        self._life = start_detached(self._live, f"asparkle {self.applicationId}", self._over)
         try:
             await self._ready.wait()
         except BaseException:
@@ -113,9 +113,6 @@ class SparkContext:
                 await stack.aclose()
         except Exception as error:
             self._error = error
-        finally:
-            self._ready.set()
-            self._ended.set()
 
     async def _open(self, stack: AsyncExitStack) -> None:
         application = self._application
@@ -126,18 +123,22 @@ class SparkContext:
         await stack.enter_async_context(self._bus)
         cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
-        driver = Driver(application.spec, application.scheduler, call, max_result=application.max_result)
+        stack.callback(tasks.cancel_scope.cancel)
+        driver = Driver(application.spec, application.scheduler, call, tasks, max_result=application.max_result)
         planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
         driver.planner = planner
         planner.options = self._options
         self._driver_or_none = driver
         for listener in application.listeners():
             self.addListener(listener)
-        await tasks.start(self._serve, driver, cluster)
-        stack.callback(tasks.cancel_scope.cancel)
+        await driver.start(cluster, application.executors)
 
-    async def _serve(self, driver: Driver, cluster: Any, *, task_status: Any) -> None:
-        await driver.run(cluster, self._application.executors, task_status=task_status)
+    def _over(self) -> None:
+        """The task is no more; perhaps it never took its first step."""
+        self._stopped = True
+        self._application.end()
+        self._ready.set()
+        self._ended.set()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -168,6 +169,11 @@ class SparkContext:
 
     @property
     def _driver(self) -> Driver:
+        self._check_usable()
+        assert self._driver_or_none is not None
+        return self._driver_or_none
+
+    def _check_usable(self) -> None:
         if TaskContext.get() is not None:
             raise NestedContextError
         if os.getpid() != self._pid:
@@ -176,7 +182,6 @@ class SparkContext:
             raise ContextStopped from self._error
         if self._driver_or_none is None:
             raise ContextStopped("this SparkContext was not entered yet: use it with `async with`")
-        return self._driver_or_none
 
     def __reduce__(self) -> Any:
         raise NestedContextError("a SparkContext")
@@ -421,8 +426,9 @@ class SparkContext:
         >>> total.value
         10
         """
+        self._check_usable()
         accumulator: Accumulator[T] = Accumulator(value, accum_param or default_param(value))
-        self._driver.accumulators[accumulator.aid] = accumulator
+        live_accumulators[accumulator.aid] = accumulator
         return accumulator
 
     # ------------------------------------------------------------------------- properties of jobs

@@ -7,7 +7,7 @@ touched on the event loop only; there are no locks.  What is large is pickled, w
 from __future__ import annotations
 
 import time
-import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
-from asparkle.core.accumulators import Accumulator
+from asparkle.core.accumulators import live_accumulators
 from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
@@ -53,19 +53,22 @@ class Remote:
 class Driver:
     """Runs jobs on a cluster.  Made and used on one event loop; `post` is the way in from other threads."""
 
-    def __init__(self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, *, max_result: int) -> None:
+    def __init__(
+        self, app: AppSpec, conf: m.SchedulerConf, call_in_loop: LoopCaller, tasks: TaskGroup, *, max_result: int
+    ) -> None:
         self.app = app
         self.scheduler = Scheduler(conf)
         self._emit_to: Callable[[Any], None] | None = None
-        self.post = call_in_loop
+        self._call_in_loop = call_in_loop
+        self._tasks = tasks
+        self._posted: deque[Callable[[], None]] = deque()
         self.max_result = max_result
         self.planner: Planner
-        self.accumulators: weakref.WeakValueDictionary[int, Accumulator[Any]] = weakref.WeakValueDictionary()
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
         self._next_job = 0
-        self._taken = -1  # the attempt whose result was taken last
+        self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
         self._preparing: dict[int, anyio.Event] = {}
         self._wake = anyio.Event()
@@ -77,19 +80,23 @@ class Driver:
         self.blocks = BlockDirectory(self._to)
         self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
-        self._tasks: TaskGroup
 
     # ------------------------------------------------------------------------- life
 
-    async def run(self, cluster: Cluster, executors: int, *, task_status: Any) -> None:
-        """Serve jobs until cancelled."""
+    async def start(self, cluster: Cluster, executors: int) -> None:
+        """Serve jobs from now on, until the task group is cancelled."""
         self._cluster = cluster
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            await cluster.set_target(executors)
-            tasks.start_soon(self._admit_executors)
-            tasks.start_soon(self._keep_time)
-            task_status.started()
+        await cluster.set_target(executors)
+        self._tasks.start_soon(self._admit_executors)
+        self._tasks.start_soon(self._keep_time)
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Call a function soon, in a task of the driver's.  From any thread."""
+        self._posted.append(function)
+        self._call_in_loop(self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     def emit_to(self, post: Callable[[Any], None]) -> None:
         """Somebody listens: make events, and give them to ``post``."""
@@ -138,7 +145,7 @@ class Driver:
             self._cluster.lost(info.id)
 
     async def _keep_time(self) -> None:
-        """Tell the scheduler when its deadlines are due, and end what won't be interrupted."""
+        """Tell the scheduler when its deadlines are due, end what won't be interrupted, and do what was posted."""
         while True:
             now = time.monotonic()
             self._wake_at = min(
@@ -149,6 +156,8 @@ class Driver:
                 await self._wake.wait()
             if self._wake.is_set():
                 self._wake = anyio.Event()
+            while self._posted:
+                self._posted.popleft()()
             now = time.monotonic()
             self._end_stubborn(now)
             deadline = self.scheduler.next_deadline()
@@ -238,20 +247,23 @@ class Driver:
     def _accept(self, command: m.Accept) -> None:
         if command.updates is None:
             return
+        payload = protocol.payload(command.updates)
         try:
-            for aid, update in load(protocol.payload(command.updates)):
-                accumulator = self.accumulators.get(aid)
+            for aid, update in load(payload):
+                accumulator = live_accumulators.get(aid)
                 if accumulator is not None:
                     accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
-        except Exception as error:  # a user's addInPlace: its failure is not that of every job
+        except (Exception, SystemExit) as error:  # a user's addInPlace: its failure is not that of every job
             log("asparkle.driver").error("an accumulator could not be updated", exc_info=error)
+        finally:
+            drop_payload(payload)
 
     def _take_result(self, command: m.TakeResult) -> None:
         job = self._jobs.get(command.job)
         result = protocol.payload(command.result)
         if job is None:
             return
-        self._taken = command.tid
+        self._taken.add(command.tid)
         job.take(command.partition, result)
         if self.max_result and job.size > self.max_result:
             self._finish(job, ResultTooLarge(job.size, self.max_result, job=job.id))
@@ -301,8 +313,11 @@ class Driver:
     def _succeeded(self, executor: Executor, r: protocol.Succeeded) -> None:
         self._kills.pop(r.tid, None)
         info = executor.info
+        self._taken.clear()
         self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes))
-        if r.tid != self._taken and r.sizes is None:  # a late result, or a slower copy's
+        if self.scheduler.keeps(r.tid):
+            return
+        if r.sizes is None and r.tid not in self._taken:  # a late result, or a slower copy's
             drop_payload(protocol.payload(r.result))
         if r.updates is not None:
             drop_payload(protocol.payload(r.updates))
@@ -359,19 +374,15 @@ class Driver:
         job = await self._submit(plan, options)
         try:
             await job.done.wait()
+            if job.error is not None:
+                raise job.error
+            return await self._unpack(job)
         finally:
             if not job.done.is_set():
                 self._finish(job, JobCancelled("its caller was cancelled", job=job.id))
                 self.handle(m.JobCancelled(job.id, reason="its caller was cancelled"))
-        if job.error is not None:
-            try:
-                raise job.error
-            finally:
-                del job  # or the traceback and the job hold each other
-        try:
-            return await self._unpack(job)
-        finally:
             job.discard()
+            del job  # or the traceback and the job hold each other
 
     async def _submit(self, plan: JobPlan, options: JobOptions) -> Job:
         complete = {
@@ -416,6 +427,8 @@ class Driver:
 
     def in_background(self, function: Callable[[], Awaitable[T]]) -> Background[T]:
         """Begin a coroutine function beside the caller; who wants its result asks for it."""
+        if self.stopped:
+            raise ContextStopped
         background = Background(function)
         self._tasks.start_soon(background.run)
         return background

@@ -48,19 +48,34 @@ def _trio_caller() -> LoopCaller:
     return call
 
 
-def start_detached(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> object:
+def start_detached(function: Callable[[], Coroutine[Any, Any, None]], name: str, ended: Callable[[], None]) -> object:
     """Begin a coroutine function in a task that is the event loop's own and no other task's child.
 
-    It is cancelled when the loop's main function is over.  On trio it must not raise.  Hold on to what is
-    returned, or asyncio may forget the task.
+    It is cancelled when the loop's main function is over, on asyncio perhaps before its first step.  It must not
+    raise.  ``ended`` is called when the task is over, whatever became of it.  Hold on to what is returned, or
+    asyncio may forget the task.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        import trio
+        return _start_detached_on_trio(function, name, ended)
+    task = loop.create_task(function(), name=name)
+    task.add_done_callback(lambda _: ended())
+    return task
 
-        return trio.lowlevel.spawn_system_task(function, name=name)
-    return loop.create_task(function(), name=name)
+
+def _start_detached_on_trio(
+    function: Callable[[], Coroutine[Any, Any, None]], name: str, ended: Callable[[], None]
+) -> object:
+    import trio
+
+    async def run() -> None:
+        try:
+            await function()
+        finally:
+            ended()
+
+    return trio.lowlevel.spawn_system_task(run, name=name)
 
 
 async def clean_up(function: Callable[[], Any]) -> None:

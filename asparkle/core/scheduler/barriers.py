@@ -42,6 +42,7 @@ class Barriers:
         self._lineage = lineage
         self._waiting: dict[TaskSet, None] = {}  # sets that want to be launched
         self._seen = -1  # usable slots when these were looked at
+        self.kept: set[int] = set()  # attempts whose success is not taken before all of their stage have succeeded
         self.timed_out: Callable[[TaskSet, int, str], None]  # set by the machine
 
     # ------------------------------------------------------------------------------------- slots
@@ -53,6 +54,8 @@ class Barriers:
             self._seen = -1
 
     def ended(self, tasks: TaskSet) -> None:
+        if tasks.gathering is not None:
+            self._forget_kept(tasks)
         self._waiting.pop(tasks, None)
         self._turn.timers.cancel(("slots", tasks))
         self._turn.timers.cancel(("barrier", tasks))
@@ -168,10 +171,16 @@ class Barriers:
         assert tasks is not None and tasks.gathering is not None
         done = tasks.gathering.succeeded
         done[attempt.partition] = (attempt, report)
+        self.kept.add(report.tid)
         tasks.live.pop(attempt.partition, None)
         if len(done) == tasks.total:
+            self._forget_kept(tasks)
             for partition in sorted(done):
                 self._lineage.record(tasks, *done[partition])
+
+    def _forget_kept(self, tasks: TaskSet) -> None:
+        assert tasks.gathering is not None
+        self.kept.difference_update(report.tid for _, report in tasks.gathering.succeeded.values())
 
     def start_again(self, tasks: TaskSet, reason: str) -> None:
         """One task failed: the attempt at the stage is over."""
@@ -180,6 +189,7 @@ class Barriers:
         self._turn.timers.cancel(("barrier", tasks))
         self._lineage.kill_all(tasks, reason)
         stage.generation += 1
+        self._forget_kept(tasks)
         tasks.gathering.clear()
         self._waiting[tasks] = None
         self._seen = -1

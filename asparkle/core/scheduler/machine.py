@@ -414,6 +414,10 @@ class Scheduler:
         stage = self._lineage.shuffles[shuffle]
         return stage.version, [None if output is None else MapOutput(*output) for output in stage.outputs]
 
+    def keeps(self, tid: int) -> bool:
+        """Whether a report of this attempt's success is held back: its result may be taken later."""
+        return tid in self._barriers.kept
+
     def shuffle_complete(self, shuffle: int) -> bool:
         stage = self._lineage.shuffles.get(shuffle)
         return stage is not None and stage.complete

@@ -115,9 +115,10 @@ class BlockManager:
             self._stored(block, level, "host", replicate=False)
 
     def _put_on_disk(self, block: BlockId, elements: Iterator[Any], level: Sequence[Any]) -> Iterable[Any]:
-        self._write(block, elements)
+        kept = list(elements)  # not read back from the file, which may be unpersisted as soon as it is there
+        self._write(block, iter(kept))
         self._stored(block, level, "host")
-        return self.read(block) or ()
+        return kept
 
     def _write(self, block: BlockId, elements: Iterator[Any]) -> None:
         self.disk.put(block, map(frame, _batches(elements)))

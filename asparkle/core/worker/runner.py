@@ -52,8 +52,6 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     except MapOutputMissing as missing:
         error = describe_failure(missing, live=worker.in_process)
         return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error)
-    except TaskKilled as killed:
-        return protocol.Failed(task.tid, describe_failure(killed, live=worker.in_process), False, True)
     except BaseException as error:  # whatever a user's function raises, SystemExit included, is its report
         was_killed = task.tid in worker.killing
         fatal = isinstance(error, PicklingFailed)
