@@ -253,7 +253,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
 def suite_passes(directory: Path) -> bool:
     environment = {**os.environ, "PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/scheduler"]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, timeout=600, check=False)
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, timeout=240, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(done.stdout.decode() + done.stderr.decode())
     return done.returncode == 0
