@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
@@ -23,6 +24,7 @@ from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
     from asparkle.core.contracts import Listener
+    from asparkle.core.scheduler import SchedulerConf
 
 _numbers = itertools.count()
 
@@ -72,7 +74,7 @@ class Application:
         self._directories: ApplicationDirectories | None = None
         self._lock = threading.Lock()  # `begin` may still run in its thread when who awaited it was cancelled
         self._ended = False
-        self.scheduler = scheduler_conf(conf, max_failures=master.max_failures)
+        self._max_failures = master.max_failures
         self.spec = AppSpec(
             app_id=app_id,
             name=keys.APP_NAME.read(conf),
@@ -90,6 +92,15 @@ class Application:
             cache_policy=policy,
             in_process=self.manager.in_process,
         )
+
+    @cached_property
+    def scheduler(self) -> SchedulerConf:
+        """The scheduler's settings; raises ConfigurationError.
+
+        Not read at once: the whole scheduler is imported for them, which a process that `begin` has started need
+        not wait for.
+        """
+        return scheduler_conf(self.conf, max_failures=self._max_failures)
 
     @property
     def begun(self) -> bool:

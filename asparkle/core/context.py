@@ -71,6 +71,7 @@ class SparkContext:
 
     def __init__(self, application: Application) -> None:
         self._application = application
+        self._scheduler_conf = application.scheduler  # read now: what is wrong with it is said at once
         self._conf = application.conf
         self._pid = os.getpid()
         self._driver_or_none: Driver | None = None
@@ -124,7 +125,7 @@ class SparkContext:
         cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        driver = Driver(application.spec, application.scheduler, call, tasks, max_result=application.max_result)
+        driver = Driver(application.spec, self._scheduler_conf, call, tasks, max_result=application.max_result)
         planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
         driver.planner = planner
         planner.options = self._options
