@@ -231,9 +231,10 @@ class SparkContext(BlockingContext):
         """
         return self._context.getLocalProperty(key)
 
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
 
         >>> sc.setJobGroup("nightly", "what runs at night")
@@ -302,6 +303,8 @@ class SparkContext(BlockingContext):
     def cancelJobGroup(self, groupId: str) -> None:
         """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
 
+        Raises ArgumentTypeError for what is no string.
+
         >>> sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
         """
         self._call(self._context.cancelJobGroup, groupId)
@@ -331,7 +334,8 @@ class SparkContext(BlockingContext):
         """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
 
         >>> from asparkle.core.events import JobEnded
         >>> ended = []

@@ -27,9 +27,7 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
             raise TypeError
         number = operator.index(n)
     except TypeError:
-        raise ArgumentTypeError(
-            f"{operation}: {name} = {shown(n)} of type {type(n).__name__}: expected {expected}"
-        ) from None
+        raise _wrong_type(n, operation, name, expected) from None
     if least is not None and number < least:
         raise ArgumentError(f"{operation}: {name} = {shown(n)}: expected {expected}")
     return number
@@ -45,8 +43,21 @@ def optional_partitions(n: Any, operation: str) -> int | None:
     return None if n is None else partitions(n, operation)
 
 
+def text(value: Any, operation: str, name: str) -> str:
+    """``value``.  Raises ArgumentTypeError if it is no string."""
+    if not isinstance(value, str):
+        raise _wrong_type(value, operation, name, "a string")
+    return value
+
+
 def job_tag(tag: Any) -> str:
     """``tag``.  Raises ArgumentError for an empty one or one with commas, and for what is no string."""
     if not isinstance(tag, str) or not tag or "," in tag:
         raise ArgumentError(f"job tag {shown(tag)}: expected a non-empty string without commas")
     return tag
+
+
+def _wrong_type(value: Any, operation: str, name: str, expected: str) -> ArgumentTypeError:
+    return ArgumentTypeError(
+        f"{operation}: {name} = {shown(value)} of type {type(value).__name__}: expected {expected}"
+    )

@@ -452,16 +452,17 @@ class SparkContext:
     def _local(self) -> Mapping[str, str]:
         return _properties.get().get(self.applicationId, {})
 
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
 
         >>> sc.setJobGroup("nightly", "what runs at night")
         >>> sc.getLocalProperty("spark.jobGroup.id")
         'nightly'
         """
-        self.setLocalProperty(GROUP, groupId)
+        self.setLocalProperty(GROUP, None if groupId is None else arguments.text(groupId, "setJobGroup", "groupId"))
         self.setLocalProperty(DESCRIPTION, description)
 
     def setJobDescription(self, value: str | None) -> None:
@@ -545,8 +546,11 @@ class SparkContext:
     async def cancelJobGroup(self, groupId: str) -> None:
         """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
 
+        Raises ArgumentTypeError for what is no string.
+
         >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
         """
+        groupId = arguments.text(groupId, "cancelJobGroup", "groupId")
         self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
 
     async def cancelJobsWithTag(self, tag: str) -> None:
@@ -583,7 +587,8 @@ class SparkContext:
         """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
 
         >>> from asparkle.core.events import JobEnded
         >>> ended = []

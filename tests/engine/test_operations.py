@@ -896,6 +896,22 @@ async def test_jobs_are_cancelled_by_group_and_tag(by):
         assert ended == ["one", "two"]
 
 
+@pytest.mark.parametrize("group", [None, 5, b"nightly", ["nightly"]])
+async def test_a_job_group_is_a_string(local, group):
+    with pytest.raises(ArgumentTypeError, match=r"^cancelJobGroup: groupId = .*: expected a string$"):
+        await local.cancelJobGroup(group)
+    if group is not None:
+        with pytest.raises(ArgumentTypeError, match=r"^setJobGroup: groupId = .*: expected a string$"):
+            local.setJobGroup(group, "x")
+
+
+async def test_no_job_group_is_set_with_none(local):
+    local.setJobGroup("nightly", "at night")
+    local.setJobGroup(None, None)
+    assert local.getLocalProperty("spark.jobGroup.id") is None
+    assert local.getLocalProperty("spark.job.description") is None
+
+
 # ------------------------------------------------------------------------------------- shared variables
 
 
