@@ -19,6 +19,7 @@ from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
+from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
 from asparkle.core.lineage import (
@@ -701,8 +702,8 @@ class RDD(Generic[T_co]):
         return await self._context._run(self._node, sink, partitions)
 
     async def _in_driver(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The last step of an action, with a user's function: off the event loop, which it might hold up."""
-        return await self._context._in_thread(r.in_driver, function, *arguments)
+        """The last step of an action, with users' functions or data: off the event loop, which it might hold up."""
+        return await self._context._in_thread(in_driver, function, *arguments)
 
     async def collect(self) -> list[T_co]:
         """All elements, in order of partitions.  They must fit into the driver's memory.
@@ -894,7 +895,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).sum()
         6
         """
-        return sum(await self._run(t.CallToEnd(sum)))
+        return in_driver(sum, await self._run(t.CallToEnd(sum)))
 
     async def max(self, key: Callable[[T_co], Any] | None = None) -> T_co:
         """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
@@ -921,7 +922,8 @@ class RDD(Generic[T_co]):
         (count: 3, mean: 2.0, stdev: 0.816496580927726, max: 3.0, min: 1.0)
         """
         parts = await self._run(t.CallToEnd(StatCounter))
-        return functools.reduce(StatCounter.mergeStats, parts, StatCounter())
+        merged: StatCounter = in_driver(functools.reduce, StatCounter.mergeStats, parts, StatCounter())
+        return merged
 
     async def mean(self) -> float:
         """The mean of the elements.
@@ -986,7 +988,8 @@ class RDD(Generic[T_co]):
         >>> sorted((await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).countByKey()).items())
         [('a', 2), ('b', 1)]
         """
-        return r.added_up(await self._run(t.CallToEnd(r.count_keys)))
+        parts = await self._run(t.CallToEnd(r.count_keys))
+        return cast("dict[K, int]", await self._in_driver(r.added_up, parts))
 
     async def countByValue(self: RDD[K]) -> dict[K, int]:
         """How often each element occurs.
@@ -994,7 +997,8 @@ class RDD(Generic[T_co]):
         >>> sorted((await sc.parallelize([1, 2, 1]).countByValue()).items())
         [(1, 2), (2, 1)]
         """
-        return r.added_up(await self._run(t.CallToEnd(r.count_values)))
+        parts = await self._run(t.CallToEnd(r.count_values))
+        return cast("dict[K, int]", await self._in_driver(r.added_up, parts))
 
     async def collectAsMap(self: RDD[tuple[K, V]]) -> dict[K, V]:
         """The pairs as a dict; of several with one key, the last.
@@ -1002,7 +1006,8 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", 1), ("b", 2)]).collectAsMap()
         {'a': 1, 'b': 2}
         """
-        return dict(await self.collect())
+        parts = await self._run(t.CollectList())
+        return cast("dict[K, V]", await self._in_driver(r.as_dict, parts))
 
     async def reduceByKeyLocally(self: RDD[tuple[K, V]], func: Callable[[V, V], V]) -> dict[K, V]:
         """As `reduceByKey`, as a dict in the driver.
@@ -1021,5 +1026,5 @@ class RDD(Generic[T_co]):
         [1, 3]
         """
         partitioner = await self.partitioner()
-        partitions = None if partitioner is None else [partitioner(key)]
+        partitions = None if partitioner is None else [await self._in_driver(partitioner, key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from asparkle.core.errors import JobFailed
-from asparkle.core.failure import user_frames
+from asparkle.core.failure import in_driver
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
-from asparkle.core.reductions import SampleKeys, in_driver
+from asparkle.core.reductions import SampleKeys
 from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd
 
@@ -49,11 +48,7 @@ class SampledRange(PartitionerPlan):
             parent = thinned
         least = -(-wanted // max(parent.num_partitions, 1))
         sampled = await planner.collect(parent, CallToEnd(SampleKeys(least)))
-        try:
-            bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
-        except Exception as error:  # comparing keys runs users' code
-            frames = "".join(user_frames(error.__traceback__))
-            raise JobFailed(f"{type(error).__qualname__}: {error}", frames=frames) from error
+        bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
         return RangePartitioner(bounds, self.ascending, self.key_func, n)
 
 

@@ -283,8 +283,68 @@ async def test_one_in_the_driver_alone_is_an_error_too(local):
         lambda: rdd.reduce(stopping),
         lambda: rdd.map(lambda x: (1, x)).reduceByKeyLocally(stopping),
     ):
-        with anyio.fail_after(5), pytest.raises(UserFunctionError, match="StopIteration"):
+        with anyio.fail_after(5), pytest.raises(JobFailed, match="StopIteration") as error:
             await action()
+        assert isinstance(cause(error), UserFunctionError)
+
+
+def dividing(a, b):
+    return a // 0
+
+
+class Unaddable:
+    def __init__(self, number):
+        self.number = number
+
+    def __radd__(self, other):
+        return self
+
+    def __add__(self, other):
+        raise LookupError("can't be added")
+
+
+@pytest.mark.parametrize(
+    ("data", "action", "kind"),
+    [
+        ([0, 1], lambda rdd: rdd.reduce(dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.treeReduce(dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.aggregate(0, lambda a, b: b, dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.treeAggregate(0, lambda a, b: b, dividing), ZeroDivisionError),
+        ([("a", 0), ("a", 1)], lambda rdd: rdd.reduceByKeyLocally(dividing), ZeroDivisionError),
+        ([1, "a"], lambda rdd: rdd.max(), TypeError),
+        ([1, "a"], lambda rdd: rdd.min(), TypeError),
+        ([1, "a"], lambda rdd: rdd.top(2), TypeError),
+        ([1, "a"], lambda rdd: rdd.takeOrdered(2), TypeError),
+        ([1, "a"], lambda rdd: rdd.histogram(2), TypeError),
+        ([1, 2], lambda rdd: rdd.map(Unaddable).sum(), LookupError),
+        ([1, (2, 3)], lambda rdd: rdd.collectAsMap(), UserFunctionError),
+        ([({}, 1), (1, 2)], lambda rdd: rdd.collectAsMap(), TypeError),
+        ([(1, 1), ("a", 2)], lambda rdd: rdd.sortByKey(True, 2).collect(), TypeError),
+        ([(1, 1)], lambda rdd: rdd.partitionBy(2, lambda k: k // 0).lookup(1), ZeroDivisionError),
+        ([(1, 1)], lambda rdd: rdd.partitionBy(2, lambda k: "a").lookup(1), UserFunctionError),
+    ],
+)
+async def test_what_users_code_and_data_raise_in_the_driver_fails_the_job_as_in_a_task(local, data, action, kind):
+    with pytest.raises(JobFailed, match=rf"^{kind.__name__}: .") as error:
+        await action(local.parallelize(data, 2))
+    assert isinstance(cause(error), kind)
+    if kind is ZeroDivisionError:
+        assert "test_operations.py" in error.value.frames
+        assert "asparkle/core" not in error.value.frames
+
+
+async def test_the_drivers_part_of_collectasmap_shows_what_is_no_pair(local):
+    with pytest.raises(JobFailed, match=r"collectAsMap needs \(key, value\) pairs, and got 17 of type int"):
+        await local.parallelize([17]).collectAsMap()
+
+
+async def test_errors_of_asparkles_own_pass_through_the_drivers_part(local):
+    with pytest.raises(KeyHashError):
+        await local.parallelize([(1, 1)]).partitionBy(2).lookup({})
+    with pytest.raises(ArgumentTypeError, match="equal buckets"):
+        await local.parallelize(["a", "b"], 2).histogram(2)
+    with pytest.raises(ArgumentTypeError, match=r"buckets = \['a', 1\]: expected bounds that can be compared"):
+        await local.parallelize([1, 2], 2).histogram(["a", 1])
 
 
 async def test_an_iterator_that_ends_is_no_error(sc):
