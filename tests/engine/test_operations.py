@@ -52,6 +52,11 @@ def cause(error: pytest.ExceptionInfo[JobFailed]) -> BaseException | None:
         lambda sc: sc.parallelize([1]).sample(False, 1.1),
         lambda sc: sc.parallelize([1]).sample(True, -1.0),
         lambda sc: sc.parallelize([1]).sample(False, float("nan")),
+        lambda sc: sc.parallelize([1]).sample(True, float("inf")),
+        lambda sc: sc.parallelize([1]).sample(True, 10**400),
+        lambda sc: sc.union(iter([])),
+        lambda sc: StorageLevel(True, True, False, False, 0),
+        lambda sc: StorageLevel(True, True, False, False, True),
         lambda sc: sc.union([]),
         lambda sc: sc.addJobTag("a,b"),
         lambda sc: sc.addJobTag(""),
@@ -110,6 +115,7 @@ async def test_a_wrong_type_fails_at_the_call(local, call):
         lambda rdd: rdd.histogram([1, 1]),
         lambda rdd: rdd.histogram([1, None]),
         lambda rdd: rdd.context.runJob(rdd, list, [7]),
+        lambda rdd: rdd.context.runJob(rdd, list, [-1]),
     ],
 )
 async def test_a_wrong_argument_of_an_action_is_said(local, call):
@@ -130,6 +136,118 @@ async def test_a_wrong_type_for_an_action_is_said(local):
     ):
         with pytest.raises(ArgumentTypeError):
             await call()
+
+
+def pairs_of(sc):
+    return sc.parallelize([(1, 1), (2, 2)], 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda sc: pairs_of(sc).map(5), "map: f = 5 of type int: expected a function"),
+        (lambda sc: pairs_of(sc).groupBy(5), "groupBy: f = 5"),
+        (lambda sc: pairs_of(sc).zipPartitions(pairs_of(sc), 5), "zipPartitions: f = 5"),
+        (lambda sc: pairs_of(sc).partitionBy(2, 5), "partitionBy: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).groupBy(str, 2, 5), "groupBy: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).groupByKey(2, 5), "groupByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).reduceByKey(max, 2, 5), "reduceByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).reduceByKey(max, "2"), "reduceByKey: numPartitions = '2'"),
+        (lambda sc: pairs_of(sc).foldByKey(0, max, 2, 5), "foldByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, max, max, 2, 5), "aggregateByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, max, max, 2, 5), "combineByKey: partitionFunc = 5"),
+        (
+            lambda sc: pairs_of(sc).repartitionAndSortWithinPartitions(2, 5),
+            "repartitionAndSortWithinPartitions: partitionFunc = 5",
+        ),
+        (
+            lambda sc: pairs_of(sc).repartitionAndSortWithinPartitions(2, keyfunc=5),
+            "repartitionAndSortWithinPartitions: keyfunc = 5",
+        ),
+        (lambda sc: pairs_of(sc).sortByKey(True, 2, 5), "sortByKey: keyfunc = 5"),
+        (lambda sc: pairs_of(sc).sortBy(None), "sortBy: keyfunc = None"),
+        (lambda sc: pairs_of(sc).sortBy(str, True, "2"), "sortBy: numPartitions = '2'"),
+        (lambda sc: pairs_of(sc).reduceByKey(5), "reduceByKey: func = 5"),
+        (lambda sc: pairs_of(sc).foldByKey(0, 5), "foldByKey: func = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, 5, max), "aggregateByKey: seqFunc = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, max, 5), "aggregateByKey: combFunc = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(5, max, max), "combineByKey: createCombiner = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, 5, max), "combineByKey: mergeValue = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, max, 5), "combineByKey: mergeCombiners = 5"),
+        (lambda sc: pairs_of(sc).sample(False, "0.5"), "sample: fraction = '0.5'"),
+        (lambda sc: pairs_of(sc).sample(False, None), "sample: fraction = None"),
+        (lambda sc: pairs_of(sc).sample(False, True), "sample: fraction = True"),
+        (lambda sc: pairs_of(sc).sample(False, 0.5, "seed"), "sample: seed = 'seed'"),
+        (lambda sc: pairs_of(sc).sample(False, 0.5, 1.5), "sample: seed = 1.5"),
+        (lambda sc: sc.textFile(None), "textFile: name = None"),
+        (lambda sc: sc.textFile(5), "textFile: name = 5"),
+        (lambda sc: sc.textFile(["a"]), "textFile: name = ['a'] of type list: expected a path"),
+        (lambda sc: sc.textFile(b"a"), "textFile: name = b'a'"),
+        (lambda sc: sc.union(None), "union: rdds = None"),
+        (lambda sc: sc.union(pairs_of(sc)), "union: rdds = <RDD"),
+        (lambda sc: sc.accumulator(0, max), "accumulator: accum_param = <built-in function max>"),
+        (lambda sc: sc.accumulator(0, AccumulatorParam), "accumulator: accum_param = <class"),
+        (lambda sc: sc.accumulator(0, 0), "accumulator: accum_param = 0"),
+        (lambda sc: StorageLevel(1, False, False, False), "StorageLevel: useDisk = 1"),
+        (lambda sc: StorageLevel(True, False, False, 4), "StorageLevel: deserialized = 4"),
+        (
+            lambda sc: SparkContext("inline", conf={"a": 1}),
+            "SparkContext: conf = {'a': 1} of type dict: expected a SparkConf",
+        ),
+        (lambda sc: SparkContext("inline", plugins=5), "SparkContext: plugins = 5"),
+        (lambda sc: SparkContext("inline", plugins="log"), "SparkContext: plugins = 'log'"),
+    ],
+)
+async def test_what_has_a_wrong_type_is_named_at_the_call(local, call, where):
+    with pytest.raises(ArgumentTypeError) as error:
+        call(local)
+    assert str(error.value).startswith(where)
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda rdd: rdd.top(1, 5), "top: key = 5 of type int: expected a function"),
+        (lambda rdd: rdd.top(0, 5), "top: key = 5"),
+        (lambda rdd: rdd.takeOrdered(1, 5), "takeOrdered: key = 5"),
+        (lambda rdd: rdd.max(5), "max: key = 5"),
+        (lambda rdd: rdd.min(5), "min: key = 5"),
+        (lambda rdd: rdd.fold(0, 5), "fold: op = 5"),
+        (lambda rdd: rdd.aggregate(0, 5, max), "aggregate: seqOp = 5"),
+        (lambda rdd: rdd.aggregate(0, max, 5), "aggregate: combOp = 5"),
+        (lambda rdd: rdd.treeAggregate(0, 5, max), "treeAggregate: seqOp = 5"),
+        (lambda rdd: rdd.treeAggregate(0, max, 5), "treeAggregate: combOp = 5"),
+        (lambda rdd: rdd.treeReduce(5), "treeReduce: f = 5"),
+        (lambda rdd: rdd.foreach(5), "foreach: f = 5"),
+        (lambda rdd: rdd.foreachPartition(5), "foreachPartition: f = 5"),
+        (lambda rdd: rdd.reduceByKeyLocally(5), "reduceByKeyLocally: func = 5"),
+        (lambda rdd: rdd.takeSample(False, 1, "seed"), "takeSample: seed = 'seed'"),
+        (lambda rdd: rdd.takeSample(False, 1, 1.5), "takeSample: seed = 1.5"),
+        (lambda rdd: rdd.context.runJob(rdd, 5), "runJob: partitionFunc = 5"),
+        (lambda rdd: rdd.context.runJob(rdd, list, 1), "runJob: partitions = 1"),
+    ],
+)
+async def test_what_has_a_wrong_type_for_an_action_is_named(local, call, where):
+    with pytest.raises(ArgumentTypeError) as error:
+        await call(pairs_of(local))
+    assert str(error.value).startswith(where)
+
+
+async def test_a_union_of_a_generator(local):
+    assert await local.union(local.parallelize([i]) for i in range(3)).collect() == [0, 1, 2]
+
+
+async def test_a_path_of_pathlib(local, tmp_path):
+    (tmp_path / "lines").write_text("a\nb\n")
+    assert await local.textFile(tmp_path / "lines").collect() == ["a", "b"]
+
+
+async def test_seeds_and_fractions_of_numpy(local):
+    np = pytest.importorskip("numpy")
+    rdd = local.parallelize(range(100), 2)
+    one = await rdd.sample(False, np.float32(0.5), np.int64(3)).collect()
+    assert one == await rdd.sample(False, 0.5, 3).collect()
+    assert await rdd.takeSample(False, 5, np.int64(3)) == await rdd.takeSample(False, 5, 3)
 
 
 async def test_a_number_may_be_one_of_numpy(sc):
