@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -763,7 +764,8 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import actions
 
-        return await actions.take(self, arguments.whole_number(num, "take", "num", 0))
+        num = arguments.whole_number(num, "take", "num", 0)
+        return await actions.take(self, min(num, sys.maxsize))  # which is what islice takes
 
     async def isEmpty(self) -> bool:
         """Whether there is no element.

@@ -12,6 +12,7 @@ from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partiti
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
 from asparkle.core.reductions import SampleKeys
+from asparkle.core.source_steps import length_of
 from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd
 
@@ -74,8 +75,8 @@ def _thinned(node: Node, wanted: int) -> Node | None:
     source: Node
     if type(node) is Collection and len(node.data) > 2 * wanted:
         source = Collection(node.data[:: len(node.data) // wanted], 1)
-    elif type(node) is Range and len(node.whole) > 2 * wanted:
-        source = Range(node.whole[:: len(node.whole) // wanted], 1)
+    elif type(node) is Range and (length := length_of(node.whole)) > 2 * wanted:
+        source = Range(node.whole[:: length // wanted], 1)
     else:
         return None
     for transform in reversed(transforms):

@@ -792,6 +792,28 @@ async def test_take_computes_no_more_partitions_than_it_needs(sc):
     assert computed.value < 25
 
 
+async def test_ranges_longer_than_any_list(sc):
+    assert await sc.parallelize(range(10**20), 3).take(2) == [0, 1]
+    assert await sc.parallelize(range(10**20, 0, -3), 3).first() == 10**20
+    assert await sc.range(2**63 + 5).first() == 0
+    firsts = sc.range(0, 10**20, 5, 4).mapPartitions(lambda numbers: [next(numbers)])
+    assert await firsts.collect() == [0, 25 * 10**18, 50 * 10**18, 75 * 10**18]
+
+
+async def test_ranges_without_elements(sc):
+    for numbers in (range(0), range(5, 5), range(5, 0), range(0, 5, -1)):
+        assert await sc.parallelize(numbers, 3).collect() == []
+
+
+@pytest.mark.parametrize("many", [2**63 - 1, 2**63, 10**30, 10**400], ids=["most", "more", "many", "no float"])
+async def test_as_many_elements_as_there_are(local, many):
+    rdd = local.parallelize([3, 1, 2], 3)
+    assert await rdd.take(many) == [3, 1, 2]
+    assert await rdd.top(many) == [3, 2, 1]
+    assert await rdd.takeOrdered(many) == [1, 2, 3]
+    assert sorted(await rdd.takeSample(False, many)) == [1, 2, 3]
+
+
 async def test_a_partition_may_be_endless_for_take(sc):
     with anyio.fail_after(10):
         assert await sc.parallelize([1, 2], 2).mapPartitions(lambda it: itertools.count()).take(3) == [
