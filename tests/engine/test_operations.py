@@ -584,6 +584,60 @@ async def test_what_cannot_be_pickled_is_named(sc):
     with pytest.raises(PicklingFailed, match="guard") as error:
         await sc.parallelize([1]).map(lambda x: guard).collect()
     assert error.value.name == "guard"
+    assert error.value.path[0].endswith(": guard")
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+def nested(depth, innermost):
+    for _ in range(depth):
+        innermost = [innermost]
+    return innermost
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda rdd, x: rdd.map(lambda y: x).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).mapValues(lambda y: x).groupByKey().collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).combineByKey(lambda y: x, max, max).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).aggregateByKey([x], max, max).collect(), ("[0]", ".value")),
+        (lambda rdd, x: rdd.fold({"a": [x]}, max), ("['a']", "[0]", ".value")),
+        (lambda rdd, x: rdd.zipPartitions(rdd, lambda one, other: x).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.context.runJob(rdd, lambda elements: x), (": x", ".value")),
+    ],
+)
+async def test_the_way_to_what_cannot_be_pickled_is_the_users(local, make, path):
+    with pytest.raises(PicklingFailed) as error:
+        await make(local.parallelize([1]), Holder(threading.Lock()))
+    assert len(error.value.path) == len(path)
+    for step, expected in zip(error.value.path, path, strict=True):
+        assert step.endswith(expected)
+    assert error.value.name == "value"
+
+
+async def test_a_long_way_to_what_cannot_be_pickled_is_told_briefly(local):
+    deep, long = nested(50, threading.Lock()), {"k" * 9999: threading.Lock()}
+    with pytest.raises(PicklingFailed, match=r": deep -> \[0\] -> \[0\] -> \[0\] -> 43 more -> \[0\]") as error:
+        await local.parallelize([1]).map(lambda x: deep).collect()
+    assert len(error.value.path) == 51
+    with pytest.raises(PicklingFailed) as error:
+        await local.parallelize([1]).map(lambda x: long).collect()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("master", ["local[1]", "processes[1]"])
+async def test_what_is_nested_too_deeply_is_told_briefly(master):
+    async with SparkContext(master) as sc:
+        with pytest.raises(PicklingFailed, match="nested too deeply") as unsent:
+            await sc.parallelize([nested(30_000, 1), []]).collect()
+        with pytest.raises(JobFailed, match="the task's result: it is nested too deeply") as failed:
+            await sc.parallelize([30_000]).map(lambda depth: nested(depth, 1)).collect()
+    assert len(str(unsent.value)) < 1000
+    assert len(str(failed.value)) < 1000
 
 
 # ------------------------------------------------------------------------------------- empty RDDs
