@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asparkle.blocking import BlockingContext
-from asparkle.rdd import RDD, _unwrap
+from asparkle.rdd import RDD, _unwrap, _unwrap_each
 
 if TYPE_CHECKING:
+    import os
+
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
@@ -147,13 +149,15 @@ class SparkContext(BlockingContext):
         """
         return RDD(self._context.emptyRDD(), self)
 
-    def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
         ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
         split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
         partition each.  The files are looked for when a job needs them, not here.
-        ``use_unicode=False``: lines as bytes.
+        ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -164,7 +168,7 @@ class SparkContext(BlockingContext):
         """
         return RDD(self._context.textFile(name, minPartitions, use_unicode), self)
 
-    def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
+    def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.
 
         Raises ArgumentError for none at all and for an RDD of another context, ArgumentTypeError for what is
@@ -173,7 +177,7 @@ class SparkContext(BlockingContext):
         >>> sc.union([sc.parallelize([1, 2]), sc.parallelize([2]), sc.parallelize([3])]).collect()
         [1, 2, 2, 3]
         """
-        return RDD(self._context.union([_unwrap(rdd) for rdd in rdds]), self)
+        return RDD(self._context.union(_unwrap_each(rdds)), self)
 
     def runJob(
         self,
@@ -205,7 +209,8 @@ class SparkContext(BlockingContext):
     def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:
         """A variable that tasks add to and the driver reads, starting at ``value``.
 
-        ``accum_param`` says how values add up; numbers need none.
+        ``accum_param`` says how values add up; numbers need none.  Raises ArgumentTypeError for other values
+        without one, and for what is no `AccumulatorParam`.
 
         >>> total = sc.accumulator(0)
         >>> sc.parallelize(range(5)).foreach(total.add)
@@ -231,9 +236,10 @@ class SparkContext(BlockingContext):
         """
         return self._context.getLocalProperty(key)
 
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
 
         >>> sc.setJobGroup("nightly", "what runs at night")
@@ -302,6 +308,8 @@ class SparkContext(BlockingContext):
     def cancelJobGroup(self, groupId: str) -> None:
         """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
 
+        Raises ArgumentTypeError for what is no string.
+
         >>> sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
         """
         self._call(self._context.cancelJobGroup, groupId)
@@ -331,7 +339,8 @@ class SparkContext(BlockingContext):
         """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
 
         >>> from asparkle.core.events import JobEnded
         >>> ended = []

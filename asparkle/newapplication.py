@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from asparkle.core import arguments
 from asparkle.core.application import Application
 from asparkle.core.conf import SparkConf
+from asparkle.core.errors import ArgumentTypeError
+from asparkle.core.shown import shown
 
 
 def new_application(
@@ -13,10 +16,16 @@ def new_application(
 ) -> Application:
     """An application with this configuration; ``master`` and ``name`` go before what it says.
 
-    Raises ConfigurationError, PluginError or StorageError; then nothing was started.
+    Raises ArgumentTypeError for what is no SparkConf or no list of plugins, and
+    ConfigurationError, PluginError or StorageError; then nothing was started.
     """
     from asparkle.plugins.manager import PluginRegistry
 
+    if conf is not None and not isinstance(conf, SparkConf):
+        raise ArgumentTypeError(
+            f"SparkContext: conf = {shown(conf)} of type {type(conf).__name__}: expected a SparkConf"
+        )
+    plugins = arguments.elements(plugins, "SparkContext", "plugins", "a list of plugins")
     conf = SparkConf() if conf is None else conf.clone()
     if master is not None:
         conf.setMaster(master)

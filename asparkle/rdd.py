@@ -32,6 +32,10 @@ def _unwrap(rdd: Any) -> Any:
     return rdd._rdd if isinstance(rdd, RDD) else rdd
 
 
+def _unwrap_each(rdds: Any) -> Any:
+    return [_unwrap(rdd) for rdd in rdds] if isinstance(rdds, Iterable) else _unwrap(rdds)
+
+
 class RDD(Generic[T_co]):
     """A lazy, partitioned, immutable collection that is computed from its lineage when an action needs it."""
 
@@ -224,7 +228,7 @@ class RDD(Generic[T_co]):
 
         ``fraction``: the chance of each element to be in it or, with replacement, how often it is in it on
         average.  The same seed gives the same sample of the same RDD.  Raises ArgumentError for a
-        negative ``fraction``, or one above 1 without replacement.
+        negative or infinite ``fraction``, or one above 1 without replacement.
 
         >>> rdd = sc.parallelize(range(1000), 2)
         >>> rdd.sample(False, 0.1, seed=1).collect() == rdd.sample(False, 0.1, seed=1).collect()

@@ -191,3 +191,9 @@ def test_a_bad_pools_file_is_named(tmp_path, text, problem):
 def test_a_missing_pools_file_is_an_error(tmp_path):
     with pytest.raises(ConfigurationError, match="No such file"):
         scheduler_conf(SparkConf().set("spark.scheduler.allocation.file", tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("pairs", [{"a": "b"}, {"spark.a": "b"}, None, 5, ["spark.a"], [("a", 1, 2)]])
+def test_what_is_no_list_of_pairs_is_refused(pairs):
+    with pytest.raises(ArgumentTypeError, match=r"setAll: pairs = .*: expected \(key, value\) pairs"):
+        SparkConf().setAll(pairs)

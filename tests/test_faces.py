@@ -25,6 +25,7 @@ import asparkle.rdd
 from asparkle import SparkConf, SparkContext
 from asparkle.core.errors import (
     ArgumentError,
+    ArgumentTypeError,
     ContextError,
     ContextStopped,
     DeadlockError,
@@ -50,6 +51,13 @@ BECOME_PROPERTIES = {"partitioner"}
 def sc():
     with SparkContext("threads[2]") as context:
         yield context
+
+
+def test_a_union_takes_what_the_asynchronous_one_takes(sc):
+    assert sc.union(sc.parallelize([i]) for i in range(3)).collect() == [0, 1, 2]
+    for wrong in (None, 5, sc.parallelize([1]), [5], "ab"):
+        with pytest.raises(ArgumentTypeError, match="^union: rdds"):
+            sc.union(wrong)
 
 
 # ------------------------------------------------------------------------------------- the same names

@@ -10,6 +10,8 @@ import pytest
 from asparkle.aio import SparkContext
 from asparkle.core.bus import Bus
 from asparkle.core.conf import SparkConf
+from asparkle.core.contracts import Listener
+from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.events import JobEnded, JobStarted, StageCompleted, TaskEnded
 from asparkle.plugins.listeners import EventRecorder
 
@@ -62,3 +64,23 @@ async def test_a_context_without_listeners_builds_no_events(monkeypatch):
     monkeypatch.setattr(Bus, "post", lambda bus, event: pytest.fail(f"built {event}"))
     async with SparkContext("inline") as sc:
         assert await sc.parallelize(range(4), 2).count() == 4
+
+
+@pytest.mark.parametrize("events", [("JobEnded",), (5,), (None,), ([JobEnded],), (JobEnded, "JobStarted")])
+async def test_a_type_of_events_that_is_no_class_is_refused_at_the_call(events):
+    async with SparkContext("inline") as sc:
+        with pytest.raises(ArgumentTypeError, match=r"^listener print: events = \(.*: expected classes"):
+            sc.addListener(print, *events)
+        assert await sc.parallelize([1]).count() == 1
+
+
+async def test_a_listeners_own_events_are_checked_too():
+    class Lists(Listener):
+        events = [JobEnded]
+
+        def on_event(self, event):
+            pass
+
+    async with SparkContext("inline") as sc:
+        with pytest.raises(ArgumentTypeError, match="events = "):
+            sc.addListener(Lists())

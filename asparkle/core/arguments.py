@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import operator
+import os
+from collections.abc import Iterable
+from math import inf
+from numbers import Real
 from typing import Any
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError
 from asparkle.core.shown import shown
 
 
-def function(f: Any, operation: str) -> Any:
+def function(f: Any, operation: str, name: str) -> Any:
     """``f``.  Raises ArgumentTypeError if it can't be called."""
     if not callable(f):
-        raise ArgumentTypeError(f"{operation} needs a function, not {shown(f)} of type {type(f).__name__}")
+        raise _wrong_type(f, operation, name, "a function")
     return f
+
+
+def optional_function(f: Any, operation: str, name: str) -> Any:
+    """A function, or None."""
+    return None if f is None else function(f, operation, name)
+
+
+def elements(value: Any, operation: str, name: str, expected: str) -> list[Any]:
+    """What ``value`` gives when it is iterated.  Raises ArgumentTypeError if it can't be, or is a string."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _wrong_type(value, operation, name, expected)
+    return list(value)
 
 
 def whole_number(n: Any, operation: str, name: str, least: int | None = None) -> int:
@@ -27,12 +43,37 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
             raise TypeError
         number = operator.index(n)
     except TypeError:
-        raise ArgumentTypeError(
-            f"{operation}: {name} = {shown(n)} of type {type(n).__name__}: expected {expected}"
-        ) from None
+        raise _wrong_type(n, operation, name, expected) from None
     if least is not None and number < least:
         raise ArgumentError(f"{operation}: {name} = {shown(n)}: expected {expected}")
     return number
+
+
+def seed(value: Any, operation: str) -> int | None:
+    """A whole number, or None."""
+    return None if value is None else whole_number(value, operation, "seed")
+
+
+def fraction(value: Any, operation: str, with_replacement: bool) -> float:
+    """The part of the elements that a sample takes."""
+    expected = "a number from 0 to 1, or above with replacement"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise _wrong_type(value, operation, "fraction", expected)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not 0 <= number < inf or (number > 1 and not with_replacement):
+        raise ArgumentError(f"{operation}: fraction = {shown(value)}: expected {expected}")
+    return number
+
+
+def path(value: Any, operation: str, name: str) -> str:
+    """A path, which may be one of pathlib, as a string."""
+    try:
+        return text(os.fspath(value), operation, name)
+    except TypeError:
+        raise _wrong_type(value, operation, name, "a path, or several in one string with commas") from None
 
 
 def partitions(n: Any, operation: str) -> int:
@@ -45,8 +86,21 @@ def optional_partitions(n: Any, operation: str) -> int | None:
     return None if n is None else partitions(n, operation)
 
 
+def text(value: Any, operation: str, name: str) -> str:
+    """``value``.  Raises ArgumentTypeError if it is no string."""
+    if not isinstance(value, str):
+        raise _wrong_type(value, operation, name, "a string")
+    return value
+
+
 def job_tag(tag: Any) -> str:
     """``tag``.  Raises ArgumentError for an empty one or one with commas, and for what is no string."""
     if not isinstance(tag, str) or not tag or "," in tag:
         raise ArgumentError(f"job tag {shown(tag)}: expected a non-empty string without commas")
     return tag
+
+
+def _wrong_type(value: Any, operation: str, name: str, expected: str) -> ArgumentTypeError:
+    return ArgumentTypeError(
+        f"{operation}: {name} = {shown(value)} of type {type(value).__name__}: expected {expected}"
+    )

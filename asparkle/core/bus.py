@@ -38,6 +38,8 @@ class Feed:
     """One listener's queue, and the count of what went wrong with it."""
 
     def __init__(self, bus: Bus, name: str, events: tuple[type, ...]) -> None:
+        if not isinstance(events, tuple) or not all(isinstance(kind, type) for kind in events):
+            raise ArgumentTypeError(f"listener {name}: events = {shown(events)}: expected classes, such as JobEnded")
         self.name = name
         self.events = events
         self.dropped = 0
@@ -323,7 +325,7 @@ class Bus:
 
         It gets what is posted from now on, of the types ``events``; none: what the listener says, all
         for a function.  Returns its feed, for `remove` and for what it has missed.
-        Raises ArgumentTypeError for what can't be called."""
+        Raises ArgumentTypeError for what can't be called, and for a type of events that is no class."""
         handler = listener.on_event if isinstance(listener, Listener) else listener
         if not callable(handler):
             raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {shown(listener)}")

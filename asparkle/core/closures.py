@@ -19,9 +19,11 @@ import cloudpickle
 
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
-from asparkle.core.program import Apply, Combine, Program, Step, Transform
+from asparkle.core.program import Program, Step, Transform
+from asparkle.core.shown import shown
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented)})
+_LEVELS: Final = 100  # at which the search for what can't be pickled ends
 _SMALL: Final = 4096  # characters or bytes of a constant which still counts as small
 _WRITES: Final = frozenset(
     opcode.opmap[name]
@@ -169,32 +171,36 @@ def dumps(value: Any, what: str) -> list[Any]:
         cloudpickle.Pickler(file, protocol=5, buffer_callback=lambda b: buffers.append(b.raw())).dump(value)
     except AsparkleError:
         raise
-    except RecursionError as error:
-        raise PicklingFailed(what, reason="it is nested too deeply") from error
     except Exception as error:
         raise diagnose(value, what, error) from error
     return [file.getbuffer(), *buffers]
 
 
 def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
-    """The error for a value that failed to pickle: looks for the smallest part that fails by itself."""
+    """The error for a value that failed to pickle: looks for the smallest part that fails by itself.
+
+    The way to it is told as the user wrote it, without the steps of ours; the search ends after many levels.
+    """
+    if isinstance(error, RecursionError):  # each part of it fails as well, so that the search would take long
+        return PicklingFailed(what, reason="it is nested too deeply")
     path: list[str] = []
     name = ""
     seen: set[int] = set()
     current = value
-    while True:
+    for _ in range(_LEVELS):
         seen.add(id(current))
         for label, variable, part in _reachable(current):
             if id(part) not in seen and (reason := _fails(part)) is not None:
                 if isinstance(reason, NestedContextError):
                     return reason
                 current, error = part, reason
-                path.append(label)
+                if label:
+                    path.append(label)
                 name = variable or name
                 break
         else:
-            shown = f"{type(current).__name__}: {error}" if path else str(error)
-            return PicklingFailed(what, name, tuple(path), shown)
+            break
+    return PicklingFailed(what, name, tuple(path), f"{type(current).__name__}: {error}" if path else str(error))
 
 
 def _fails(value: Any) -> BaseException | None:
@@ -217,13 +223,15 @@ def _fails(value: Any) -> BaseException | None:
 
 
 def _reachable(value: Any) -> Iterator[tuple[str, str, Any]]:
-    """(label for the path, variable name, part) of what ``value`` directly holds."""
-    if isinstance(value, Program):
-        for step in value.steps:
-            yield from ((type(step).__name__, "", part) for part in _parts(step) if part is not None)
-    elif isinstance(value, (Transform, Step, Apply, Combine)) or type(value).__module__.startswith("asparkle.core."):
+    """(label for the path, variable name, part) of what ``value`` directly holds; no label for what is ours."""
+    if type(value) is tuple and value and isinstance(value[0], Program):  # with its sink
+        yield from (("", "", part) for part in value)
+    elif isinstance(value, Program):
+        yield from (("", "", step) for step in value.steps)
+    elif isinstance(value, (Transform, Step)) or type(value).__module__.startswith("asparkle.core."):
         for part in _parts(value):
-            yield type(value).__name__, "", part
+            for inner in part if type(part) in (list, tuple) else (part,):
+                yield "", "", inner
     elif isinstance(value, types.FunctionType):
         where = describe(value)
         for variable, part in _variables(value):
@@ -232,7 +240,7 @@ def _reachable(value: Any) -> Iterator[tuple[str, str, Any]]:
         yield f"method {value.__func__.__qualname__}: self", "self", value.__self__
     elif isinstance(value, dict):
         for key, part in value.items():
-            yield f"[{key!r}]", str(key), part
+            yield f"[{shown(key)}]", key if isinstance(key, str) else shown(key), part
     elif isinstance(value, (list, tuple, set, frozenset)):
         for i, part in enumerate(value):
             yield f"[{i}]", "", part

@@ -67,13 +67,13 @@ class SparkConf:
         """Sets one environment variable of the executors (``key``, ``value``), or several (``pairs``)."""
         if (key is None) == (pairs is None):
             raise ArgumentError("setExecutorEnv takes either key and value, or pairs")
-        for name, text in [(key, value)] if pairs is None else pairs:
+        for name, text in [(key, value)] if pairs is None else _pairs(pairs, "setExecutorEnv"):
             self.set(f"spark.executorEnv.{name}", text)
         return self
 
     def setAll(self, pairs: Iterable[tuple[str, object]]) -> SparkConf:
-        """Sets each (key, value) of ``pairs``, in order."""
-        for key, value in pairs:
+        """Sets each (key, value) of ``pairs``, in order.  Raises ArgumentTypeError for what is no such pairs."""
+        for key, value in _pairs(pairs, "setAll"):
             self.set(key, value)
         return self
 
@@ -102,6 +102,15 @@ class SparkConf:
     def clone(self) -> SparkConf:
         """A copy that shares nothing with this one."""
         return SparkConf().setAll(self._values.items())
+
+
+def _pairs(pairs: Any, method: str) -> list[tuple[Any, Any]]:
+    try:
+        if not isinstance(pairs, dict):
+            return [(key, value) for key, value in pairs]
+    except (TypeError, ValueError):
+        pass
+    raise ArgumentTypeError(f"{method}: pairs = {pairs!r}: expected (key, value) pairs, such as items() of a dict")
 
 
 # ------------------------------------------------------------------------------ types of values, parsed

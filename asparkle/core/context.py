@@ -320,13 +320,15 @@ class SparkContext:
         """
         return self._rdd(sources.Empty())
 
-    def textFile(self, name: str, minPartitions: int | None = None, use_unicode: bool = True) -> RDD[str]:
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
         ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
         split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
         partition each.  The files are looked for when a job needs them, not here.
-        ``use_unicode=False``: lines as bytes.
+        ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -337,9 +339,9 @@ class SparkContext:
         """
         if minPartitions is not None:
             minPartitions = arguments.whole_number(minPartitions, "textFile", "minPartitions", 1)
-        return self._rdd(sources.TextFiles(name, minPartitions, use_unicode))
+        return self._rdd(sources.TextFiles(arguments.path(name, "textFile", "name"), minPartitions, use_unicode))
 
-    def union(self, rdds: Sequence[RDD[T]]) -> RDD[T]:
+    def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.
 
         Raises ArgumentError for none at all and for an RDD of another context, ArgumentTypeError for what is
@@ -348,6 +350,7 @@ class SparkContext:
         >>> await sc.union([sc.parallelize([1, 2]), sc.parallelize([2]), sc.parallelize([3])]).collect()
         [1, 2, 2, 3]
         """
+        rdds = arguments.elements(rdds, "union", "rdds", "a list of RDDs")
         if not rdds:
             raise ArgumentError("union needs at least one RDD; use emptyRDD() for none")
         for i, rdd in enumerate(rdds):
@@ -384,9 +387,11 @@ class SparkContext:
         [1, 9]
         """
         self._own(rdd, "runJob: rdd")
+        arguments.function(partitionFunc, "runJob", "partitionFunc")
         if partitions is not None:
-            count = await rdd.getNumPartitions()
+            partitions = arguments.elements(partitions, "runJob", "partitions", "a list of partitions' numbers")
             partitions = [arguments.whole_number(p, "runJob", "partition") for p in partitions]
+            count = await rdd.getNumPartitions()
             for p in partitions:
                 if not 0 <= p < count:
                     raise ArgumentError(f"partition {p} does not exist: the RDD has {count}")
@@ -420,7 +425,8 @@ class SparkContext:
     def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:
         """A variable that tasks add to and the driver reads, starting at ``value``.
 
-        ``accum_param`` says how values add up; numbers need none.
+        ``accum_param`` says how values add up; numbers need none.  Raises ArgumentTypeError for other values
+        without one, and for what is no `AccumulatorParam`.
 
         >>> total = sc.accumulator(0)
         >>> await sc.parallelize(range(5)).foreach(total.add)
@@ -428,7 +434,11 @@ class SparkContext:
         10
         """
         self._check_usable()
-        accumulator: Accumulator[T] = Accumulator(value, accum_param or default_param(value))
+        if accum_param is None:
+            accum_param = default_param(value)
+        elif not isinstance(accum_param, AccumulatorParam):
+            raise ArgumentTypeError(f"accumulator: accum_param = {shown(accum_param)}: expected an AccumulatorParam")
+        accumulator: Accumulator[T] = Accumulator(value, accum_param)
         live_accumulators[accumulator.aid] = accumulator
         return accumulator
 
@@ -459,16 +469,17 @@ class SparkContext:
     def _local(self) -> Mapping[str, str]:
         return _properties.get().get(self.applicationId, {})
 
-    def setJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> None:
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
         """Put the jobs submitted from here on into a group, by which they can be cancelled together.
 
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
         ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
 
         >>> sc.setJobGroup("nightly", "what runs at night")
         >>> sc.getLocalProperty("spark.jobGroup.id")
         'nightly'
         """
-        self.setLocalProperty(GROUP, groupId)
+        self.setLocalProperty(GROUP, None if groupId is None else arguments.text(groupId, "setJobGroup", "groupId"))
         self.setLocalProperty(DESCRIPTION, description)
 
     def setJobDescription(self, value: str | None) -> None:
@@ -552,8 +563,11 @@ class SparkContext:
     async def cancelJobGroup(self, groupId: str) -> None:
         """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
 
+        Raises ArgumentTypeError for what is no string.
+
         >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
         """
+        groupId = arguments.text(groupId, "cancelJobGroup", "groupId")
         self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
 
     async def cancelJobsWithTag(self, tag: str) -> None:
@@ -590,7 +604,8 @@ class SparkContext:
         """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
         A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
 
         >>> from asparkle.core.events import JobEnded
         >>> ended = []

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from _pickle import PicklingError  # pickle.PicklingError, without the time that importing pickle takes
 
+from asparkle.core.shown import shown
+
 
 def rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
     """Unpickle without ``__init__``, whose signature differs from ``args``."""
@@ -109,11 +111,12 @@ class PicklingFailed(AsparkleError, PicklingError):
 
     ``name``: the variable that holds the culprit, as the user wrote it; ``path``: the way to it from what
     was being pickled, outermost first, e.g. ``('lambda at job.py:7', 'self', 'connection')``.  The
-    message names both; ``__cause__`` is what pickle itself said."""
+    message names both, of a long path the ends; ``__cause__`` is what pickle itself said."""
 
     def __init__(self, what: str, name: str = "", path: tuple[str, ...] = (), reason: str = "") -> None:
-        at = f": {name!r}" if name else ""
-        way = f" (reached by {' -> '.join(path)})" if path else ""
+        at = f": {shown(name)}" if name else ""
+        told = path if len(path) <= 8 else (*path[:4], f"{len(path) - 8} more", *path[-4:])
+        way = f" (reached by {' -> '.join(told)})" if path else ""
         why = f": {reason}" if reason else ""
         super().__init__(f"can't pickle {what}{at}{way}{why}")
         self.name = name

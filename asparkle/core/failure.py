@@ -1,17 +1,21 @@
-"""A task's error on its way to the driver: the exception itself where it can travel, and its story in any case."""
+"""Users' errors: on their way from tasks to the driver, and as the job's caller gets them.
+
+The exception itself travels where it can, and its story in any case.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import cloudpickle
 
 import asparkle
-from asparkle.core.errors import AsparkleError, rebuild
+from asparkle.core.errors import AsparkleError, JobFailed, UserFunctionError, rebuild
 from asparkle.core.payloads import load
 
 _OURS = os.path.join(asparkle.__path__[0], "")
@@ -27,8 +31,33 @@ class TaskError(NamedTuple):
     frames: str
 
 
-def describe_failure(error: BaseException, *, live: bool = False) -> Any:
-    """``error`` as a payload: pickled, or, between threads of one process, as it is."""
+def in_driver(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``: the driver's part of an action, which runs users' functions or meets their data.
+
+    What these raise is a JobFailed, as it is if it happens in a task; other errors of asparkle's own pass.
+    """
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if isinstance(error, AsparkleError) and not isinstance(error, UserFunctionError):
+            raise
+        cause = error
+        if isinstance(error, StopIteration):  # no future can hold it
+            cause = UserFunctionError("a function raised StopIteration; catch it there")
+            cause.__cause__ = error
+        raise job_failed(told(cause)) from cause
+
+
+def job_failed(cause: TaskError, **place: Any) -> JobFailed:
+    """What the caller of the job gets: the user's exception is its cause.  ``place``: as `JobFailed` takes it."""
+    reason = f"{cause.kind}: {cause.message}" if cause.message else cause.kind
+    error = JobFailed(reason, frames=cause.frames, **place)
+    error.__cause__ = cause.exception
+    return error
+
+
+def told(error: BaseException) -> TaskError:
+    """``error`` and its story."""
     kind = type(error).__qualname__
     try:
         message = str(error)
@@ -37,13 +66,19 @@ def describe_failure(error: BaseException, *, live: bool = False) -> Any:
     frames = "".join(user_frames(error.__traceback__)) + _chain(error)
     if not frames and not isinstance(error, AsparkleError):
         frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-1:]))
+    return TaskError(error, kind, message, frames)
+
+
+def describe_failure(error: BaseException, *, live: bool = False) -> Any:
+    """``error`` as a payload: pickled, or, between threads of one process, as it is."""
+    story = told(error)
     if live:
         from asparkle.core.protocol import Live
 
-        return Live(TaskError(error, kind, message, frames))
+        return Live(story)
     forms = (error, _Parts(error, error.__dict__), _Parts(error, {}))
     pickled = next(filter(None, map(_pickled, forms)), b"")
-    return pickle.dumps((pickled, kind, message, frames), protocol=5)
+    return pickle.dumps((pickled, *story[1:]), protocol=5)
 
 
 class _Parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from math import isinf, isnan
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from asparkle.core.arguments import whole_number
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError
@@ -54,7 +54,11 @@ async def bounds_of(rdd: RDD[Any], buckets: int | Sequence[Any]) -> tuple[Any, b
         raise ArgumentError(f"buckets = {shown(buckets)}: expected at least two bounds")
     if any(b is None or (isinstance(b, float) and isnan(b)) for b in bounds):
         raise ArgumentError(f"buckets = {shown(buckets)}: expected no None and no NaN")
-    if sorted(bounds) != bounds:
+    try:
+        ordered = sorted(bounds)
+    except TypeError:
+        raise ArgumentTypeError(f"buckets = {shown(buckets)}: expected bounds that can be compared") from None
+    if ordered != bounds:
         raise ArgumentError(f"buckets = {shown(buckets)}: expected sorted bounds")
     if len(set(bounds)) != len(bounds):
         raise ArgumentError(f"buckets = {shown(buckets)}: expected no bound twice")
@@ -65,16 +69,21 @@ async def _equal_bounds(rdd: RDD[Any], n: int) -> tuple[Any, bool]:
     found = [pair for part in await rdd._run(CallToEnd(extremes)) for pair in part]
     if not found:
         raise EmptyRDDError("can not generate buckets from an empty RDD")
+    return cast("tuple[Any, bool]", await rdd._in_driver(_divided, found, n))
+
+
+def _divided(found: Sequence[tuple[Any, Any]], n: int) -> tuple[Any, bool]:
     low, high = min(a for a, _ in found), max(b for _, b in found)
     if low == high or n == 1:
         return Trivial([low, high]), False
     try:
         step = (high - low) / n
+        endless = isinf(step)
     except TypeError:
         raise ArgumentTypeError(
             f"the elements, such as {shown(low)}, can't be divided into equal buckets; give the bounds instead"
         ) from None
-    if isinf(step):
+    if endless:
         raise ArgumentError("can not generate buckets with infinite value")
     if step == int(step) and isinstance(low, int):
         step = int(step)

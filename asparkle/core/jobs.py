@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
-from asparkle.core.failure import TaskError, load_failure
+from asparkle.core.failure import job_failed, load_failure
 from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
@@ -110,8 +110,4 @@ def failure_of(failure: JobFailure, job: int) -> JobFailed:
         return JobCancelled(failure.reason or "the job was cancelled", job=job)
     if failure.error is None or isinstance(failure.error, str):
         return JobFailed(failure.reason, kind=failure.kind.value, **place)  # type: ignore[arg-type]
-    cause: TaskError = load_failure(failure.error)
-    reason = f"{cause.kind}: {cause.message}" if cause.message else cause.kind
-    error = JobFailed(reason, frames=cause.frames, kind=failure.kind.value, **place)  # type: ignore[arg-type]
-    error.__cause__ = cause.exception
-    return error
+    return job_failed(load_failure(failure.error), kind=failure.kind.value, **place)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import random
+import sys
 from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -19,6 +20,7 @@ from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
+from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
 from asparkle.core.lineage import (
@@ -213,7 +215,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).map(lambda x: x * x).collect()
         [1, 4, 9]
         """
-        return self._map_pipe(t.Map(arguments.function(f, "map")), preservesPartitioning)
+        return self._map_pipe(t.Map(arguments.function(f, "map", "f")), preservesPartitioning)
 
     def flatMap(self, f: Callable[[T_co], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
         """The elements of ``f`` of each element, in order.
@@ -221,7 +223,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a b", "c"]).flatMap(str.split).collect()
         ['a', 'b', 'c']
         """
-        return self._map_pipe(t.FlatMap(arguments.function(f, "flatMap")), preservesPartitioning)
+        return self._map_pipe(t.FlatMap(arguments.function(f, "flatMap", "f")), preservesPartitioning)
 
     def filter(self, f: Callable[[T_co], Any]) -> RDD[T_co]:
         """The elements for which ``f`` is true, in order.
@@ -229,7 +231,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(6)).filter(lambda x: x % 2).collect()
         [1, 3, 5]
         """
-        return self._map_pipe(t.Filter(arguments.function(f, "filter")), True)
+        return self._map_pipe(t.Filter(arguments.function(f, "filter", "f")), True)
 
     def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
         """Pairs ``(f(x), x)``.
@@ -237,7 +239,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "bb"]).keyBy(len).collect()
         [(1, 'a'), (2, 'bb')]
         """
-        return self._map_pipe(t.KeyBy(arguments.function(f, "keyBy")))
+        return self._map_pipe(t.KeyBy(arguments.function(f, "keyBy", "f")))
 
     # ------------------------------------------------------------------------- one partition at a time
 
@@ -247,7 +249,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
         [1, 9]
         """
-        return self._map_pipe(t.MapPartitions(arguments.function(f, "mapPartitions")), preservesPartitioning)
+        return self._map_pipe(t.MapPartitions(arguments.function(f, "mapPartitions", "f")), preservesPartitioning)
 
     def mapPartitionsWithIndex(
         self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
@@ -259,7 +261,7 @@ class RDD(Generic[T_co]):
         [(0, 0), (0, 1), (1, 2), (1, 3)]
         """
         return self._map_pipe(
-            t.MapPartitionsWithIndex(arguments.function(f, "mapPartitionsWithIndex")), preservesPartitioning
+            t.MapPartitionsWithIndex(arguments.function(f, "mapPartitionsWithIndex", "f")), preservesPartitioning
         )
 
     def glom(self) -> RDD[list[T_co]]:
@@ -275,16 +277,14 @@ class RDD(Generic[T_co]):
 
         ``fraction``: the chance of each element to be in it or, with replacement, how often it is in it on
         average.  The same seed gives the same sample of the same RDD.  Raises ArgumentError for a
-        negative ``fraction``, or one above 1 without replacement.
+        negative or infinite ``fraction``, or one above 1 without replacement.
 
         >>> rdd = sc.parallelize(range(1000), 2)
         >>> await rdd.sample(False, 0.1, seed=1).collect() == await rdd.sample(False, 0.1, seed=1).collect()
         True
         """
-        if not fraction >= 0 or (fraction > 1 and not withReplacement):
-            raise ArgumentError(
-                f"fraction = {shown(fraction)}: expected a number from 0 to 1, or above with replacement"
-            )
+        fraction = arguments.fraction(fraction, "sample", withReplacement)
+        seed = arguments.seed(seed, "sample")
         if seed is None:
             seed = random.getrandbits(62)
         return self._map_pipe(t.Sample(withReplacement, fraction, seed), True)
@@ -343,7 +343,7 @@ class RDD(Generic[T_co]):
         >>> await a.zipPartitions(b, lambda xs, ys: [(sum(xs), "".join(ys))]).collect()
         [(1, 'x'), (5, 'yz')]
         """
-        function = r.ZipFunction(arguments.function(f, "zipPartitions"))
+        function = r.ZipFunction(arguments.function(f, "zipPartitions", "f"))
         return self._derive(Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions"))
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
@@ -404,8 +404,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(range(4), 1).map(lambda x: (x, x)).partitionBy(2).keys().glom().collect()
         [[0, 2], [1, 3]]
         """
-        n = arguments.optional_partitions(numPartitions, "partitionBy")
-        plan = DefaultHash(n, arguments.function(partitionFunc, "partitionBy"))
+        plan = _hashed(numPartitions, partitionFunc, "partitionBy")
         return self._derive(Shuffled(self._node, plan, steps.RecordsSpec))
 
     def repartitionAndSortWithinPartitions(
@@ -421,9 +420,11 @@ class RDD(Generic[T_co]):
         >>> await rdd.repartitionAndSortWithinPartitions(2).glom().collect()
         [[(0, 'a'), (2, 'b')], [(1, 'd'), (3, 'c')]]
         """
-        n = arguments.optional_partitions(numPartitions, "repartitionAndSortWithinPartitions")
-        spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=keyfunc)
-        return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
+        operation = "repartitionAndSortWithinPartitions"
+        plan = _hashed(numPartitions, partitionFunc, operation)
+        key_func = arguments.optional_function(keyfunc, operation, "keyfunc")
+        spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=key_func)
+        return self._derive(Shuffled(self._node, plan, spec))
 
     # ------------------------------------------------------------------------- sorting
 
@@ -440,10 +441,15 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("b", 1), ("a", 2), ("b", 0)]).sortByKey().collect()
         [('a', 2), ('b', 1), ('b', 0)]
         """
-        n = arguments.optional_partitions(numPartitions, "sortByKey")
-        plan = SampledRange(n, ascending, keyfunc)
-        spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=keyfunc)
-        return self._derive(Shuffled(self._node, plan, spec))
+        return self._sorted("sortByKey", ascending, numPartitions, keyfunc)
+
+    def _sorted(
+        self, operation: str, ascending: bool, numPartitions: int | None, keyfunc: Callable[[Any], Any] | None = None
+    ) -> RDD[Any]:
+        n = arguments.optional_partitions(numPartitions, operation)
+        key_func = arguments.optional_function(keyfunc, operation, "keyfunc")
+        spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=key_func)
+        return self._derive(Shuffled(self._node, SampledRange(n, ascending, key_func), spec))
 
     def sortBy(
         self, keyfunc: Callable[[T_co], Any], ascending: bool = True, numPartitions: int | None = None
@@ -453,8 +459,8 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["ccc", "a", "bb"]).sortBy(len, ascending=False).collect()
         ['ccc', 'bb', 'a']
         """
-        keyed = cast("RDD[tuple[Any, T_co]]", self._map_pipe(t.KeyBy(arguments.function(keyfunc, "sortBy"))))
-        return keyed.sortByKey(ascending, numPartitions)._map_pipe(t.Unnumbered())
+        keyed = self._map_pipe(t.KeyBy(arguments.function(keyfunc, "sortBy", "keyfunc")))
+        return keyed._sorted("sortBy", ascending, numPartitions)._map_pipe(t.Unnumbered())
 
     # ------------------------------------------------------------------------- pairs
 
@@ -480,7 +486,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).mapValues(len).collect()
         [('a', 2), ('b', 0)]
         """
-        return self._map_pipe(t.MapValues(arguments.function(f, "mapValues")), True)
+        return self._map_pipe(t.MapValues(arguments.function(f, "mapValues", "f")), True)
 
     def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
         """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
@@ -488,7 +494,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).flatMapValues(lambda v: v).collect()
         [('a', 1), ('a', 2)]
         """
-        return self._map_pipe(t.FlatMapValues(arguments.function(f, "flatMapValues")), True)
+        return self._map_pipe(t.FlatMapValues(arguments.function(f, "flatMapValues", "f")), True)
 
     def combineByKey(
         self: RDD[tuple[K, V]],
@@ -511,14 +517,24 @@ class RDD(Generic[T_co]):
         >>> sorted(await counted.mapValues(lambda c: c[0] / c[1]).collect())
         [('a', 2.0), ('b', 5.0)]
         """
-        n = arguments.optional_partitions(numPartitions, "combineByKey")
-        spec = functools.partial(
-            steps.CombineSpec,
-            create=arguments.function(createCombiner, "combineByKey"),
-            merge_value=arguments.function(mergeValue, "combineByKey"),
-            merge_combiners=arguments.function(mergeCombiners, "combineByKey"),
+        return self._combined(
+            _hashed(numPartitions, partitionFunc, "combineByKey"),
+            arguments.function(createCombiner, "combineByKey", "createCombiner"),
+            arguments.function(mergeValue, "combineByKey", "mergeValue"),
+            arguments.function(mergeCombiners, "combineByKey", "mergeCombiners"),
         )
-        return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), spec))
+
+    def _combined(
+        self,
+        plan: PartitionerPlan,
+        create: Callable[[Any], Any],
+        merge_value: Callable[[Any, Any], Any],
+        merge_combiners: Callable[[Any, Any], Any],
+    ) -> RDD[Any]:
+        spec = functools.partial(
+            steps.CombineSpec, create=create, merge_value=merge_value, merge_combiners=merge_combiners
+        )
+        return self._derive(Shuffled(self._node, plan, spec))
 
     def reduceByKey(
         self: RDD[tuple[K, V]],
@@ -532,7 +548,8 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKey(add).collect())
         [('a', 2), ('b', 1)]
         """
-        return self.combineByKey(identity, arguments.function(func, "reduceByKey"), func, numPartitions, partitionFunc)
+        function = arguments.function(func, "reduceByKey", "func")
+        return self._combined(_hashed(numPartitions, partitionFunc, "reduceByKey"), identity, function, function)
 
     def aggregateByKey(
         self: RDD[tuple[K, V]],
@@ -549,8 +566,10 @@ class RDD(Generic[T_co]):
         >>> sorted(await rdd.aggregateByKey(0, lambda n, v: n + 1, lambda n, m: n + m).collect())
         [('a', 2), ('b', 1)]
         """
-        start = r.FoldFirst(zeroValue, seqFunc)
-        return self.combineByKey(start, seqFunc, combFunc, numPartitions, partitionFunc)
+        merge_value = arguments.function(seqFunc, "aggregateByKey", "seqFunc")
+        merge = arguments.function(combFunc, "aggregateByKey", "combFunc")
+        plan = _hashed(numPartitions, partitionFunc, "aggregateByKey")
+        return self._combined(plan, r.FoldFirst(zeroValue, merge_value), merge_value, merge)
 
     def foldByKey(
         self: RDD[tuple[K, V]],
@@ -565,7 +584,9 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize([("a", 2), ("b", 3), ("a", 5)]).foldByKey(1, mul).collect())
         [('a', 10), ('b', 3)]
         """
-        return self.combineByKey(r.FoldFirst(zeroValue, func), func, func, numPartitions, partitionFunc)
+        function = arguments.function(func, "foldByKey", "func")
+        plan = _hashed(numPartitions, partitionFunc, "foldByKey")
+        return self._combined(plan, r.FoldFirst(zeroValue, function), function, function)
 
     def groupByKey(
         self: RDD[tuple[K, V]],
@@ -578,8 +599,7 @@ class RDD(Generic[T_co]):
         >>> sorted(await rdd.groupByKey().mapValues(list).collect())
         [('a', [1, 3]), ('b', [2])]
         """
-        n = arguments.optional_partitions(numPartitions, "groupByKey")
-        return self._derive(Shuffled(self._node, DefaultHash(n, partitionFunc), steps.GroupSpec))
+        return self._derive(Shuffled(self._node, _hashed(numPartitions, partitionFunc, "groupByKey"), steps.GroupSpec))
 
     def groupBy(
         self,
@@ -592,9 +612,8 @@ class RDD(Generic[T_co]):
         >>> sorted(await sc.parallelize(range(5)).groupBy(lambda x: x % 2).mapValues(list).collect())
         [(0, [0, 2, 4]), (1, [1, 3])]
         """
-        keyed = cast("RDD[tuple[K, T_co]]", self.keyBy(f))
-        grouped: RDD[Any] = keyed.groupByKey(numPartitions, partitionFunc)
-        return grouped
+        keyed = Mapped(self._node, t.KeyBy(arguments.function(f, "groupBy", "f")))
+        return self._derive(Shuffled(keyed, _hashed(numPartitions, partitionFunc, "groupBy"), steps.GroupSpec))
 
     def distinct(self, numPartitions: int | None = None) -> RDD[T_co]:
         """Each different element once, in order of first appearance per partition.
@@ -701,8 +720,8 @@ class RDD(Generic[T_co]):
         return await self._context._run(self._node, sink, partitions)
 
     async def _in_driver(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """The last step of an action, with a user's function: off the event loop, which it might hold up."""
-        return await self._context._in_thread(r.in_driver, function, *arguments)
+        """The last step of an action, with users' functions or data: off the event loop, which it might hold up."""
+        return await self._context._in_thread(in_driver, function, *arguments)
 
     async def collect(self) -> list[T_co]:
         """All elements, in order of partitions.  They must fit into the driver's memory.
@@ -745,7 +764,8 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import actions
 
-        return await actions.take(self, arguments.whole_number(num, "take", "num", 0))
+        num = arguments.whole_number(num, "take", "num", 0)
+        return await actions.take(self, min(num, sys.maxsize))  # which is what islice takes
 
     async def isEmpty(self) -> bool:
         """Whether there is no element.
@@ -764,6 +784,7 @@ class RDD(Generic[T_co]):
         [9, 5]
         """
         num = arguments.whole_number(num, "takeOrdered", "num", 0)
+        arguments.optional_function(key, "takeOrdered", "key")
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Smallest(num, key)))
@@ -776,6 +797,7 @@ class RDD(Generic[T_co]):
         [9, 5]
         """
         num = arguments.whole_number(num, "top", "num", 0)
+        arguments.optional_function(key, "top", "key")
         if not num:
             return []
         parts = await self._run(t.CallToEnd(r.Largest(num, key)))
@@ -790,7 +812,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import actions
 
         num = arguments.whole_number(num, "takeSample", "num", 0)
-        return await actions.take_sample(self, withReplacement, num, seed)
+        return await actions.take_sample(self, withReplacement, num, arguments.seed(seed, "takeSample"))
 
     async def foreach(self, f: Callable[[T_co], Any]) -> None:
         """Call ``f`` with each element, for what it does.
@@ -800,7 +822,7 @@ class RDD(Generic[T_co]):
         >>> total.value
         6
         """
-        await self._run(t.CallToEnd(r.ForEach(arguments.function(f, "foreach"))))
+        await self._run(t.CallToEnd(r.ForEach(arguments.function(f, "foreach", "f"))))
 
     async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None:
         """Call ``f`` with each partition's iterator, for what it does.
@@ -810,7 +832,7 @@ class RDD(Generic[T_co]):
         >>> batches.value
         3
         """
-        await self._run(t.Call(r.ForPartition(arguments.function(f, "foreachPartition"))))
+        await self._run(t.Call(r.ForPartition(arguments.function(f, "foreachPartition", "f"))))
 
     # ------------------------------------------------------------------------- actions: reductions
 
@@ -828,7 +850,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "b", "c"]).reduce(lambda a, b: a + b)
         'abc'
         """
-        parts = await self._run(t.CallToEnd(r.Reduce(arguments.function(f, "reduce"))))
+        parts = await self._run(t.CallToEnd(r.Reduce(arguments.function(f, "reduce", "f"))))
         values = r.concatenated(parts)
         if not values:
             raise EmptyRDDError("Can not reduce() empty RDD")
@@ -844,7 +866,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import actions
 
         depth = arguments.whole_number(depth, "treeReduce", "depth", 1)
-        parts = self.mapPartitions(r.Reduce(arguments.function(f, "treeReduce")))
+        parts = self.mapPartitions(r.Reduce(arguments.function(f, "treeReduce", "f")))
         found = await actions.merged_in_tree(parts, r.Reduce(f), depth)
         if not found:
             raise EmptyRDDError("Cannot reduce empty RDD.")
@@ -857,7 +879,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).fold(0, add)
         6
         """
-        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(op, "fold"))))
+        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(op, "fold", "op"))))
         return cast(T, await self._in_driver(r.folded, op, parts, zeroValue))
 
     async def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U:
@@ -867,7 +889,8 @@ class RDD(Generic[T_co]):
         >>> await words.aggregate(0, lambda n, word: n + len(word), lambda n, m: n + m)
         6
         """
-        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(seqOp, "aggregate"))))
+        arguments.function(combOp, "aggregate", "combOp")
+        parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(seqOp, "aggregate", "seqOp"))))
         return cast(U, await self._in_driver(r.folded, combOp, parts, zeroValue))
 
     async def treeAggregate(
@@ -882,9 +905,11 @@ class RDD(Generic[T_co]):
         from asparkle.core import actions
 
         depth = arguments.whole_number(depth, "treeAggregate", "depth", 1)
+        arguments.function(seqOp, "treeAggregate", "seqOp")
+        arguments.function(combOp, "treeAggregate", "combOp")
         if await self.getNumPartitions() == 0:
             return zeroValue
-        folded = self.mapPartitions(r.FoldOne(zeroValue, arguments.function(seqOp, "treeAggregate")))
+        folded = self.mapPartitions(r.FoldOne(zeroValue, seqOp))
         found = await actions.merged_in_tree(folded, r.Reduce(combOp), depth)
         return cast(U, found[0])
 
@@ -894,7 +919,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([1, 2, 3]).sum()
         6
         """
-        return sum(await self._run(t.CallToEnd(sum)))
+        return in_driver(sum, await self._run(t.CallToEnd(sum)))
 
     async def max(self, key: Callable[[T_co], Any] | None = None) -> T_co:
         """The largest element by ``key``; the first of several.  Raises ValueError for an empty RDD.
@@ -902,6 +927,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize(["a", "ccc", "bb"]).max(key=len)
         'ccc'
         """
+        arguments.optional_function(key, "max", "key")
         return await self.reduce(cast("Callable[[Any, Any], T_co]", max if key is None else r.Extreme(max, key)))
 
     async def min(self, key: Callable[[T_co], Any] | None = None) -> T_co:
@@ -910,6 +936,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([3, 1, 2]).min()
         1
         """
+        arguments.optional_function(key, "min", "key")
         return await self.reduce(cast("Callable[[Any, Any], T_co]", min if key is None else r.Extreme(min, key)))
 
     # ------------------------------------------------------------------------- actions: statistics
@@ -921,7 +948,8 @@ class RDD(Generic[T_co]):
         (count: 3, mean: 2.0, stdev: 0.816496580927726, max: 3.0, min: 1.0)
         """
         parts = await self._run(t.CallToEnd(StatCounter))
-        return functools.reduce(StatCounter.mergeStats, parts, StatCounter())
+        merged: StatCounter = in_driver(functools.reduce, StatCounter.mergeStats, parts, StatCounter())
+        return merged
 
     async def mean(self) -> float:
         """The mean of the elements.
@@ -986,7 +1014,8 @@ class RDD(Generic[T_co]):
         >>> sorted((await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).countByKey()).items())
         [('a', 2), ('b', 1)]
         """
-        return r.added_up(await self._run(t.CallToEnd(r.count_keys)))
+        parts = await self._run(t.CallToEnd(r.count_keys))
+        return cast("dict[K, int]", await self._in_driver(r.added_up, parts))
 
     async def countByValue(self: RDD[K]) -> dict[K, int]:
         """How often each element occurs.
@@ -994,7 +1023,8 @@ class RDD(Generic[T_co]):
         >>> sorted((await sc.parallelize([1, 2, 1]).countByValue()).items())
         [(1, 2), (2, 1)]
         """
-        return r.added_up(await self._run(t.CallToEnd(r.count_values)))
+        parts = await self._run(t.CallToEnd(r.count_values))
+        return cast("dict[K, int]", await self._in_driver(r.added_up, parts))
 
     async def collectAsMap(self: RDD[tuple[K, V]]) -> dict[K, V]:
         """The pairs as a dict; of several with one key, the last.
@@ -1002,7 +1032,8 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", 1), ("b", 2)]).collectAsMap()
         {'a': 1, 'b': 2}
         """
-        return dict(await self.collect())
+        parts = await self._run(t.CollectList())
+        return cast("dict[K, V]", await self._in_driver(r.as_dict, parts))
 
     async def reduceByKeyLocally(self: RDD[tuple[K, V]], func: Callable[[V, V], V]) -> dict[K, V]:
         """As `reduceByKey`, as a dict in the driver.
@@ -1011,7 +1042,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([("a", 1), ("b", 1), ("a", 1)]).reduceByKeyLocally(add)
         {'a': 2, 'b': 1}
         """
-        parts = await self._run(t.CallToEnd(r.ReduceKeys(arguments.function(func, "reduceByKeyLocally"))))
+        parts = await self._run(t.CallToEnd(r.ReduceKeys(arguments.function(func, "reduceByKeyLocally", "func"))))
         return cast("dict[K, V]", await self._in_driver(r.merged_dicts, func, parts))
 
     async def lookup(self: RDD[tuple[K, V]], key: K) -> list[V]:
@@ -1021,5 +1052,10 @@ class RDD(Generic[T_co]):
         [1, 3]
         """
         partitioner = await self.partitioner()
-        partitions = None if partitioner is None else [partitioner(key)]
+        partitions = None if partitioner is None else [await self._in_driver(partitioner, key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))
+
+
+def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], operation: str) -> PartitionerPlan:
+    n = arguments.optional_partitions(numPartitions, operation)
+    return DefaultHash(n, arguments.function(partitionFunc, operation, "partitionFunc"))

@@ -14,7 +14,6 @@ from itertools import chain, cycle, islice, product, repeat, starmap
 from math import sqrt
 from typing import Any
 
-from asparkle.core.errors import UserFunctionError
 from asparkle.core.pairs import first_item, item_of_each, pairs
 from asparkle.core.program import Transform
 from asparkle.core.resultiterable import ResultIterable
@@ -30,14 +29,6 @@ class _Of:
         return (type(self), self.arguments)
 
 
-def in_driver(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function``, which calls a user's function, as the driver runs it at the end of an action."""
-    try:
-        return function(*arguments)
-    except StopIteration as error:  # no future can hold it
-        raise UserFunctionError("a function raised StopIteration; catch it there") from error
-
-
 def folded(function: Callable[[Any, Any], Any], parts: Iterable[Any], zero: Any) -> Any:
     """``parts`` folded from a copy of ``zero``, which the function may change."""
     return functools.reduce(function, parts, copy.deepcopy(zero))
@@ -49,6 +40,11 @@ def smallest(n: int, parts: Iterable[Iterable[Any]], key: Callable[[Any], Any] |
 
 def largest(n: int, parts: Iterable[Iterable[Any]], key: Callable[[Any], Any] | None) -> list[Any]:
     return heapq.nlargest(n, chain.from_iterable(parts), key)
+
+
+def as_dict(parts: Iterable[Iterable[Any]]) -> dict[Any, Any]:
+    """The pairs of all parts; of several with one key, the last."""
+    return dict(pairs(chain.from_iterable(parts), "collectAsMap"))
 
 
 def concatenated(parts: Iterable[Iterable[Any]]) -> list[Any]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from anyio import to_thread
 
-from asparkle.core.errors import JobFailed
-from asparkle.core.failure import user_frames
+from asparkle.core.failure import in_driver
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
-from asparkle.core.reductions import SampleKeys, in_driver
+from asparkle.core.reductions import SampleKeys
+from asparkle.core.source_steps import length_of
 from asparkle.core.sources import Collection, Range
 from asparkle.core.transforms import CallToEnd
 
@@ -49,11 +49,7 @@ class SampledRange(PartitionerPlan):
             parent = thinned
         least = -(-wanted // max(parent.num_partitions, 1))
         sampled = await planner.collect(parent, CallToEnd(SampleKeys(least)))
-        try:
-            bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
-        except Exception as error:  # comparing keys runs users' code
-            frames = "".join(user_frames(error.__traceback__))
-            raise JobFailed(f"{type(error).__qualname__}: {error}", frames=frames) from error
+        bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
         return RangePartitioner(bounds, self.ascending, self.key_func, n)
 
 
@@ -79,8 +75,8 @@ def _thinned(node: Node, wanted: int) -> Node | None:
     source: Node
     if type(node) is Collection and len(node.data) > 2 * wanted:
         source = Collection(node.data[:: len(node.data) // wanted], 1)
-    elif type(node) is Range and len(node.whole) > 2 * wanted:
-        source = Range(node.whole[:: len(node.whole) // wanted], 1)
+    elif type(node) is Range and (length := length_of(node.whole)) > 2 * wanted:
+        source = Range(node.whole[:: length // wanted], 1)
     else:
         return None
     for transform in reversed(transforms):

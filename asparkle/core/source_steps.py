@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
 
 
+def length_of(whole: range) -> int:
+    """``len(whole)``, which fails for more than ``sys.maxsize``."""
+    return (whole[-1] - whole[0]) // whole.step + 1 if whole else 0
+
+
 class RangeStep(Step):
     __slots__ = ("slices", "whole")
 
@@ -21,7 +26,7 @@ class RangeStep(Step):
         self.slices = slices
 
     def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        n, slices = len(self.whole), self.slices
+        n, slices = length_of(self.whole), self.slices
         return iter(self.whole[partition * n // slices : (partition + 1) * n // slices])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from asparkle.core.errors import ArgumentError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError
 from asparkle.core.shown import shown
 
 
@@ -18,7 +18,8 @@ class StorageLevel:
     >>> print(StorageLevel.MEMORY_AND_DISK)
     Disk Memory Serialized 1x Replicated
 
-    Raises ArgumentError when ``replication`` is not from 1 to 39, Spark's limits.
+    Raises ArgumentError when ``replication`` is not from 1 to 39, Spark's limits, and
+    ArgumentTypeError for a flag that is no bool.
     """
 
     # A plain class: a dataclass would double the time in which the package is imported.
@@ -49,7 +50,11 @@ class StorageLevel:
     def __init__(
         self, useDisk: bool, useMemory: bool, useOffHeap: bool, deserialized: bool, replication: int = 1
     ) -> None:
-        if not isinstance(replication, int) or not 1 <= replication < 40:
+        flags = {"useDisk": useDisk, "useMemory": useMemory, "useOffHeap": useOffHeap, "deserialized": deserialized}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ArgumentTypeError(f"StorageLevel: {name} = {shown(flag)}: expected True or False")
+        if not isinstance(replication, int) or isinstance(replication, bool) or not 1 <= replication < 40:
             raise ArgumentError(f"replication = {shown(replication)}: expected a whole number from 1 to 39")
         assign = object.__setattr__
         assign(self, "useDisk", useDisk)

@@ -54,6 +54,10 @@ V = TypeVar("V")
 
 def _unwrap(rdd: Any) -> Any:
     return rdd._rdd if isinstance(rdd, RDD) else rdd
+
+
+def _unwrap_each(rdds: Any) -> Any:
+    return [_unwrap(rdd) for rdd in rdds] if isinstance(rdds, Iterable) else _unwrap(rdds)
 """
 
 RDD_CLASS = '''
@@ -80,9 +84,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asparkle.blocking import BlockingContext
-from asparkle.rdd import RDD, _unwrap
+from asparkle.rdd import RDD, _unwrap, _unwrap_each
 
 if TYPE_CHECKING:
+    import os
+
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
@@ -181,8 +187,8 @@ class Face:
             annotation = ast.unparse(argument.annotation) if argument.annotation else ""
             if annotation.startswith("RDD["):
                 given.append(f"_unwrap({argument.arg})")
-            elif annotation.startswith("Sequence[RDD"):
-                given.append(f"[_unwrap(rdd) for rdd in {argument.arg}]")
+            elif annotation.startswith("Iterable[RDD"):
+                given.append(f"_unwrap_each({argument.arg})")
             else:
                 given.append(argument.arg)
         if args.vararg is not None:

@@ -52,6 +52,11 @@ def cause(error: pytest.ExceptionInfo[JobFailed]) -> BaseException | None:
         lambda sc: sc.parallelize([1]).sample(False, 1.1),
         lambda sc: sc.parallelize([1]).sample(True, -1.0),
         lambda sc: sc.parallelize([1]).sample(False, float("nan")),
+        lambda sc: sc.parallelize([1]).sample(True, float("inf")),
+        lambda sc: sc.parallelize([1]).sample(True, 10**400),
+        lambda sc: sc.union(iter([])),
+        lambda sc: StorageLevel(True, True, False, False, 0),
+        lambda sc: StorageLevel(True, True, False, False, True),
         lambda sc: sc.union([]),
         lambda sc: sc.addJobTag("a,b"),
         lambda sc: sc.addJobTag(""),
@@ -110,6 +115,7 @@ async def test_a_wrong_type_fails_at_the_call(local, call):
         lambda rdd: rdd.histogram([1, 1]),
         lambda rdd: rdd.histogram([1, None]),
         lambda rdd: rdd.context.runJob(rdd, list, [7]),
+        lambda rdd: rdd.context.runJob(rdd, list, [-1]),
     ],
 )
 async def test_a_wrong_argument_of_an_action_is_said(local, call):
@@ -130,6 +136,118 @@ async def test_a_wrong_type_for_an_action_is_said(local):
     ):
         with pytest.raises(ArgumentTypeError):
             await call()
+
+
+def pairs_of(sc):
+    return sc.parallelize([(1, 1), (2, 2)], 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda sc: pairs_of(sc).map(5), "map: f = 5 of type int: expected a function"),
+        (lambda sc: pairs_of(sc).groupBy(5), "groupBy: f = 5"),
+        (lambda sc: pairs_of(sc).zipPartitions(pairs_of(sc), 5), "zipPartitions: f = 5"),
+        (lambda sc: pairs_of(sc).partitionBy(2, 5), "partitionBy: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).groupBy(str, 2, 5), "groupBy: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).groupByKey(2, 5), "groupByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).reduceByKey(max, 2, 5), "reduceByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).reduceByKey(max, "2"), "reduceByKey: numPartitions = '2'"),
+        (lambda sc: pairs_of(sc).foldByKey(0, max, 2, 5), "foldByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, max, max, 2, 5), "aggregateByKey: partitionFunc = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, max, max, 2, 5), "combineByKey: partitionFunc = 5"),
+        (
+            lambda sc: pairs_of(sc).repartitionAndSortWithinPartitions(2, 5),
+            "repartitionAndSortWithinPartitions: partitionFunc = 5",
+        ),
+        (
+            lambda sc: pairs_of(sc).repartitionAndSortWithinPartitions(2, keyfunc=5),
+            "repartitionAndSortWithinPartitions: keyfunc = 5",
+        ),
+        (lambda sc: pairs_of(sc).sortByKey(True, 2, 5), "sortByKey: keyfunc = 5"),
+        (lambda sc: pairs_of(sc).sortBy(None), "sortBy: keyfunc = None"),
+        (lambda sc: pairs_of(sc).sortBy(str, True, "2"), "sortBy: numPartitions = '2'"),
+        (lambda sc: pairs_of(sc).reduceByKey(5), "reduceByKey: func = 5"),
+        (lambda sc: pairs_of(sc).foldByKey(0, 5), "foldByKey: func = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, 5, max), "aggregateByKey: seqFunc = 5"),
+        (lambda sc: pairs_of(sc).aggregateByKey(0, max, 5), "aggregateByKey: combFunc = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(5, max, max), "combineByKey: createCombiner = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, 5, max), "combineByKey: mergeValue = 5"),
+        (lambda sc: pairs_of(sc).combineByKey(list, max, 5), "combineByKey: mergeCombiners = 5"),
+        (lambda sc: pairs_of(sc).sample(False, "0.5"), "sample: fraction = '0.5'"),
+        (lambda sc: pairs_of(sc).sample(False, None), "sample: fraction = None"),
+        (lambda sc: pairs_of(sc).sample(False, True), "sample: fraction = True"),
+        (lambda sc: pairs_of(sc).sample(False, 0.5, "seed"), "sample: seed = 'seed'"),
+        (lambda sc: pairs_of(sc).sample(False, 0.5, 1.5), "sample: seed = 1.5"),
+        (lambda sc: sc.textFile(None), "textFile: name = None"),
+        (lambda sc: sc.textFile(5), "textFile: name = 5"),
+        (lambda sc: sc.textFile(["a"]), "textFile: name = ['a'] of type list: expected a path"),
+        (lambda sc: sc.textFile(b"a"), "textFile: name = b'a'"),
+        (lambda sc: sc.union(None), "union: rdds = None"),
+        (lambda sc: sc.union(pairs_of(sc)), "union: rdds = <RDD"),
+        (lambda sc: sc.accumulator(0, max), "accumulator: accum_param = <built-in function max>"),
+        (lambda sc: sc.accumulator(0, AccumulatorParam), "accumulator: accum_param = <class"),
+        (lambda sc: sc.accumulator(0, 0), "accumulator: accum_param = 0"),
+        (lambda sc: StorageLevel(1, False, False, False), "StorageLevel: useDisk = 1"),
+        (lambda sc: StorageLevel(True, False, False, 4), "StorageLevel: deserialized = 4"),
+        (
+            lambda sc: SparkContext("inline", conf={"a": 1}),
+            "SparkContext: conf = {'a': 1} of type dict: expected a SparkConf",
+        ),
+        (lambda sc: SparkContext("inline", plugins=5), "SparkContext: plugins = 5"),
+        (lambda sc: SparkContext("inline", plugins="log"), "SparkContext: plugins = 'log'"),
+    ],
+)
+async def test_what_has_a_wrong_type_is_named_at_the_call(local, call, where):
+    with pytest.raises(ArgumentTypeError) as error:
+        call(local)
+    assert str(error.value).startswith(where)
+
+
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        (lambda rdd: rdd.top(1, 5), "top: key = 5 of type int: expected a function"),
+        (lambda rdd: rdd.top(0, 5), "top: key = 5"),
+        (lambda rdd: rdd.takeOrdered(1, 5), "takeOrdered: key = 5"),
+        (lambda rdd: rdd.max(5), "max: key = 5"),
+        (lambda rdd: rdd.min(5), "min: key = 5"),
+        (lambda rdd: rdd.fold(0, 5), "fold: op = 5"),
+        (lambda rdd: rdd.aggregate(0, 5, max), "aggregate: seqOp = 5"),
+        (lambda rdd: rdd.aggregate(0, max, 5), "aggregate: combOp = 5"),
+        (lambda rdd: rdd.treeAggregate(0, 5, max), "treeAggregate: seqOp = 5"),
+        (lambda rdd: rdd.treeAggregate(0, max, 5), "treeAggregate: combOp = 5"),
+        (lambda rdd: rdd.treeReduce(5), "treeReduce: f = 5"),
+        (lambda rdd: rdd.foreach(5), "foreach: f = 5"),
+        (lambda rdd: rdd.foreachPartition(5), "foreachPartition: f = 5"),
+        (lambda rdd: rdd.reduceByKeyLocally(5), "reduceByKeyLocally: func = 5"),
+        (lambda rdd: rdd.takeSample(False, 1, "seed"), "takeSample: seed = 'seed'"),
+        (lambda rdd: rdd.takeSample(False, 1, 1.5), "takeSample: seed = 1.5"),
+        (lambda rdd: rdd.context.runJob(rdd, 5), "runJob: partitionFunc = 5"),
+        (lambda rdd: rdd.context.runJob(rdd, list, 1), "runJob: partitions = 1"),
+    ],
+)
+async def test_what_has_a_wrong_type_for_an_action_is_named(local, call, where):
+    with pytest.raises(ArgumentTypeError) as error:
+        await call(pairs_of(local))
+    assert str(error.value).startswith(where)
+
+
+async def test_a_union_of_a_generator(local):
+    assert await local.union(local.parallelize([i]) for i in range(3)).collect() == [0, 1, 2]
+
+
+async def test_a_path_of_pathlib(local, tmp_path):
+    (tmp_path / "lines").write_text("a\nb\n")
+    assert await local.textFile(tmp_path / "lines").collect() == ["a", "b"]
+
+
+async def test_seeds_and_fractions_of_numpy(local):
+    np = pytest.importorskip("numpy")
+    rdd = local.parallelize(range(100), 2)
+    one = await rdd.sample(False, np.float32(0.5), np.int64(3)).collect()
+    assert one == await rdd.sample(False, 0.5, 3).collect()
+    assert await rdd.takeSample(False, 5, np.int64(3)) == await rdd.takeSample(False, 5, 3)
 
 
 async def test_a_number_may_be_one_of_numpy(sc):
@@ -283,8 +401,68 @@ async def test_one_in_the_driver_alone_is_an_error_too(local):
         lambda: rdd.reduce(stopping),
         lambda: rdd.map(lambda x: (1, x)).reduceByKeyLocally(stopping),
     ):
-        with anyio.fail_after(5), pytest.raises(UserFunctionError, match="StopIteration"):
+        with anyio.fail_after(5), pytest.raises(JobFailed, match="StopIteration") as error:
             await action()
+        assert isinstance(cause(error), UserFunctionError)
+
+
+def dividing(a, b):
+    return a // 0
+
+
+class Unaddable:
+    def __init__(self, number):
+        self.number = number
+
+    def __radd__(self, other):
+        return self
+
+    def __add__(self, other):
+        raise LookupError("can't be added")
+
+
+@pytest.mark.parametrize(
+    ("data", "action", "kind"),
+    [
+        ([0, 1], lambda rdd: rdd.reduce(dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.treeReduce(dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.aggregate(0, lambda a, b: b, dividing), ZeroDivisionError),
+        ([0, 1], lambda rdd: rdd.treeAggregate(0, lambda a, b: b, dividing), ZeroDivisionError),
+        ([("a", 0), ("a", 1)], lambda rdd: rdd.reduceByKeyLocally(dividing), ZeroDivisionError),
+        ([1, "a"], lambda rdd: rdd.max(), TypeError),
+        ([1, "a"], lambda rdd: rdd.min(), TypeError),
+        ([1, "a"], lambda rdd: rdd.top(2), TypeError),
+        ([1, "a"], lambda rdd: rdd.takeOrdered(2), TypeError),
+        ([1, "a"], lambda rdd: rdd.histogram(2), TypeError),
+        ([1, 2], lambda rdd: rdd.map(Unaddable).sum(), LookupError),
+        ([1, (2, 3)], lambda rdd: rdd.collectAsMap(), UserFunctionError),
+        ([({}, 1), (1, 2)], lambda rdd: rdd.collectAsMap(), TypeError),
+        ([(1, 1), ("a", 2)], lambda rdd: rdd.sortByKey(True, 2).collect(), TypeError),
+        ([(1, 1)], lambda rdd: rdd.partitionBy(2, lambda k: k // 0).lookup(1), ZeroDivisionError),
+        ([(1, 1)], lambda rdd: rdd.partitionBy(2, lambda k: "a").lookup(1), UserFunctionError),
+    ],
+)
+async def test_what_users_code_and_data_raise_in_the_driver_fails_the_job_as_in_a_task(local, data, action, kind):
+    with pytest.raises(JobFailed, match=rf"^{kind.__name__}: .") as error:
+        await action(local.parallelize(data, 2))
+    assert isinstance(cause(error), kind)
+    if kind is ZeroDivisionError:
+        assert "test_operations.py" in error.value.frames
+        assert "asparkle/core" not in error.value.frames
+
+
+async def test_the_drivers_part_of_collectasmap_shows_what_is_no_pair(local):
+    with pytest.raises(JobFailed, match=r"collectAsMap needs \(key, value\) pairs, and got 17 of type int"):
+        await local.parallelize([17]).collectAsMap()
+
+
+async def test_errors_of_asparkles_own_pass_through_the_drivers_part(local):
+    with pytest.raises(KeyHashError):
+        await local.parallelize([(1, 1)]).partitionBy(2).lookup({})
+    with pytest.raises(ArgumentTypeError, match="equal buckets"):
+        await local.parallelize(["a", "b"], 2).histogram(2)
+    with pytest.raises(ArgumentTypeError, match=r"buckets = \['a', 1\]: expected bounds that can be compared"):
+        await local.parallelize([1, 2], 2).histogram(["a", 1])
 
 
 async def test_an_iterator_that_ends_is_no_error(sc):
@@ -406,6 +584,60 @@ async def test_what_cannot_be_pickled_is_named(sc):
     with pytest.raises(PicklingFailed, match="guard") as error:
         await sc.parallelize([1]).map(lambda x: guard).collect()
     assert error.value.name == "guard"
+    assert error.value.path[0].endswith(": guard")
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+def nested(depth, innermost):
+    for _ in range(depth):
+        innermost = [innermost]
+    return innermost
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda rdd, x: rdd.map(lambda y: x).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).mapValues(lambda y: x).groupByKey().collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).combineByKey(lambda y: x, max, max).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.keyBy(abs).aggregateByKey([x], max, max).collect(), ("[0]", ".value")),
+        (lambda rdd, x: rdd.fold({"a": [x]}, max), ("['a']", "[0]", ".value")),
+        (lambda rdd, x: rdd.zipPartitions(rdd, lambda one, other: x).collect(), (": x", ".value")),
+        (lambda rdd, x: rdd.context.runJob(rdd, lambda elements: x), (": x", ".value")),
+    ],
+)
+async def test_the_way_to_what_cannot_be_pickled_is_the_users(local, make, path):
+    with pytest.raises(PicklingFailed) as error:
+        await make(local.parallelize([1]), Holder(threading.Lock()))
+    assert len(error.value.path) == len(path)
+    for step, expected in zip(error.value.path, path, strict=True):
+        assert step.endswith(expected)
+    assert error.value.name == "value"
+
+
+async def test_a_long_way_to_what_cannot_be_pickled_is_told_briefly(local):
+    deep, long = nested(50, threading.Lock()), {"k" * 9999: threading.Lock()}
+    with pytest.raises(PicklingFailed, match=r": deep -> \[0\] -> \[0\] -> \[0\] -> 43 more -> \[0\]") as error:
+        await local.parallelize([1]).map(lambda x: deep).collect()
+    assert len(error.value.path) == 51
+    with pytest.raises(PicklingFailed) as error:
+        await local.parallelize([1]).map(lambda x: long).collect()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("master", ["local[1]", "processes[1]"])
+async def test_what_is_nested_too_deeply_is_told_briefly(master):
+    async with SparkContext(master) as sc:
+        with pytest.raises(PicklingFailed, match="nested too deeply") as unsent:
+            await sc.parallelize([nested(30_000, 1), []]).collect()
+        with pytest.raises(JobFailed, match="the task's result: it is nested too deeply") as failed:
+            await sc.parallelize([30_000]).map(lambda depth: nested(depth, 1)).collect()
+    assert len(str(unsent.value)) < 1000
+    assert len(str(failed.value)) < 1000
 
 
 # ------------------------------------------------------------------------------------- empty RDDs
@@ -612,6 +844,28 @@ async def test_take_computes_no_more_partitions_than_it_needs(sc):
     assert computed.value == 1
     assert await rdd.take(20) == list(range(20))
     assert computed.value < 25
+
+
+async def test_ranges_longer_than_any_list(sc):
+    assert await sc.parallelize(range(10**20), 3).take(2) == [0, 1]
+    assert await sc.parallelize(range(10**20, 0, -3), 3).first() == 10**20
+    assert await sc.range(2**63 + 5).first() == 0
+    firsts = sc.range(0, 10**20, 5, 4).mapPartitions(lambda numbers: [next(numbers)])
+    assert await firsts.collect() == [0, 25 * 10**18, 50 * 10**18, 75 * 10**18]
+
+
+async def test_ranges_without_elements(sc):
+    for numbers in (range(0), range(5, 5), range(5, 0), range(0, 5, -1)):
+        assert await sc.parallelize(numbers, 3).collect() == []
+
+
+@pytest.mark.parametrize("many", [2**63 - 1, 2**63, 10**30, 10**400], ids=["most", "more", "many", "no float"])
+async def test_as_many_elements_as_there_are(local, many):
+    rdd = local.parallelize([3, 1, 2], 3)
+    assert await rdd.take(many) == [3, 1, 2]
+    assert await rdd.top(many) == [3, 2, 1]
+    assert await rdd.takeOrdered(many) == [1, 2, 3]
+    assert sorted(await rdd.takeSample(False, many)) == [1, 2, 3]
 
 
 async def test_a_partition_may_be_endless_for_take(sc):
@@ -894,6 +1148,22 @@ async def test_jobs_are_cancelled_by_group_and_tag(by):
             assert ended == ["one"]
             await sc.cancelAllJobs()
         assert ended == ["one", "two"]
+
+
+@pytest.mark.parametrize("group", [None, 5, b"nightly", ["nightly"]])
+async def test_a_job_group_is_a_string(local, group):
+    with pytest.raises(ArgumentTypeError, match=r"^cancelJobGroup: groupId = .*: expected a string$"):
+        await local.cancelJobGroup(group)
+    if group is not None:
+        with pytest.raises(ArgumentTypeError, match=r"^setJobGroup: groupId = .*: expected a string$"):
+            local.setJobGroup(group, "x")
+
+
+async def test_no_job_group_is_set_with_none(local):
+    local.setJobGroup("nightly", "at night")
+    local.setJobGroup(None, None)
+    assert local.getLocalProperty("spark.jobGroup.id") is None
+    assert local.getLocalProperty("spark.job.description") is None
 
 
 # ------------------------------------------------------------------------------------- shared variables
