@@ -48,7 +48,7 @@ def check_fleet(scheduler: Scheduler) -> None:
 
 def check_stage(stage: Stage) -> None:
     incomplete = sum(not parent.complete for parent in stage.parents)
-    assert stage.missing == sum(output is None for output in stage.outputs)
+    assert stage.missing == sum(writer is None for writer in stage.outputs.writers)
     assert (stage.state == IDLE) <= (stage.tasks is None)
     if stage.state == WAITING:
         assert stage.blocked == incomplete > 0
@@ -57,8 +57,8 @@ def check_stage(stage: Stage) -> None:
         assert incomplete == 0 and stage.tasks is not None and not stage.tasks.paused
     if stage.state != IDLE:
         assert stage.jobs, "works for no job"
-    for partition, writer in enumerate(stage.writers):
-        assert (writer is None) == (stage.outputs[partition] is None)
+    for partition, writer in enumerate(stage.outputs.writers):
+        assert writer is not None or stage.outputs.locations[partition] is None
         assert writer is None or (partition in stage.written[writer] and stage in writer.wrote)
     for parent in stage.parents:
         assert stage in parent.children or parent.removed

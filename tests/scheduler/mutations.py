@@ -103,9 +103,9 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "retry-last": ("dispatch.py", "tasks.put(partition)", "tasks.put(partition, False)"),
     "stale-fetch": (
-        "machine.py",
-        "lost = output is not None and output[0] == event.map_tid",
-        "lost = output is not None",
+        "records.py",
+        "self.writers[partition] is not None and self.tids[partition] == tid",
+        "self.writers[partition] is not None",
     ),
     "fetch-counts-each": (
         "machine.py",

@@ -114,13 +114,10 @@ class Blocks:
             return {}
         totals = [0] * stage.size
         by_host: dict[str, list[int]] = {}
-        for output in (output for table in tables for output in table):
-            if output is None:
+        for writer, sizes in ((w, s) for table in tables for w, s in zip(table.writers, table.sizes, strict=True)):
+            if writer is None or sizes is None or len(sizes) != stage.size:
                 return {}
-            _, _, host, _, sizes = output
-            if sizes is None or len(sizes) != stage.size:
-                return {}
-            amounts = by_host.setdefault(host, [0] * stage.size)
+            amounts = by_host.setdefault(writer.host.name, [0] * stage.size)
             for partition, size in enumerate(sizes):
                 amounts[partition] += size
                 totals[partition] += size

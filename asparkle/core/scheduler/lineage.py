@@ -27,7 +27,7 @@ from asparkle.core.scheduler.messages import (
     TaskSucceeded,
 )
 from asparkle.core.scheduler.pools import Pools
-from asparkle.core.scheduler.records import ACTIVE, IDLE, SETTLED, WAITING, Attempt, Executor, Job, Stage
+from asparkle.core.scheduler.records import ACTIVE, IDLE, SETTLED, WAITING, Attempt, Executor, Job, Outputs, Stage
 from asparkle.core.scheduler.tasksets import DONE, LIVE, TaskSet
 from asparkle.core.scheduler.turn import Turn
 
@@ -222,7 +222,7 @@ class Lineage:
             return job.wanted
         if stage.missing == stage.size:
             return range(stage.size)
-        return [partition for partition, output in enumerate(stage.outputs) if output is None]
+        return [partition for partition, writer in enumerate(stage.outputs.writers) if writer is None]
 
     def _complete(self, stage: Stage) -> None:
         """All outputs of a shuffle's stage are there."""
@@ -305,8 +305,7 @@ class Lineage:
     def _register(self, stage: Stage, attempt: Attempt, report: TaskSucceeded) -> None:
         executor = attempt.executor
         partition = attempt.partition
-        stage.outputs[partition] = (report.tid, executor.name, executor.host.name, report.result, report.sizes)
-        stage.writers[partition] = executor
+        stage.outputs.put(partition, executor, report)
         written = stage.written.get(executor)
         if written is None:
             written = stage.written[executor] = []
@@ -323,7 +322,7 @@ class Lineage:
         """These map outputs can't be read any more."""
         was_complete = stage.complete
         for partition in partitions:
-            stage.outputs[partition] = stage.writers[partition] = None
+            stage.outputs.drop(partition)
             stage.missing += 1
             stage.version += 1
             if stage.tasks is not None:
@@ -348,7 +347,7 @@ class Lineage:
         """All that the executor wrote of this shuffle."""
         written = stage.written.pop(executor, [])
         executor.wrote.pop(stage, None)
-        self.lose(stage, [part for part in dict.fromkeys(written) if stage.writers[part] is executor])
+        self.lose(stage, [part for part in dict.fromkeys(written) if stage.outputs.writers[part] is executor])
 
     def remove_shuffle(self, shuffle: int) -> None:
         stage = self.shuffles.get(shuffle)
@@ -361,8 +360,7 @@ class Lineage:
 
     def _clear_outputs(self, stage: Stage) -> None:
         was_complete = stage.complete
-        stage.outputs = [None] * len(stage.outputs)
-        stage.writers = [None] * len(stage.outputs)
+        stage.outputs = Outputs(len(stage.outputs))
         stage.missing = len(stage.outputs)
         stage.version += 1
         for executor in stage.written:

@@ -273,8 +273,7 @@ class Scheduler:
         parent = self._lineage.shuffles.get(event.shuffle)
         stage, tasks = attempt.stage, attempt.stage.tasks
         partition = event.map_partition
-        output = parent.outputs[partition] if parent is not None and partition < parent.size else None
-        lost = output is not None and output[0] == event.map_tid
+        lost = parent is not None and parent.outputs.has(partition, event.map_tid)
         if not attempt.wanted or tasks is None:
             if parent is not None and lost:
                 self._lose_output(parent, partition)
@@ -289,7 +288,7 @@ class Scheduler:
 
     def _lose_output(self, parent: Stage, partition: int) -> None:
         """One map output can't be read; and, if who wrote it is gone, nor can the others that it wrote."""
-        writer = parent.writers[partition]
+        writer = parent.outputs.writers[partition]
         assert writer is not None
         if writer.alive:
             self._lineage.lose(parent, [partition])
@@ -412,7 +411,7 @@ class Scheduler:
         """The version of the shuffle's table and its map outputs, by partition; None where one is missing.
         Raises KeyError if no living shuffle has this number."""
         stage = self._lineage.shuffles[shuffle]
-        return stage.version, [None if output is None else MapOutput(*output) for output in stage.outputs]
+        return stage.version, stage.outputs.table()
 
     def keeps(self, tid: int) -> bool:
         """Whether a report of this attempt's success is held back: its result may be taken later."""

@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from asparkle.core.scheduler.messages import BlockId, JobSpec, StageSpec
+from asparkle.core.scheduler.messages import BlockId, JobSpec, MapOutput, StageSpec, TaskSucceeded
 
 if TYPE_CHECKING:
     from asparkle.core.scheduler.tasksets import TaskSet
@@ -29,10 +29,6 @@ IDLE: Final = 0  # nobody waits for the stage: it is complete, or not needed now
 WAITING: Final = 1  # needed, but a parent's output is incomplete
 ACTIVE: Final = 2  # needed, and its attempts may be launched
 
-
-# The fields of a MapOutput.  A plain tuple: there may be a million of them for as long as the shuffle lives, and
-# the garbage collector stops looking at plain tuples of plain values, but not at those of a class.
-Output: TypeAlias = "tuple[int, str, str, object, Sequence[int] | None]"
 
 # By partition.  Sparse where a job wants few of many: ``take(1)`` of a million partitions costs no megabyte.
 Flags: TypeAlias = "bytearray | defaultdict[int, int]"
@@ -147,6 +143,42 @@ class Attempt:
         self.twin: Attempt | None = None  # the other copy of a speculated partition
 
 
+class Outputs:
+    """A shuffle's map outputs by partition, in columns.  There may be a million for as long as the shuffle lives; an
+    object for each would be visited by every full run of the garbage collector."""
+
+    __slots__ = ("locations", "sizes", "tids", "writers")
+
+    def __init__(self, size: int) -> None:
+        self.writers: list[Executor | None] = [None] * size  # None: the output is missing
+        self.tids = array("q", bytes(8 * size))
+        self.locations: list[object] = [None] * size
+        self.sizes: list[Sequence[int] | None] = [None] * size
+
+    def __len__(self) -> int:
+        return len(self.writers)
+
+    def has(self, partition: int, tid: int) -> bool:
+        """Whether the output is there, and is that attempt's."""
+        return partition < len(self) and self.writers[partition] is not None and self.tids[partition] == tid
+
+    def put(self, partition: int, writer: Executor, report: TaskSucceeded) -> None:
+        self.writers[partition] = writer
+        self.tids[partition] = report.tid
+        self.locations[partition] = report.result
+        self.sizes[partition] = report.sizes
+
+    def drop(self, partition: int) -> None:
+        self.writers[partition] = self.locations[partition] = self.sizes[partition] = None
+
+    def table(self) -> list[MapOutput | None]:
+        columns = zip(self.tids, self.writers, self.locations, self.sizes, strict=True)
+        return [
+            None if writer is None else MapOutput(tid, writer.name, writer.host.name, location, sizes)
+            for tid, writer, location, sizes in columns
+        ]
+
+
 class Stage:
     """A shuffle's map stage, for as long as the shuffle lives, or one job's result stage."""
 
@@ -172,7 +204,6 @@ class Stage:
         "tasks",
         "tries",
         "version",
-        "writers",
         "written",
     )
 
@@ -196,8 +227,7 @@ class Stage:
         self.open = True  # StageDone has not been said
         self.removed = False
         is_map = spec.shuffle is not None
-        self.outputs: list[Output | None] = [None] * spec.tasks if is_map else []
-        self.writers: list[Executor | None] = [None] * len(self.outputs)
+        self.outputs = Outputs(spec.tasks if is_map else 0)
         self.missing = len(self.outputs)
         self.written: dict[Executor, list[int]] = {}  # by writer; may name outputs since rewritten by others
         self.version = version
