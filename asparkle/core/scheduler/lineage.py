@@ -7,6 +7,7 @@ event's consequences are worked off without recursion, in order, before anything
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -308,7 +309,7 @@ class Lineage:
         stage.outputs.put(partition, executor, report)
         written = stage.written.get(executor)
         if written is None:
-            written = stage.written[executor] = []
+            written = stage.written[executor] = array("q")
             executor.wrote[stage] = None
         written.append(partition)
         stage.version += 1
@@ -345,7 +346,7 @@ class Lineage:
 
     def lose_written(self, executor: Executor, stage: Stage) -> None:
         """All that the executor wrote of this shuffle."""
-        written = stage.written.pop(executor, [])
+        written = stage.written.pop(executor, ())
         executor.wrote.pop(stage, None)
         self.lose(stage, [part for part in dict.fromkeys(written) if stage.outputs.writers[part] is executor])
 

@@ -229,7 +229,7 @@ class Stage:
         is_map = spec.shuffle is not None
         self.outputs = Outputs(spec.tasks if is_map else 0)
         self.missing = len(self.outputs)
-        self.written: dict[Executor, list[int]] = {}  # by writer; may name outputs since rewritten by others
+        self.written: dict[Executor, array[int]] = {}  # by writer; may name outputs since rewritten by others
         self.version = version
 
     @property
