@@ -186,7 +186,8 @@ async def test_a_task_that_kills_its_worker_fails_its_job_and_no_neighbour(tmp_p
         with pytest.raises(JobFailed, match="SIGKILL") as failed:
             await sc.parallelize(range(12), 12).map(die).collect()
         assert failed.value.partition == 5
-        assert failed.value.attempt == 3
+        assert "failed 4 times" in failed.value.reason
+        assert failed.value.attempt >= 3  # more, if it had been sent ahead to a worker that ended before it began
         assert await sc.parallelize(range(12), 12).map(lambda x: x).sum() == 66
 
 
