@@ -14,7 +14,7 @@ from asparkle.backends.launch import ZygoteProcess, reap
 from asparkle.core.bytestream import Unpacker, pack
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
-from asparkle.core.loop import clean_up
+from asparkle.core.loop import Receiver, clean_up
 from asparkle.core.protocol import MessageReader, Ready, encode
 from asparkle.core.worker.mark import running_task
 
@@ -29,6 +29,7 @@ class ProcessExecutor(Executor):
         self.info = info
         self._cluster = cluster
         self._socket = connection
+        self._receiver = Receiver(connection)
         self._reader = MessageReader()
         self._unsent = bytearray()
         self._gone = False
@@ -63,23 +64,16 @@ class ProcessExecutor(Executor):
             del self._unsent[:sent]
 
     async def receive(self) -> Sequence[Any] | Lost:
-        while True:
-            try:
-                data = self._socket.recv(1 << 18)
-            except BlockingIOError:
-                await anyio.wait_readable(self._socket)
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                return await self._lost()
+        while data := await self._receiver.receive():
             messages = self._reader.feed(data)
             if messages:
                 return messages
+        return await self._lost()
 
     async def _lost(self) -> Lost:
-        self._gone = True
-        self._socket.close()
+        if self._gone:
+            return Lost("its channel was closed")
+        self.close()
         status = await self._cluster.exit_status(self.info.id)
         running = running_task(self._cluster.app, self.info.id)
         if self._killed:
@@ -104,7 +98,7 @@ class ProcessExecutor(Executor):
 
     def close(self) -> None:
         self._gone = True
-        self._socket.close()
+        self._receiver.close()
 
 
 def _signal_name(number: int) -> str:
@@ -207,27 +201,28 @@ class ProcessCluster(Cluster):
 
     async def listen(self) -> None:
         """Take note of what the zygote says; start another one when it dies."""
-        unpacker = Unpacker()
         while True:
-            try:
-                data = self._zygote.control.recv(1 << 16)
-            except BlockingIOError:
-                await anyio.wait_readable(self._zygote.control)
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                await self._replace_zygote()
-                unpacker = Unpacker()
-                continue
-            for kind, executor, _pid, *rest in unpacker.feed(data):
-                if kind == "ended":
-                    self._statuses[executor] = rest[0]
-                    ended = self._live.get(executor) or self._starting.get(executor)
-                    if ended is not None:
-                        ended.hang_up()
-                    self._status_arrived.set()
-                    self._status_arrived = anyio.Event()
+            await self._listen_to_zygote()
+            await self._replace_zygote()
+
+    async def _listen_to_zygote(self) -> None:
+        unpacker = Unpacker()
+        receiver = Receiver(self._zygote.control)
+        try:
+            while data := await receiver.receive():
+                for kind, executor, _pid, *rest in unpacker.feed(data):
+                    if kind == "ended":
+                        self._ended(executor, rest[0])
+        finally:
+            receiver.stop()
+
+    def _ended(self, executor: str, status: int) -> None:
+        self._statuses[executor] = status
+        ended = self._live.get(executor) or self._starting.get(executor)
+        if ended is not None:
+            ended.hang_up()
+        self._status_arrived.set()
+        self._status_arrived = anyio.Event()
 
     async def _replace_zygote(self) -> None:
         await anyio.sleep(0.1)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 from anyio import to_thread
-from anyio.lowlevel import current_token
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
@@ -31,7 +30,7 @@ from asparkle.core.errors import (
 )
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
-from asparkle.core.loop import clean_up, loop_caller, start_detached
+from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -80,7 +79,8 @@ class SparkContext:
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
-        self._gate = JobGate(application.max_concurrent_jobs, application.max_queued_jobs)
+        running, queued = application.max_concurrent_jobs, application.max_queued_jobs
+        self._gate = JobGate(running, queued) if running else None
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
 
     # ------------------------------------------------------------------------- life
@@ -88,7 +88,7 @@ class SparkContext:
     async def __aenter__(self) -> SparkContext:
         if self._stopped or self._life is not None:
             raise ContextStopped("a SparkContext is entered once; make a new one")
-        self._home = current_token()
+        self._home = current_loop()
         self._ready, self._stopping, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self._life = start_detached(self._live, f"asparkle {self.applicationId}", self._over)
         try:
@@ -155,7 +155,7 @@ class SparkContext:
         >>> await sc.stop()
         >>> await sc.stop()  # once more does no harm
         """
-        if self._life is not None and self._home != current_token():
+        if self._life is not None and self._home != current_loop():
             raise ContextError("a SparkContext is stopped on the event loop that it was entered on")
         self._stopped = True
         if self._life is not None:
@@ -400,8 +400,10 @@ class SparkContext:
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         driver = self._driver
-        if self._home != current_token():
+        if self._home != current_loop():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
+        if self._gate is None:
+            return await driver.run_job(node, sink, partitions, self._options())
         async with self._gate.passed():
             return await driver.run_job(node, sink, partitions, self._options())
 

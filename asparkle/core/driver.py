@@ -70,7 +70,7 @@ class Driver:
         self._next_job = 0
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
-        self._preparing: dict[int, anyio.Event] = {}
+        self._preparing: dict[int, anyio.Event | None] = {}  # an event once another job waits for it
         self._wake = anyio.Event()
         self._wake_at = float("inf")
         self._broken: NoExecutors | None = None
@@ -436,17 +436,18 @@ class Driver:
     async def prepare_once(self, node: Node, planner: Planner) -> None:
         """Prepare a node; when another job is at it, wait for that."""
         while not node.prepared:
-            under_way = self._preparing.get(node.id)
-            if under_way is not None:
-                await under_way.wait()
+            if node.id in self._preparing:
+                done = self._preparing[node.id] = self._preparing[node.id] or anyio.Event()
+                await done.wait()
                 continue
-            self._preparing[node.id] = done = anyio.Event()
+            self._preparing[node.id] = None
             try:
                 await node.prepare(planner)
                 node.prepared = True
             finally:
-                del self._preparing[node.id]
-                done.set()
+                waited_for = self._preparing.pop(node.id)
+                if waited_for is not None:
+                    waited_for.set()
 
     # ------------------------------------------------------------------------- for the cleaner
 

@@ -75,18 +75,15 @@ def drop_payload(payload: Any) -> None:
 
 
 class JobGate:
-    """Lets so many jobs run at once, and so many wait; 0 is no limit."""
+    """Lets so many jobs run at once, and so many wait; ``queued`` 0 is no limit."""
 
     def __init__(self, running: int, queued: int) -> None:
-        self._running = anyio.CapacityLimiter(running) if running else None
+        self._running = anyio.CapacityLimiter(running)
         self._queued = queued
 
     @asynccontextmanager
     async def passed(self) -> AsyncIterator[None]:
         """Inside, a job may run.  Raises `TooManyJobs` if it would have to wait behind too many others."""
-        if self._running is None:
-            yield
-            return
         limiter = self._running
         waiting = limiter.statistics().tasks_waiting
         if self._queued and limiter.available_tokens <= 0 and waiting >= self._queued:

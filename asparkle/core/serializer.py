@@ -23,6 +23,7 @@ import mmap
 import os
 import pickle
 import struct
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
@@ -45,7 +46,7 @@ MAGIC = b"ASF1"
 MAX_BUFFERS = 1 << 24
 IOV_MAX = 1024
 _ZEROS = bytes(ALIGNMENT)
-_BY_REFERENCE_TO_MAIN = b"__main__"
+_MAIN = {"__main__"}
 
 
 class CorruptBlock(AsparkleError):
@@ -59,8 +60,8 @@ class CorruptBlock(AsparkleError):
 def dumps(obj: object) -> list[Buffer]:
     """``[pickle, *buffers]``: buffers of 4 KB and more (numpy arrays, ...) are views, not copies.
 
-    Plain pickle, which is quick; what it can't do (lambdas, instances of classes that live in the
-    driver's ``__main__``) goes through cloudpickle.  Raises `PicklingFailed` if neither can.
+    Plain pickle, which is quick; what it can't do (lambdas, instances of classes that live where workers
+    can't import them: see `goes_by_value`) goes through cloudpickle.  Raises `PicklingFailed` if neither can.
     """
     buffers: list[Buffer] = []
     keep = _out_of_band(buffers)
@@ -68,11 +69,23 @@ def dumps(obj: object) -> list[Buffer]:
         data = pickle.dumps(obj, protocol=5, buffer_callback=keep)
     except (pickle.PicklingError, AttributeError, TypeError, RecursionError):
         data = None
-    # A class of __main__ that pickle names by reference is found in this process, but not in a worker.
-    if data is None or _BY_REFERENCE_TO_MAIN in data:
+    if data is None or any(name.encode() in data for name in _modules_by_value()):
         buffers.clear()
         data = _cloud_dumps(obj, keep)
     return [data, *buffers]
+
+
+def goes_by_value(module: str | None) -> bool:
+    """Whether functions and classes of a module are sent as they are, because workers could not import them:
+    those of ``__main__``, of no module, and of those named to `cloudpickle.register_pickle_by_value`."""
+    if module is None:
+        return True
+    return any(module == name or module.startswith(f"{name}.") for name in _modules_by_value())
+
+
+def _modules_by_value() -> Iterable[str]:
+    cloudpickle = sys.modules.get("cloudpickle")
+    return _MAIN if cloudpickle is None else _MAIN | cloudpickle.list_registry_pickle_by_value()
 
 
 def loads(buffers: Sequence[Buffer]) -> Any:

@@ -32,36 +32,38 @@ _INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
 class ShippedStage:
     """A stage on its way to executors; held by its job, and by its shuffle if it writes one."""
 
-    __slots__ = ("__weakref__", "_binary", "_reusable", "_shipping", "persists", "plan", "properties")
+    __slots__ = ("__weakref__", "_binary", "_reach", "_shipping", "persists", "plan", "properties")
 
     def __init__(self, plan: StagePlan, properties: Mapping[str, str], shipping: Shipping) -> None:
         self.plan = plan
         self.properties = dict(properties)
         self.persists = bool(plan.builder.persisted)
         self._shipping = shipping
-        self._reusable: bool | None = None
+        self._reach: closures.Reach | None = None
         self._binary: protocol.Install | None = None
 
     @property
-    def reusable(self) -> bool:
-        """Whether attempts may share one copy of the program; looks at all its steps."""
-        if self._reusable is None:
-            self._reusable = closures.is_reusable(self.plan.program, self.plan.sink)
-        return self._reusable
+    def reach(self) -> closures.Reach:
+        """What its functions reach; looks at all its steps."""
+        if self._reach is None:
+            self._reach = closures.reach(self.plan.program, self.plan.sink)
+        return self._reach
 
     @property
     def is_light(self) -> bool:
         """Whether its binary is made in no time."""
-        return len(self.plan.builder.steps) <= _FEW_STEPS and self.reusable
+        return len(self.plan.builder.steps) <= _FEW_STEPS and self.reach.reusable
 
     def install(self) -> protocol.Install:
         """The message that brings the binary to an executor; made once."""
         if self._binary is None:
             plan = self.plan
-            payload = self._shipping.pack(closures.dumps((plan.program, plan.sink), "a function of the job"))
+            reach = self.reach
+            chunks = closures.dumps((plan.program, plan.sink), "a function of the job", by_name=reach.by_name)
+            payload = self._shipping.pack(chunks)
             if type(payload) is FileRef:
                 weakref.finalize(self, remove_file, payload.path).atexit = False
-            self._binary = protocol.Install(plan.stage, payload, self.reusable)
+            self._binary = protocol.Install(plan.stage, payload, reach.reusable)
         return self._binary
 
     def data(self, partition: int) -> list[tuple[int, int, Payload]]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import operator
+import sys
 import threading
+import types
 from collections import Counter
 
 import anyio
+import cloudpickle
 import pytest
 
 from asparkle.aio import AccumulatorParam, SparkContext, StorageLevel, TaskContext
@@ -557,6 +560,27 @@ async def test_a_users_exception_is_the_cause(sc):
     assert isinstance(cause(error), ZeroDivisionError)
     assert error.value.partition == 1
     assert "in divide" in str(error.value)
+
+
+async def test_what_cloudpickle_was_told_to_send_by_value_goes_by_value(sc, monkeypatch):
+    module = types.ModuleType("known_to_the_driver_only")
+    exec("class Point:\n    x = 1\ndef double(x):\n    return 2 * x\n", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        assert await sc.parallelize([1, 2], 2).map(module.double).collect() == [2, 4]
+        assert await sc.parallelize([module.Point()], 1).map(lambda p: p.x).collect() == [1]
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+async def test_the_same_program_again_begins_anew(sc):
+    for _ in range(3):
+        seen: set[int] = set()
+        fresh = sc.parallelize([1, 1, 2], 1).filter(lambda x, seen=seen: x not in seen and (seen.add(x) or True))
+        assert await fresh.collect() == [1, 2]
+        assert await sc.parallelize(range(4), 2).map(abs).collect() == [0, 1, 2, 3]
+        assert await sc.parallelize(range(4), 2).map(lambda x: x + 1).collect() == [1, 2, 3, 4]
 
 
 # ------------------------------------------------------------------------------------- nested use

@@ -207,6 +207,32 @@ async def test_the_process_that_starts_workers_may_die_too() -> None:
             assert await sc.parallelize(range(4), 4).map(lambda x: x + 1).collect() == [1, 2, 3, 4]
 
 
+async def test_the_process_that_starts_workers_may_die_before_it_has_started_any() -> None:
+    made = SparkContext("processes[2]")
+    started = made._application.begin
+
+    def begin_stopped() -> None:
+        started()
+        zygote = made._application.manager._zygote  # type: ignore[attr-defined]
+        os.kill(zygote.pid, signal.SIGSTOP)
+
+    made._application.begin = begin_stopped  # type: ignore[method-assign]
+    async with made as sc, anyio.create_task_group() as tasks:
+        results: list[list[int]] = []
+
+        async def job() -> None:
+            results.append(await sc.parallelize(range(4), 4).map(lambda x: x + 1).collect())
+
+        tasks.start_soon(job)
+        await anyio.sleep(0.2)
+        assert not results
+        kill(sc._driver._cluster._zygote.pid)  # type: ignore[union-attr]
+        with anyio.fail_after(20):
+            while not results:
+                await anyio.sleep(0.01)
+    assert results == [[1, 2, 3, 4]]
+
+
 async def test_a_task_that_failed_is_tried_again(tmp_path: Path) -> None:
     async with SparkContext("processes[2]") as sc:
         added = sc.accumulator(0)

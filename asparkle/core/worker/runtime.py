@@ -31,6 +31,7 @@ from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
 
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
+REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 
 
@@ -87,6 +88,7 @@ class Worker:
         self._outbox_lock = threading.Lock()
         self._flushed = 0.0
         self.stages: dict[int, Stage] = {}
+        self._lately: dict[bytes, Stage] = {}  # by binary, the latest last
         self.tables: dict[int, protocol.MapTable] = {}
         self.queue: SimpleQueue[int | None] = SimpleQueue()
         self.waiting: dict[int, Item] = {}
@@ -120,7 +122,15 @@ class Worker:
             self.queue.put(task.tid)
 
     def _install(self, message: protocol.Install) -> None:
-        self.stages[message.stage] = Stage(protocol.payload(message.binary), message.reusable)
+        binary = protocol.payload(message.binary)
+        if not message.reusable or type(binary) is not bytes:
+            self.stages[message.stage] = Stage(binary, message.reusable)
+            return
+        # Programs that differ in nothing may be one: the same small job again and again unpickles it once.
+        stage = self._lately.pop(binary, None) or Stage(binary, True)
+        self._lately[binary] = self.stages[message.stage] = stage
+        if len(self._lately) > REMEMBERED:
+            del self._lately[next(iter(self._lately))]
 
     def _forget(self, message: protocol.Forget) -> None:
         self.stages.pop(message.stage, None)
