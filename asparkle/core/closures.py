@@ -47,6 +47,7 @@ _OUR_PLANS: Final = frozenset(
         "partitioner",
         "program",
         "reductions",
+        "sampling",
         "shuffle.aggregator",
         "shuffle.steps",
         "source_steps",

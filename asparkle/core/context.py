@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -399,13 +399,23 @@ class SparkContext:
         return list(itertools.chain.from_iterable(parts))
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
-        driver = self._driver
-        if self._home != current_loop():
-            raise ContextError("this SparkContext belongs to another event loop: await its methods there")
+        driver = self._driver_here
         if self._gate is None:
             return await driver.run_job(node, sink, partitions, self._options())
         async with self._gate.passed():
             return await driver.run_job(node, sink, partitions, self._options())
+
+    async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
+        driver = self._driver_here
+        async with self._gate.passed() if self._gate is not None else nullcontext():
+            return await driver.run_job_for(seconds, node, sink, self._options())
+
+    @property
+    def _driver_here(self) -> Driver:
+        driver = self._driver
+        if self._home != current_loop():
+            raise ContextError("this SparkContext belongs to another event loop: await its methods there")
+        return driver
 
     # ------------------------------------------------------------------------- shared variables
 

@@ -173,6 +173,18 @@ class Indexed(Mapped):
         self.transform = self.make([0, *itertools.accumulate(counts)])
 
 
+class MappedByWidth(Mapped):
+    """A `Mapped` whose transform needs to know how many partitions there are."""
+
+    def __init__(self, parent: Node, make: Callable[[int], Transform]) -> None:
+        super().__init__(parent, Transform())
+        self.make = make
+
+    async def prepare(self, planner: Planner) -> None:
+        await super().prepare(planner)
+        self.transform = self.make(self.num_partitions)
+
+
 class Union(Node):
     """All partitions of all parents, one after the other; or, when all parents share one partitioner,
     partition i of each parent joined into one, which keeps that partitioner.

@@ -29,7 +29,7 @@ from __future__ import annotations
 '''
 
 RDD_IMPORTS = """
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import NestedContextError
@@ -39,6 +39,7 @@ from asparkle.core.storagelevel import StorageLevel
 if TYPE_CHECKING:
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
+    from asparkle.core.approximate import BoundedFloat
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
@@ -177,6 +178,8 @@ class Face:
             value = f"{target}({', '.join(arguments)})"
         if returns.startswith("RDD["):
             value = self.wrap.format(value)
+        elif returns.startswith("list[RDD["):
+            value = f"[{self.wrap.format('rdd')} for rdd in {value}]"
         if is_async and returns in ("T", "U"):  # which mypy can't see through the call
             return f"result: {returns} = {value}\n        return result"
         return value if returns == "None" else f"return {value}"
