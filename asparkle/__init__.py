@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from asparkle.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.broadcast import Broadcast
@@ -31,9 +32,12 @@ __all__ = [
     "Accumulator",
     "AccumulatorParam",
     "AsparkleError",
+    "BarrierTaskContext",
+    "BarrierTaskInfo",
     "Broadcast",
     "JobCancelled",
     "JobFailed",
+    "RDDBarrier",
     "SparkConf",
     "SparkContext",
     "StatCounter",
@@ -47,9 +51,12 @@ _WHERE = {
     "Accumulator": "asparkle.core.accumulators",
     "AccumulatorParam": "asparkle.core.accumulators",
     "AsparkleError": "asparkle.core.errors",
+    "BarrierTaskContext": "asparkle.core.barrier",
+    "BarrierTaskInfo": "asparkle.core.barrier",
     "Broadcast": "asparkle.core.broadcast",
     "JobCancelled": "asparkle.core.errors",
     "JobFailed": "asparkle.core.errors",
+    "RDDBarrier": "asparkle.barrier",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",
     "StatCounter": "asparkle.core.statcounter",

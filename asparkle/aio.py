@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asparkle.core.accumulators import Accumulator, AccumulatorParam
+from asparkle.core.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
@@ -23,9 +24,12 @@ __all__ = [
     "Accumulator",
     "AccumulatorParam",
     "AsparkleError",
+    "BarrierTaskContext",
+    "BarrierTaskInfo",
     "Broadcast",
     "JobCancelled",
     "JobFailed",
+    "RDDBarrier",
     "SparkConf",
     "SparkContext",
     "StatCounter",

@@ -13,6 +13,7 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.barrier import RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
     from asparkle.core.approximate import BoundedFloat
@@ -227,6 +228,21 @@ class RDD(Generic[T_co]):
         [0, 1]
         """
         return self._wrap(self._rdd.mapPartitionsWithSplit(f, preservesPartitioning))
+
+    def barrier(self) -> RDDBarrier[T_co]:
+        """This RDD, whose next step starts all its tasks together: in them, `BarrierTaskContext` lets them wait for
+        each other and exchange messages.
+
+        >>> from asparkle import BarrierTaskContext
+        >>> def gather(elements):
+        ...     return [BarrierTaskContext.get().allGather(str(sum(elements)))]
+        >>> rdd = sc.parallelize([1, 2, 3], sc.defaultParallelism)
+        >>> len(set(map(tuple, rdd.barrier().mapPartitions(gather).collect())))
+        1
+        """
+        from asparkle.barrier import RDDBarrier
+
+        return RDDBarrier(self._rdd.barrier(), self)
 
     def glom(self) -> RDD[list[T_co]]:
         """Each partition as one list.

@@ -276,7 +276,7 @@ SCHEDULER_MODE = _choice("spark.scheduler.mode", ("FIFO", "FAIR"), "FIFO", "How 
 ALLOCATION_FILE = ConfigKey[str | None]("spark.scheduler.allocation.file", "path", "a path", str, None, "A TOML file with the FAIR scheduler's pools.")
 REAPER_KILL_TIMEOUT = _seconds("spark.task.reaper.killTimeout", "2s", "How long a cancelled task may go on before its worker process is killed.")
 MAX_RESULT_SIZE = _bytes("spark.driver.maxResultSize", "1g", "The most that the results of one job may take in all; 0: no limit.  What tasks in the driver's own process return is not copied, and not counted.")
-BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.  No operation makes barrier stages yet.", "s")
+BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.", "s")
 SPECULATION = _bool("spark.speculation", "false", "Whether a second attempt is launched at slow tasks.")
 SPECULATION_INTERVAL = _seconds("spark.speculation.interval", "100ms", "How often slow tasks are looked for.")
 SPECULATION_MULTIPLIER = ConfigKey("spark.speculation.multiplier", "number", "a number, 1 or more", _at_least(float, 1), "3", "How many times the median a task must have run to be slow.")
@@ -293,7 +293,7 @@ EXCLUDE_APPLICATION_NODE = _int("spark.excludeOnFailure.application.maxFailedExe
 
 # asparkle's own
 SCHEDULER_PREFETCH = _seconds("asparkle.scheduler.prefetch", "5ms", "Work, by measured task times, that is sent ahead to an executor besides what it runs.")
-BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.  No operation makes barrier stages yet.")
+BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.")
 MAX_CONCURRENT_JOBS = _int("asparkle.scheduler.maxConcurrentJobs", "0", "Jobs that run at once, the others wait their turn; 0: no limit.", 0)
 MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may wait for their turn, one more is refused; 0: no limit.", 0)
 DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")

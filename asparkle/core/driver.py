@@ -220,7 +220,12 @@ class Driver:
             )
             for t in command.tasks
         ]
-        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, command.peers))
+        hosts = None if command.peers is None else [self._host_of(name) for name in command.peers]
+        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, hosts))
+
+    def _host_of(self, executor: str) -> str:
+        remote = self._remotes.get(executor)
+        return remote.executor.info.host if remote is not None else ""
 
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
         remote.stages[stage.plan.stage] = stage

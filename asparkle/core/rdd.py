@@ -51,6 +51,7 @@ from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
     from asparkle.core.approximate import BoundedFloat
+    from asparkle.core.barrier import RDDBarrier
     from asparkle.core.context import SparkContext
     from asparkle.core.resultiterable import ResultIterable
 
@@ -281,6 +282,21 @@ class RDD(Generic[T_co]):
         """
         _deprecated("mapPartitionsWithSplit", "use mapPartitionsWithIndex")
         return self.mapPartitionsWithIndex(f, preservesPartitioning)
+
+    def barrier(self) -> RDDBarrier[T_co]:
+        """This RDD, whose next step starts all its tasks together: in them, `BarrierTaskContext` lets them wait for
+        each other and exchange messages.
+
+        >>> from asparkle import BarrierTaskContext
+        >>> def gather(elements):
+        ...     return [BarrierTaskContext.get().allGather(str(sum(elements)))]
+        >>> rdd = sc.parallelize([1, 2, 3], sc.defaultParallelism)
+        >>> len(set(map(tuple, await rdd.barrier().mapPartitions(gather).collect())))
+        1
+        """
+        from asparkle.core.barrier import RDDBarrier
+
+        return RDDBarrier(self)
 
     def glom(self) -> RDD[list[T_co]]:
         """Each partition as one list.

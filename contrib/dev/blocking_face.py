@@ -37,6 +37,7 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.barrier import RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
     from asparkle.core.approximate import BoundedFloat
@@ -176,7 +177,9 @@ class Face:
             value = f"{self.caller}({', '.join([target, *arguments])})"
         else:
             value = f"{target}({', '.join(arguments)})"
-        if returns.startswith("RDD["):
+        if returns.startswith("RDDBarrier["):
+            return f"from asparkle.barrier import RDDBarrier\n\n        return RDDBarrier({value}, self)"
+        elif returns.startswith("RDD["):
             value = self.wrap.format(value)
         elif returns.startswith("list[RDD["):
             value = f"[{self.wrap.format('rdd')} for rdd in {value}]"

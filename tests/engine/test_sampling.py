@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -54,10 +55,7 @@ def test_each_element_is_in_one_split(weights, seed, elements):
 
     bounds = cumulated(weights, "randomSplit", "weights")
     bounds[-1] = max(bounds[-1], 1.0)  # rounding may leave a gap at the end, of some 1e-16
-    parts = [
-        list(Split(low, high, seed)(0, iter(enumerate(elements))))
-        for low, high in zip(bounds, bounds[1:], strict=False)
-    ]
+    parts = [list(Split(low, high, seed)(0, iter(enumerate(elements)))) for low, high in itertools.pairwise(bounds)]
     assert sorted(x for part in parts for x in part) == list(enumerate(elements))
 
 

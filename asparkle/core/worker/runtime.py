@@ -58,7 +58,7 @@ class Item(NamedTuple):
     stage: int
     task: RunTask
     properties: dict[str, str]
-    peers: Sequence[str] | None
+    hosts: Sequence[str] | None  # of a barrier stage: where each of its tasks runs
 
 
 class Worker:
@@ -118,7 +118,7 @@ class Worker:
     def _run(self, message: protocol.Run) -> None:
         for task in message.tasks:
             task = RunTask(*task)
-            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.peers)
+            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.hosts)
             self.queue.put(task.tid)
 
     def _install(self, message: protocol.Install) -> None:
@@ -152,6 +152,7 @@ class Worker:
                 self.killing[tid] = message.reason
                 if self.interrupt is not None:
                     self.interrupt()
+                self._wake_asking(tid, TaskKilled(message.reason))
         if given_back:
             self.report(protocol.Returned(given_back))
 
@@ -212,10 +213,21 @@ class Worker:
         answers: SimpleQueue[Any] = SimpleQueue()
         self._answers[key] = answers
         try:
+            if key[0] != "block" and (reason := self.killing.get(key[1])) is not None:
+                raise TaskKilled(reason)  # before there was anything to wake
             self.report(question)
-            return answers.get(timeout=timeout)
+            answer = answers.get(timeout=timeout)
         finally:
             self._answers.pop(key, None)
+        if isinstance(answer, TaskKilled):
+            raise answer
+        return answer
+
+    def _wake_asking(self, tid: int, killed: TaskKilled) -> None:
+        """An attempt that waits for an answer need not wait any more: threads can't be interrupted."""
+        for key in list(self._answers):
+            if key[0] in ("commit", "barrier") and key[1] == tid:
+                self._answer(key, killed)
 
     def _answer(self, key: Any, value: Any) -> bool:
         waiting = self._answers.get(key)
@@ -230,7 +242,8 @@ class Worker:
         return granted
 
     def barrier(self, tid: int, number: int, message: str) -> list[str]:
-        """Wait until all tasks of the barrier stage are here; their messages in order of partition."""
+        """Wait until all tasks of the barrier stage are here, for the number-th time; their messages, in order of
+        partition."""
         messages: list[str] = self._ask(("barrier", tid, number), protocol.BarrierReached(tid, number, message), None)
         return messages
 
