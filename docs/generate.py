@@ -195,6 +195,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
+    "RDDBarrier": lambda: described("asparkle:RDDBarrier"),
+    "BarrierTaskContext": lambda: described("asparkle:BarrierTaskContext"),
+    "BarrierTaskInfo": lambda: _text(load("asparkle:BarrierTaskInfo")),
     "errors": errors,
     "events": events,
 }
