@@ -195,6 +195,28 @@ class SparkContext(BlockingContext):
         """
         return self._call(self._context.runJob, _unwrap(rdd), partitionFunc, partitions, allowLocal)
 
+    def setCheckpointDir(self, dirName: str) -> None:
+        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
+
+        It has to be one that all executors see.  Files in it stay after the context has ended.  Raises StorageError
+        if it can't be made.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.setCheckpointDir(directory)
+        ...     sc.getCheckpointDir().startswith(directory)
+        True
+        """
+        self._call(self._context.setCheckpointDir, dirName)
+
+    def getCheckpointDir(self) -> str | None:
+        """The directory that `setCheckpointDir` made; None before.
+
+        >>> print(sc.getCheckpointDir())
+        None
+        """
+        return self._context.getCheckpointDir()
+
     def broadcast(self, value: T) -> Broadcast[T]:
         """A read-only variable that tasks read as ``.value``: pickled once, here, and read once per worker.
 

@@ -42,6 +42,7 @@ _BUILTINS: Final = (types.BuiltinFunctionType, types.MethodDescriptorType, types
 _OUR_PLANS: Final = frozenset(
     f"asparkle.core.{name}"
     for name in (
+        "checkpoints",
         "histograms",
         "lineage",
         "partitioner",

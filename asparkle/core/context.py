@@ -40,6 +40,7 @@ from asparkle.core.taskcontext import TaskContext
 from asparkle.core.transforms import Call, Sink
 
 if TYPE_CHECKING:
+    from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class SparkContext:
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
+        self._checkpoints: Checkpoints | None = None  # once somebody asked for one
         running, queued = application.max_concurrent_jobs, application.max_queued_jobs
         self._gate = JobGate(running, queued) if running else None
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
@@ -401,9 +403,13 @@ class SparkContext:
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         driver = self._driver_here
         if self._gate is None:
-            return await driver.run_job(node, sink, partitions, self._options())
-        async with self._gate.passed():
-            return await driver.run_job(node, sink, partitions, self._options())
+            results = await driver.run_job(node, sink, partitions, self._options())
+        else:
+            async with self._gate.passed():
+                results = await driver.run_job(node, sink, partitions, self._options())
+        if self._checkpoints is not None:
+            await self._checkpoints.after_job(driver, node, self._options())
+        return results
 
     async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
         driver = self._driver_here
@@ -416,6 +422,39 @@ class SparkContext:
         if self._home != current_loop():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
         return driver
+
+    # ------------------------------------------------------------------------- checkpoints
+
+    async def setCheckpointDir(self, dirName: str) -> None:
+        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
+
+        It has to be one that all executors see.  Files in it stay after the context has ended.  Raises StorageError
+        if it can't be made.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.setCheckpointDir(directory)
+        ...     sc.getCheckpointDir().startswith(directory)
+        True
+        """
+        await to_thread.run_sync(
+            self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName")
+        )
+
+    def getCheckpointDir(self) -> str | None:
+        """The directory that `setCheckpointDir` made; None before.
+
+        >>> print(sc.getCheckpointDir())
+        None
+        """
+        return self._checkpoints.directory if self._checkpoints is not None else None
+
+    def _checkpointing(self) -> Checkpoints:
+        if self._checkpoints is None:
+            from asparkle.core.checkpoints import Checkpoints
+
+            self._checkpoints = Checkpoints()
+        return self._checkpoints
 
     # ------------------------------------------------------------------------- shared variables
 

@@ -22,6 +22,7 @@ from asparkle.core.shuffle.steps import CoGroupStep, ShuffleRead, ShuffleSpec
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.core.checkpoints import Checkpoint
     from asparkle.core.plan import Planner, StageBuilder
 
 _ids = itertools.count()
@@ -80,6 +81,7 @@ class Node(ABC):
         self.storage_level = StorageLevel.NONE
         self.prepared = False
         self.barrier = False
+        self.checkpoint: Checkpoint | None = None
 
     @abstractmethod
     async def prepare(self, planner: Planner) -> None:

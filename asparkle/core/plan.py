@@ -67,7 +67,7 @@ class StagePlan:
 
     def _cut(self) -> None:
         builder = self.builder
-        for node in _parents_first(self.final, _within_stage):
+        for node in parents_first(self.final, _within_stage):
             builder.add_node(node)
             self.barrier |= node.barrier
             if isinstance(node, Source):
@@ -80,7 +80,7 @@ class StagePlan:
 
     def check_barrier(self, wanted: int) -> None:
         """Raises BarrierStageError if some task would not be one partition of the barrier stage."""
-        widths = [node.num_partitions for node in _parents_first(self.final, _within_stage)]
+        widths = [node.num_partitions for node in parents_first(self.final, _within_stage)]
         other = next((width for width in [*widths, wanted] if width != self.tasks), None)
         if other is not None:
             raise BarrierStageError(self.tasks, other)
@@ -162,7 +162,7 @@ class JobPlan:
         self.partitions = partitions
 
 
-def _parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Iterator[Node]:
+def parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Iterator[Node]:
     """``final`` and all that is ``below`` it, each once, after what is below it."""
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(final, False)]
@@ -209,7 +209,7 @@ class Planner:
         """
         if final.prepared:
             return
-        for i, node in enumerate(list(_parents_first(final, _unprepared))):
+        for i, node in enumerate(list(parents_first(final, _unprepared))):
             if i % 100 == 99:
                 await checkpoint()  # others have their turn on the event loop
             if not node.prepared:

@@ -211,6 +211,62 @@ class RDD(Generic[T_co]):
         """
         return self._node.storage_level
 
+    def checkpoint(self) -> None:
+        """Keep the RDD in files of the directory that `SparkContext.setCheckpointDir` named, and forget its lineage.
+
+        This happens after the first job that needs the RDD, and computes it once more unless it is persisted.  Raises
+        ContextError if no directory is set.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.setCheckpointDir(directory)
+        ...     squares = sc.parallelize(range(4)).map(lambda x: x * x)
+        ...     squares.checkpoint()
+        ...     (squares.isCheckpointed(), await squares.sum(), squares.isCheckpointed())
+        (False, 14, True)
+        """
+        self._context._checkpointing().request(self._node)
+
+    def localCheckpoint(self) -> None:
+        """Have executors keep the RDD, as `persist` does, after the first job that needs it, and forget its lineage.
+
+        Quicker than `checkpoint`, and not safe: a job fails that needs a partition which was lost with its executor.
+
+        >>> squares = sc.parallelize(range(4)).map(lambda x: x * x)
+        >>> squares.localCheckpoint()
+        >>> (await squares.sum(), squares.isLocallyCheckpointed())
+        (14, True)
+        """
+        from asparkle.core.checkpoints import local_level
+
+        self._node.storage_level = local_level(self._node.storage_level)
+        self._context._persist(self._node)
+        self._context._checkpointing().request_local(self._node)
+
+    def isCheckpointed(self) -> bool:
+        """Whether the RDD is saved by `checkpoint` or `localCheckpoint`, and its lineage forgotten.
+
+        >>> sc.parallelize([1]).isCheckpointed()
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.done
+
+    def isLocallyCheckpointed(self) -> bool:
+        """Whether the RDD is marked by `localCheckpoint`.
+
+        >>> sc.parallelize([1]).isLocallyCheckpointed()
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.path is None
+
+    def getCheckpointFile(self) -> str | None:
+        """The directory that holds the RDD's checkpoint; None if it is not saved there yet.
+
+        >>> print(sc.parallelize([1]).getCheckpointFile())
+        None
+        """
+        return self._node.checkpoint.path if self._node.checkpoint is not None and self.isCheckpointed() else None
+
     # ------------------------------------------------------------------------- one element at a time
 
     def map(self, f: Callable[[T_co], U], preservesPartitioning: bool = False) -> RDD[U]:
