@@ -123,6 +123,17 @@ class RDD(Generic[T_co]):
         """
         return self._context._call(self._rdd.partitioner)
 
+    def toDebugString(self) -> bytes:
+        """The lineage, one line for each RDD: its number of partitions, its kind and number, how it is kept.
+
+        >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> print((counts.toDebugString()).decode())  # doctest: +ELLIPSIS
+        (2) Shuffled[...] []
+         +-(2) Mapped[...] []
+            |  Collection[...] []
+        """
+        return self._context._call(self._rdd.toDebugString)
+
     def cache(self) -> RDD[T_co]:
         """Keep the partitions in memory once they are computed.  Returns the RDD itself.
 

@@ -155,6 +155,20 @@ class RDD(Generic[T_co]):
         await self._context._driver.planner.prepare(self._node)
         return self._node.partitioner
 
+    async def toDebugString(self) -> bytes:
+        """The lineage, one line for each RDD: its number of partitions, its kind and number, how it is kept.
+
+        >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> print((await counts.toDebugString()).decode())  # doctest: +ELLIPSIS
+        (2) Shuffled[...] []
+         +-(2) Mapped[...] []
+            |  Collection[...] []
+        """
+        from asparkle.core.debugstring import debug_string
+
+        await self._context._driver.planner.prepare(self._node)
+        return debug_string(self._node).encode()
+
     # ------------------------------------------------------------------------- caching
 
     def cache(self) -> RDD[T_co]:
