@@ -167,6 +167,20 @@ class RDD(Generic[T_co]):
         """
         return self._wrap(self._context._call(self._rdd.unpersist, blocking))
 
+    def cleanShuffleDependencies(self, blocking: bool = False) -> None:
+        """Delete the files of the shuffles that this RDD is computed from, up to what is persisted.
+
+        A job that needs them computes them again.  With ``blocking``, returns once they are deleted.
+
+        >>> counts = sc.parallelize(["a", "b", "a"]).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> sorted(counts.collect())
+        [('a', 2), ('b', 1)]
+        >>> counts.cleanShuffleDependencies()
+        >>> sorted(counts.collect())
+        [('a', 2), ('b', 1)]
+        """
+        self._context._call(self._rdd.cleanShuffleDependencies, blocking)
+
     def getStorageLevel(self) -> StorageLevel:
         """Where the RDD is kept; ``StorageLevel.NONE`` if it is not.
 
@@ -1045,3 +1059,64 @@ class RDD(Generic[T_co]):
         [1, 3]
         """
         return self._context._call(self._rdd.lookup, key)
+
+    def saveAsHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        compressionCodecClass: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        self._rdd.saveAsHadoopFile(
+            path, outputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, compressionCodecClass
+        )
+
+    def saveAsNewAPIHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        self._rdd.saveAsNewAPIHadoopFile(
+            path, outputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf
+        )
+
+    def saveAsHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        self._rdd.saveAsHadoopDataset(conf, keyConverter, valueConverter)
+
+    def saveAsNewAPIHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        self._rdd.saveAsNewAPIHadoopDataset(conf, keyConverter, valueConverter)

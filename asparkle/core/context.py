@@ -26,6 +26,7 @@ from asparkle.core.errors import (
     ContextError,
     ContextStopped,
     ForkedContextError,
+    NeedsJVM,
     NestedContextError,
 )
 from asparkle.core.jobs import JobGate, JobOptions
@@ -456,6 +457,78 @@ class SparkContext:
             self._checkpoints = Checkpoints()
         return self._checkpoints
 
+    # ------------------------------------------------------------------------- of the JVM
+
+    def hadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
+
+    def newAPIHadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM(
+            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
+
+    def hadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
+
+    def newAPIHadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM(
+            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
+
     # ------------------------------------------------------------------------- shared variables
 
     async def broadcast(self, value: T) -> Broadcast[T]:
@@ -634,6 +707,41 @@ class SparkContext:
         >>> await sc.cancelAllJobs()
         """
         self._driver.cancel_jobs(reason="all jobs were cancelled")
+
+    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
+        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+
+        >>> sc.setInterruptOnCancel(True)
+        """
+        self.setLocalProperty("spark.job.interruptOnCancel", str(bool(interruptOnCancel)).lower())
+
+    def sparkUser(self) -> str:
+        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+
+        >>> bool(sc.sparkUser())
+        True
+        """
+        import getpass
+
+        return os.environ.get("SPARK_USER") or getpass.getuser()
+
+    @property
+    def uiWebUrl(self) -> str | None:
+        """Where the web UI is; None while there is none.
+
+        >>> print(sc.uiWebUrl)
+        None
+        """
+        return None
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Resources of the driver, such as GPUs: none here.
+
+        >>> sc.resources
+        {}
+        """
+        return {}
 
     def setLogLevel(self, logLevel: str) -> None:
         """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.

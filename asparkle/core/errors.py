@@ -150,6 +150,14 @@ class BarrierStageError(AsparkleError, ValueError):
         )
 
 
+class NeedsJVM(AsparkleError, NotImplementedError):
+    """An operation of PySpark's that runs Java classes, and there is no JVM here; says what to use."""
+
+    def __init__(self, operation: str, instead: str) -> None:
+        self.operation = operation
+        super().__init__(f"{operation} runs Java classes, and asparkle has no JVM; use {instead}")
+
+
 class InputNotFound(AsparkleError, FileNotFoundError):
     """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
-from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NeedsJVM, NestedContextError
 from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
@@ -216,6 +216,20 @@ class RDD(Generic[T_co]):
         self._node.storage_level = StorageLevel.NONE
         await self._context._unpersist(self._node)
         return self
+
+    async def cleanShuffleDependencies(self, blocking: bool = False) -> None:
+        """Delete the files of the shuffles that this RDD is computed from, up to what is persisted.
+
+        A job that needs them computes them again.  With ``blocking``, returns once they are deleted.
+
+        >>> counts = sc.parallelize(["a", "b", "a"]).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> sorted(await counts.collect())
+        [('a', 2), ('b', 1)]
+        >>> await counts.cleanShuffleDependencies()
+        >>> sorted(await counts.collect())
+        [('a', 2), ('b', 1)]
+        """
+        await self._context._driver.cleaner.clean_shuffles(self._node, blocking)
 
     def getStorageLevel(self) -> StorageLevel:
         """Where the RDD is kept; ``StorageLevel.NONE`` if it is not.
@@ -1280,6 +1294,71 @@ class RDD(Generic[T_co]):
         partitioner = await self.partitioner()
         partitions = None if partitioner is None else [await self._in_driver(partitioner, key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))
+
+    # ------------------------------------------------------------------------- of the JVM
+
+    def saveAsHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        compressionCodecClass: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM("saveAsHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format")
+
+    def saveAsNewAPIHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsNewAPIHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
+
+    def saveAsHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
+
+    def saveAsNewAPIHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsNewAPIHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
 
 
 def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], operation: str) -> PartitionerPlan:

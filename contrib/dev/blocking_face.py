@@ -81,7 +81,7 @@ class RDD(Generic[T_co]):
 '''
 
 CONTEXT_IMPORTS = """
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
