@@ -113,7 +113,8 @@ def described(parameter: inspect.Parameter) -> object:
 @pytest.mark.parametrize("kind", [asparkle.aio.RDD, asparkle.aio.SparkContext, asparkle.SparkContext])
 def test_every_operation_has_an_example(kind):
     for name, member in public(kind).items():
-        assert ">>> " in (inspect.getdoc(function_of(member)) or ""), f"{kind.__name__}.{name} has no example"
+        doc = inspect.getdoc(function_of(member)) or ""
+        assert ">>> " in doc or doc.startswith("Raises NeedsJVM"), f"{kind.__name__}.{name} has no example"
 
 
 def examples():
