@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+    from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
@@ -35,6 +36,7 @@ __all__ = [
     "BarrierTaskContext",
     "BarrierTaskInfo",
     "Broadcast",
+    "InheritableThread",
     "JobCancelled",
     "JobFailed",
     "RDDBarrier",
@@ -44,6 +46,7 @@ __all__ = [
     "StorageLevel",
     "TaskContext",
     "__version__",
+    "inheritable_thread_target",
 ]
 
 _WHERE = {
@@ -54,6 +57,7 @@ _WHERE = {
     "BarrierTaskContext": "asparkle.core.barrier",
     "BarrierTaskInfo": "asparkle.core.barrier",
     "Broadcast": "asparkle.core.broadcast",
+    "InheritableThread": "asparkle.core.inheritablethread",
     "JobCancelled": "asparkle.core.errors",
     "JobFailed": "asparkle.core.errors",
     "RDDBarrier": "asparkle.barrier",
@@ -62,6 +66,7 @@ _WHERE = {
     "StatCounter": "asparkle.core.statcounter",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",
+    "inheritable_thread_target": "asparkle.core.inheritablethread",
 }
 
 

@@ -14,6 +14,7 @@ from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
 from asparkle.core.rdd import RDD
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
@@ -27,6 +28,7 @@ __all__ = [
     "BarrierTaskContext",
     "BarrierTaskInfo",
     "Broadcast",
+    "InheritableThread",
     "JobCancelled",
     "JobFailed",
     "RDDBarrier",
@@ -35,6 +37,7 @@ __all__ = [
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "inheritable_thread_target",
 ]
 
 

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from asparkle.core.scheduler.messages import SchedulerConf
 
 T = TypeVar("T")
+system_properties: dict[str, str] = {}  # as a JVM has them: of the process, before there is a context
 
 
 class SparkConf:
     """The configuration of one application: string keys, string values.  Setters return ``self``.
 
-    A context copies the conf that it is given, so later changes have no effect on it.  ``loadDefaults``
-    is accepted for PySpark's sake: it asks for the JVM's system properties, and there is no JVM.
+    A context copies the conf that it is given, so later changes have no effect on it.  With ``loadDefaults`` it
+    begins with the ``spark.`` and ``asparkle.`` keys that `SparkContext.setSystemProperty` was given.
 
     >>> SparkConf().setMaster("local[2]").setAppName("words").get("spark.master")
     'local[2]'
@@ -32,6 +33,8 @@ class SparkConf:
 
     def __init__(self, loadDefaults: bool = True) -> None:
         self._values: dict[str, str] = {}
+        if loadDefaults:
+            self._values |= {k: v for k, v in system_properties.items() if k.startswith(("spark.", "asparkle."))}
 
     def set(self, key: str, value: object) -> SparkConf:
         """Sets ``key`` to ``str(value)``.  Raises ArgumentTypeError for a None or a key that is no string."""
@@ -101,7 +104,7 @@ class SparkConf:
 
     def clone(self) -> SparkConf:
         """A copy that shares nothing with this one."""
-        return SparkConf().setAll(self._values.items())
+        return SparkConf(loadDefaults=False).setAll(self._values.items())
 
 
 def _pairs(pairs: Any, method: str) -> list[tuple[Any, Any]]:
