@@ -30,6 +30,19 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+def __getattr__(name: str) -> Any:
+    # What PySpark's module of this name has, too.
+    if name == "RDDBarrier":
+        from asparkle.barrier import RDDBarrier
+
+        return RDDBarrier
+    if name == "BoundedFloat":
+        from asparkle.core.approximate import BoundedFloat
+
+        return BoundedFloat
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _unwrap(rdd: Any) -> Any:
     return rdd._rdd if isinstance(rdd, RDD) else rdd
 
@@ -224,6 +237,15 @@ class RDD(Generic[T_co]):
         False
         """
         return self._rdd.isCheckpointed()
+
+    @property
+    def is_checkpointed(self) -> bool:
+        """Whether `checkpoint` was called, saved or not.
+
+        >>> sc.parallelize([1]).is_checkpointed
+        False
+        """
+        return self._rdd.is_checkpointed
 
     def isLocallyCheckpointed(self) -> bool:
         """Whether the RDD is marked by `localCheckpoint`.

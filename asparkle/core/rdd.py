@@ -279,6 +279,15 @@ class RDD(Generic[T_co]):
         """
         return self._node.checkpoint is not None and self._node.checkpoint.done
 
+    @property
+    def is_checkpointed(self) -> bool:
+        """Whether `checkpoint` was called, saved or not.
+
+        >>> sc.parallelize([1]).is_checkpointed
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.path is not None
+
     def isLocallyCheckpointed(self) -> bool:
         """Whether the RDD is marked by `localCheckpoint`.
 

@@ -54,6 +54,19 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+def __getattr__(name: str) -> Any:
+    # What PySpark's module of this name has, too.
+    if name == "RDDBarrier":
+        from asparkle.barrier import RDDBarrier
+
+        return RDDBarrier
+    if name == "BoundedFloat":
+        from asparkle.core.approximate import BoundedFloat
+
+        return BoundedFloat
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def _unwrap(rdd: Any) -> Any:
     return rdd._rdd if isinstance(rdd, RDD) else rdd
 
