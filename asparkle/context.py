@@ -443,6 +443,15 @@ class SparkContext(BlockingContext):
         """
         self._context.setInterruptOnCancel(interruptOnCancel)
 
+    @property
+    def sparkHome(self) -> str | None:
+        """The ``spark.home`` of the configuration, which nothing here needs.
+
+        >>> print(sc.sparkHome)
+        None
+        """
+        return self._context.sparkHome
+
     def sparkUser(self) -> str:
         """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
 

@@ -61,6 +61,9 @@ class BarrierTaskContext(TaskContext):
     _exchange: Callable[[int, str], list[str]]
     _rounds = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*super().__reduce__(), {"_hosts": self._hosts})
+
     @classmethod
     def get(cls) -> BarrierTaskContext:
         """The context of the task that runs in this thread.

@@ -715,6 +715,15 @@ class SparkContext:
         """
         self.setLocalProperty("spark.job.interruptOnCancel", str(bool(interruptOnCancel)).lower())
 
+    @property
+    def sparkHome(self) -> str | None:
+        """The ``spark.home`` of the configuration, which nothing here needs.
+
+        >>> print(sc.sparkHome)
+        None
+        """
+        return self._conf.get("spark.home")
+
     def sparkUser(self) -> str:
         """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
 

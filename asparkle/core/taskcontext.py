@@ -31,6 +31,10 @@ class TaskContext:
         self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Facts can be returned from a task."""
+        return (type(self), (self._stage, self._partition, self._attempt, self._tid, self._properties))
+
     @classmethod
     def get(cls) -> TaskContext | None:
         """The context of the task that runs in this thread; None outside a task."""

@@ -38,6 +38,13 @@ async def test_tasks_exchange_messages(master):
         assert TaskContext.get() is None
 
 
+async def test_a_context_can_be_returned_from_its_task(sc):
+    (plain,) = await sc.parallelize([1], 1).map(lambda x: TaskContext.get()).collect()
+    assert (type(plain), plain.partitionId(), plain.getLocalProperty("x"), plain.cpus()) == (TaskContext, 0, None, 1)
+    (barrier,) = await sc.parallelize([1], 1).barrier().mapPartitions(lambda xs: [BarrierTaskContext.get()]).collect()
+    assert [info.address for info in barrier.getTaskInfos()] == ["localhost"]
+
+
 async def test_one_task_is_a_barrier_stage_too(sc):
     assert await sc.parallelize([1, 2], 1).barrier().mapPartitions(gather).collect() == [(["3"], ["0 of 1"])]
 
