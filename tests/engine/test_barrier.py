@@ -113,7 +113,7 @@ async def test_a_cancelled_barrier_stage_leaves_its_slots(master):
 
 
 async def test_more_tasks_than_slots_is_an_error():
-    conf = SparkConf().setMaster("processes[2]").set("asparkle.scheduler.barrierSlotWait", "300ms")
+    conf = SparkConf().setMaster("processes[2]").set("asparkle.scheduler.barrierSlotWait", "4s")
     async with SparkContext(conf=conf) as sc:
         with pytest.raises(JobFailed, match="slots"):
             await sc.parallelize(range(3), 3).barrier().mapPartitions(gather).collect()
