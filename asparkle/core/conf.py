@@ -9,7 +9,7 @@ This module is on the start-up path: it imports next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+load_defaults: Callable[[], Mapping[str, str]] = dict
+"""What a new conf starts with: nothing, or the settings of the launcher, which puts its own function here."""
+
 
 class SparkConf:
     """The configuration of one application: string keys, string values.  Setters return ``self``.
 
-    A context copies the conf that it is given, so later changes have no effect on it.  ``loadDefaults``
-    is accepted for PySpark's sake: it asks for the JVM's system properties, and there is no JVM.
+    A context copies the conf that it is given, so later changes have no effect on it.  In a program that
+    ``asparkle run`` or ``asparkle shell`` started, a new conf has what they were told, unless ``loadDefaults``
+    is False; elsewhere it is empty.
 
     >>> SparkConf().setMaster("local[2]").setAppName("words").get("spark.master")
     'local[2]'
     """
 
     def __init__(self, loadDefaults: bool = True) -> None:
-        self._values: dict[str, str] = {}
+        self._values: dict[str, str] = dict(load_defaults()) if loadDefaults else {}
 
     def set(self, key: str, value: object) -> SparkConf:
         """Sets ``key`` to ``str(value)``.  Raises ArgumentTypeError for a None or a key that is no string."""
@@ -101,7 +105,7 @@ class SparkConf:
 
     def clone(self) -> SparkConf:
         """A copy that shares nothing with this one."""
-        return SparkConf().setAll(self._values.items())
+        return SparkConf(loadDefaults=False).setAll(self._values.items())
 
 
 def _pairs(pairs: Any, method: str) -> list[tuple[Any, Any]]:
