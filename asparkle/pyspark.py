@@ -27,9 +27,10 @@ __path__: list[str] = []  # a package, all of whose modules the finder knows
 VARIABLE = "ASPARKLE_AS_PYSPARK"
 """Set in the environment of a process that is to see asparkle as pyspark, and so of those that it starts."""
 
-_MODULES = frozenset(
-    """accumulators broadcast conf context files profiler rdd resource resultiterable serializers sql sql.dataframe
-    sql.session sql.types statcounter status storagelevel taskcontext util""".split()
+_MODULES = (
+    {"accumulators", "broadcast", "conf", "context", "files", "profiler", "rdd", "resource", "resultiterable"}
+    | {"serializers", "statcounter", "status", "storagelevel", "taskcontext", "util"}
+    | {"sql", "sql.dataframe", "sql.session", "sql.types"}
 )
 """The modules of PySpark that programs with RDDs import, as far as asparkle has them."""
 
