@@ -122,14 +122,20 @@ class DataFrame:
     def foreach(self, f: Callable[[Row], None]) -> None:
         """Call ``f`` with each row, in tasks.
 
-        >>> spark.createDataFrame([("Ann", 11)]).foreach(print)
+        >>> ages = spark.sparkContext.accumulator(0)
+        >>> spark.createDataFrame([("Ann", 11), ("Bob", 5)]).foreach(lambda row: ages.add(row[1]))
+        >>> ages.value
+        16
         """
         self._rdd.foreach(f)
 
     def foreachPartition(self, f: Callable[[Iterator[Row]], None]) -> None:
         """Call ``f`` with an iterator of each partition's rows, in tasks.
 
-        >>> spark.createDataFrame([("Ann", 11)]).foreachPartition(lambda rows: print(list(rows)))
+        >>> ages = spark.sparkContext.accumulator(0)
+        >>> spark.createDataFrame([("Ann", 11)]).foreachPartition(lambda rows: ages.add(sum(row[1] for row in rows)))
+        >>> ages.value
+        11
         """
         self._rdd.foreachPartition(f)
 

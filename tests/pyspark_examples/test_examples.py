@@ -33,4 +33,4 @@ def test_an_example_prints_what_pyspark_printed(name, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert comparable(name, done.stdout) == recorded()[name]
+    assert comparable(name, done.stdout) == comparable(name, recorded()[name])
