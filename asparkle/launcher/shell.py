@@ -77,9 +77,15 @@ def _ipython(namespace: dict[str, Any], text: str) -> int:
     app = kind.instance(config=config, user_ns=namespace)
     app.initialize([])
     app.shell.events.register("post_run_cell", lambda _: settle())  # before the next prompt
-    app.shell.set_custom_exc((KeyboardInterrupt,), lambda *_, **__: print("KeyboardInterrupt", file=sys.stderr))
+    app.shell.set_custom_exc((KeyboardInterrupt,), _interrupted)
     app.start()
     return 0
+
+
+def _interrupted(*_: object, **__: object) -> None:
+    """In place of a traceback, which would show where asparkle waited."""
+    settle()
+    print("KeyboardInterrupt", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------ Python's own
@@ -109,15 +115,19 @@ class Console(code.InteractiveConsole):
 
     def runcode(self, code: CodeType) -> None:
         try:
-            result = FunctionType(code, self._namespace)()
-            if code.co_flags & inspect.CO_COROUTINE:
-                self._runner.run(result)
+            self._run(code)
         except SystemExit:
             raise
         except KeyboardInterrupt:
             self.write("KeyboardInterrupt\n")
         except BaseException:
             self.showtraceback()
+
+    def _run(self, code: CodeType) -> None:
+        try:
+            result = FunctionType(code, self._namespace)()
+            if code.co_flags & inspect.CO_COROUTINE:
+                self._runner.run(result)
         finally:
             settle()
 
