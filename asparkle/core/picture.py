@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asparkle.core.lineage import Mapped, Node, Shuffle, Source
+from asparkle.core.lineage import Mapped, Node, Shuffle
 from asparkle.core.storagelevel import StorageLevel
 
 _MOST = 30  # nodes that are shown: a lineage may have thousands
@@ -37,16 +37,10 @@ def _storage(node: Node) -> str:
 
 def _partitions(node: Node) -> int | None:
     """How many there are, as far as that can be told without looking at files or running jobs."""
-    path = [node]
-    while isinstance(path[-1], Mapped) and not path[-1].prepared:  # may be long: no recursion
-        path.append(path[-1].parents[0])
-    last = path[-1]
-    if last.prepared:
-        return last.num_partitions
-    if isinstance(last, Source):
-        slices = getattr(last, "slices", None)
-        return slices if isinstance(slices, int) else None
-    return None
+    while isinstance(node, Mapped) and not node.prepared:
+        node = node.parents[0]
+    count: int | None = getattr(node, "num_partitions", None)
+    return count
 
 
 def _lineage(node: Node) -> list[str]:
@@ -60,7 +54,7 @@ def _lineage(node: Node) -> list[str]:
         again = " (see above)" if current.id in seen else ""
         count = _partitions(current)
         kept = f", {_storage(current)}" if current.cached is not None else ""
-        moves = "+-" if any(isinstance(d, Shuffle) for d in current.dependencies) else ""
+        moves = "+-" if current.prepared and any(isinstance(d, Shuffle) for d in current.dependencies) else ""
         name = f" {current.name!r}" if current.name else ""
         lines.append(
             f"{indent}{moves}({'?' if count is None else count}) {current.id} {_step(current)}{name}{kept}{again}"

@@ -145,17 +145,22 @@ class PlainBar:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._drawn = False
         self._output = sys.stdout
         self._above = _Above(self._output, self) if self._output is not None and self._output.isatty() else None
         if self._above is not None:
             sys.stdout = self._above
 
     def draw(self, stages: Sequence[Stage]) -> None:
-        self._write(f"\r{line(stages, _width(self._stream))}\x1b[K\r")
+        if self._above is None or self._above.at_line_start:
+            self._write(f"\r{line(stages, _width(self._stream))}\x1b[K\r")
+            self._drawn = True
 
     def clear(self) -> None:
         """Make room for what the program prints."""
-        self._write("\r\x1b[K")
+        if self._drawn:
+            self._drawn = False
+            self._write("\r\x1b[K")
 
     def erase(self) -> None:
         self.clear()
@@ -168,14 +173,17 @@ class PlainBar:
 
 
 class _Above:
-    """The program's output while a bar is shown."""
+    """The program's output while a bar is shown: the bar makes room, and stays away until a line is complete."""
 
     def __init__(self, output: TextIO, bar: PlainBar) -> None:
         self._output = output
         self._bar = bar
+        self.at_line_start = True
 
     def write(self, text: str) -> int:
         self._bar.clear()
+        if text:
+            self.at_line_start = text.endswith("\n")
         return self._output.write(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -239,6 +239,7 @@ with SparkContext("processes[1]") as sc:
         ("--executor-memory 2x script.py", "asparkle run: spark.executor.memory = '2x': expected a size"),
         ("--num-executors two script.py", "asparkle run: spark.executor.instances = 'two': expected a whole number"),
         ("--files missing.txt script.py", "asparkle run: spark.files: 'missing.txt': no such file"),
+        ("--archives script.py script.py", "script.py': this version sends no files to executors; leave it out"),
         ("--py-files s3://b/x.py script.py", "asparkle run: spark.submit.pyFiles: 's3://b/x.py': only local files"),
         ("--properties-file missing.conf script.py", "asparkle run: properties file 'missing.conf'"),
         ("", "asparkle: the following arguments are required: script"),

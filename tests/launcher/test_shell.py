@@ -172,7 +172,7 @@ def test_ipython(tmp_path):
     shell.terminal.send(SLOW + "\r")
     shell.terminal.expect("Stage 0: ")
     shell.terminal.sendintr()
-    shell.terminal.expect("\nKeyboardInterrupt")
+    shell.terminal.expect("KeyboardInterrupt\r")
     shell.terminal.send("r.count() + 4000\r")
     shell.terminal.expect(r"4004")
     assert shell.end() == 0
