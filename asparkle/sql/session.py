@@ -83,9 +83,8 @@ class Builder:
     create = getOrCreate
 
 
+# A new builder at each access, so that one program's settings don't slip into the next session.
 class _BuilderProperty:
-    """A new builder at each access, so that one program's settings don't slip into the next session."""
-
     def __get__(self, instance: object, owner: type | None = None) -> Builder:
         return Builder()
 
