@@ -74,7 +74,4 @@ def __dir__() -> list[str]:
 
 
 if "ASPARKLE_AS_PYSPARK" in os.environ:  # see asparkle.pyspark
-    from asparkle.pyspark import install
-
-    install()
-    del install
+    __import__("asparkle.pyspark").pyspark.install()

@@ -19,6 +19,8 @@ from typing import Any
 import asparkle
 from asparkle.core.errors import ModuleNotSupported
 
+__all__: list[str] = [*asparkle.__all__]  # what ``from pyspark import *`` gives
+
 __version__ = "4.3.0"
 """The PySpark whose interface this is."""
 

@@ -36,6 +36,12 @@ print(pyspark.__version__, SparkContext.__module__)
     assert done.stdout == "4.3.0 asparkle.context\n", done.stderr
 
 
+def test_a_star_gives_what_is_public(tmp_path):
+    source = "from pyspark import *\nprint(SparkContext.__module__, SparkConf.__name__, 'install' in globals())"
+    done = run(tmp_path, "--pyspark", script(tmp_path, source))
+    assert done.stdout == "asparkle.context SparkConf False\n", done.stderr
+
+
 @pytest.mark.parametrize(
     "module", ["accumulators", "broadcast", "conf", "resultiterable", "statcounter", "storagelevel", "taskcontext"]
 )
