@@ -11,6 +11,7 @@ imported when they are first used.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.version import VERSION as __version__
@@ -82,3 +83,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "ASPARKLE_AS_PYSPARK" in os.environ:  # see asparkle.pyspark
+    __import__("asparkle.pyspark").pyspark.install()

@@ -183,6 +183,20 @@ def _also(kind: type) -> str:
     return f", a `{'`, `'.join(builtin)}`" if builtin else ""
 
 
+def options() -> str:
+    """The launcher's options: what each sets, and why some are refused."""
+    from asparkle.launcher.options import REFUSED, SETTINGS
+
+    lines = ["| option | key | meaning |", "|---|---|---|"]
+    lines += [f"| `{option} {value}` | `{key}` | {meaning} |" for option, (key, value, meaning) in SETTINGS.items()]
+    refused = [
+        "| refused | because |",
+        "|---|---|",
+        *(f"| `{option}` | {reason} |" for option, reason in REFUSED.items()),
+    ]
+    return "\n".join([*lines, "", *refused])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "spark keys": lambda: keys("spark."),
     "asparkle keys": lambda: keys("asparkle."),
@@ -200,6 +214,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "InheritableThread": lambda: _text(load("asparkle:InheritableThread")),
     "inheritable_thread_target": lambda: _text(load("asparkle:inheritable_thread_target")),
     "BarrierTaskInfo": lambda: _text(load("asparkle:BarrierTaskInfo")),
+    "SparkSession": lambda: methods("asparkle.sql:SparkSession"),
+    "DataFrame": lambda: methods("asparkle.sql:DataFrame"),
+    "options": options,
     "errors": errors,
     "events": events,
 }

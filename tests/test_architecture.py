@@ -26,6 +26,10 @@ MODULES = {
 RUNTIME_DEPENDENCIES = {"anyio", "cloudpickle", "pluggy", "msgpack", "structlog"}
 OPTIONAL = {
     "asparkle.core.loop": {"trio"},  # only when it is what runs
+    # only where they are installed, or asked for
+    "asparkle.launcher.shell": {"IPython", "traitlets"},
+    "asparkle.plugins.progress": {"rich"},
+    "asparkle.sql.dataframe": {"pandas"},
 }
 LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
 

@@ -9,7 +9,7 @@ This module is on the start-up path: it imports next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 system_properties: dict[str, str] = {}  # as a JVM has them: of the process, before there is a context
 
+load_defaults: Callable[[], Mapping[str, str]] = dict
+"""What a new conf starts with: nothing, or the settings of the launcher, which puts its own function here."""
+
 
 class SparkConf:
     """The configuration of one application: string keys, string values.  Setters return ``self``.
 
-    A context copies the conf that it is given, so later changes have no effect on it.  With ``loadDefaults`` it
-    begins with the ``spark.`` and ``asparkle.`` keys that `SparkContext.setSystemProperty` was given.
+    A context copies the conf that it is given, so later changes have no effect on it.  Unless ``loadDefaults`` is
+    False, a new conf has what ``asparkle run`` or ``asparkle shell`` were told, if one of these started the program,
+    and the ``spark.`` and ``asparkle.`` keys that `SparkContext.setSystemProperty` was given.
 
     >>> SparkConf().setMaster("local[2]").setAppName("words").get("spark.master")
     'local[2]'
@@ -34,6 +38,7 @@ class SparkConf:
     def __init__(self, loadDefaults: bool = True) -> None:
         self._values: dict[str, str] = {}
         if loadDefaults:
+            self._values |= load_defaults()
             self._values |= {k: v for k, v in system_properties.items() if k.startswith(("spark.", "asparkle."))}
 
     def set(self, key: str, value: object) -> SparkConf:
@@ -270,6 +275,7 @@ EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor 
 MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
 PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")
 LOCAL_DIR = _list("spark.local.dir", "Directories for shuffle files, spills and disk blocks; not set: the system's temporary directory.")
+SHOW_PROGRESS = _bool("spark.ui.showConsoleProgress", "false", "Whether jobs of more than half a second show a progress bar, where stderr is a terminal; the shell sets it.")
 
 # Tasks, stages and jobs
 TASK_MAX_FAILURES = _int("spark.task.maxFailures", "4", "Attempts at one task before its job fails.")

@@ -57,9 +57,11 @@ class ApplicationDirectories:
 def remove_abandoned(root: str) -> None:
     """Delete directories of applications below ``root`` whose driver is no more."""
     for entry in os.scandir(root):
-        if not entry.name.startswith(_PREFIX) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
+        if not entry.name.startswith(_PREFIX):
             continue
         try:
+            if entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
             lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             continue  # being made, or being removed by its owner

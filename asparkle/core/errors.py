@@ -58,6 +58,15 @@ class PluginError(AsparkleError):
         self.plugin = plugin
 
 
+class NotSupported(AsparkleError, AttributeError):
+    """PySpark has this name, and asparkle does not: it is SQL's, or rests on the JVM.  The message says what to
+    use.  As with any attribute that is missing, ``hasattr`` says so."""
+
+
+class ModuleNotSupported(AsparkleError, ModuleNotFoundError):
+    """PySpark has this module, and asparkle does not.  ``except ImportError`` catches it."""
+
+
 # ------------------------------------------------------------------- a context used at the wrong place
 
 

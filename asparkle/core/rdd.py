@@ -76,6 +76,18 @@ class RDD(Generic[T_co]):
         name = f" {self._node.name!r}" if self._node.name else ""
         return f"<RDD {self._node.id}{name}: {type(self._node).__name__}>"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython shows in a terminal: partitions, storage level and lineage; runs nothing."""
+        from asparkle.core.picture import text
+
+        printer.text(text(self._node))
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows; runs nothing."""
+        from asparkle.core.picture import html
+
+        return html(self._node)
+
     def _derive(self, node: Node) -> RDD[Any]:
         return RDD(node, self._context)
 

@@ -38,6 +38,7 @@ class Range(Source):
         super().__init__()
         self.whole = whole
         self.slices = slices
+        self.num_partitions = slices
 
     async def prepare(self, planner: Planner) -> None:
         self.set_prepared(self.slices)
@@ -68,6 +69,7 @@ class Collection(Source):
         super().__init__()
         self.data = data
         self.bounds = slice_bounds(len(data), slices)
+        self.num_partitions = slices
         self.payloads: dict[int, Payload] = {}
         self.immutable: bool | None = None
         self.lock = threading.Lock()

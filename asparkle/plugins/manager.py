@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.conf import PLUGINS, PLUGINS_BLOCK, SparkConf
+from asparkle.core.conf import PLUGINS, PLUGINS_BLOCK, SHOW_PROGRESS, SparkConf
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.masters import Master, unknown_master
@@ -43,7 +43,10 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     STORES: {"disk": "asparkle.backends.disk:DiskStore"},
     POLICIES: {"lru": "asparkle.core.worker.memory:LRU"},
-    LISTENERS: {"log": "asparkle.plugins.listeners:LogListener"},
+    LISTENERS: {
+        "log": "asparkle.plugins.listeners:LogListener",
+        "progress": "asparkle.plugins.progress:ProgressListener",
+    },
 }
 _CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy"}
 
@@ -67,7 +70,8 @@ class PluginRegistry:
         self._scanned = False
         self.broken: dict[str, PluginError] = {}
         """Installed plugins that can't be used, and why; filled when a name makes us look at them."""
-        for plugin in (*PLUGINS.read(conf), *plugins):
+        named = dict.fromkeys((*PLUGINS.read(conf), *(["progress"] if SHOW_PROGRESS.read(conf) else [])))
+        for plugin in (*named, *plugins):
             self._activate(plugin)
 
     # ------------------------------------------------------------------------------------- look-ups

@@ -86,6 +86,12 @@ class RDD(Generic[T_co]):
     def __repr__(self) -> str:
         return repr(self._rdd)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        self._rdd._repr_pretty_(printer, cycle)
+
+    def _repr_html_(self) -> str:
+        return self._rdd._repr_html_()
+
     def __reduce__(self) -> Any:
         raise NestedContextError(f"an RDD ({self!r})")
 

@@ -1,0 +1,7 @@
+"""What a task knows of itself, under the path that PySpark has it."""
+
+from __future__ import annotations
+
+from asparkle.core.taskcontext import TaskContext
+
+__all__ = ["TaskContext"]

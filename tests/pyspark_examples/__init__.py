@@ -1,0 +1,1 @@
+"""Spark's own bundled examples, unmodified, compared with what real PySpark printed."""

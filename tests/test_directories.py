@@ -1,0 +1,31 @@
+"""Applications that share a local directory come and go at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from asparkle.core.directories import remove_abandoned
+
+
+def test_a_directory_that_its_owner_removes_meanwhile_is_no_error(tmp_path):
+    names = [tmp_path / f"asparkle-{i}" for i in range(50)]
+    (tmp_path / "asparkle-stays").mkdir()
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for path in names:
+                path.mkdir()
+            for path in names:
+                path.rmdir()
+
+    others = threading.Thread(target=come_and_go)
+    others.start()
+    try:
+        for _ in range(100):
+            remove_abandoned(str(tmp_path))
+    finally:
+        stop.set()
+        others.join()
+    assert Path(tmp_path / "asparkle-stays").exists()  # it has no lock yet: somebody is making it
