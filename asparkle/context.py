@@ -154,8 +154,9 @@ class SparkContext(BlockingContext):
     ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
-        ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
-        split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
+        ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
+        separated by commas.  Large files are split by byte range into about ``minPartitions`` partitions;
+        compressed files (gzip, bz2, xz, deflate, and zstd and lz4 with ``asparkle[compression]``) are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
@@ -167,6 +168,93 @@ class SparkContext(BlockingContext):
         ['tiger tiger', 'burning bright']
         """
         return RDD(self._context.textFile(name, minPartitions, use_unicode), self)
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[tuple[str, str]]:
+        """Each text file as one pair: (its URL, its text), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
+        of which there are about ``minPartitions``.  Compressed files are decompressed.  ``use_unicode=False``:
+        both as UTF-8 bytes.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger")
+        ...     sc.wholeTextFiles(directory).collect()
+        [('file:/.../1.txt', 'tiger')]
+        """
+        return RDD(self._context.wholeTextFiles(path, minPartitions, use_unicode), self)
+
+    def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """Each file as one pair: (its URL, its content), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Nothing is decompressed.  Small
+        files share partitions.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(bytes([1, 2]))
+        ...     sc.binaryFiles(directory).values().collect()
+        [b'\x01\x02']
+        """
+        return RDD(self._context.binaryFiles(path, minPartitions), self)
+
+    def binaryRecords(self, path: str | os.PathLike[str], recordLength: int) -> RDD[bytes]:
+        """The records of files in which each has ``recordLength`` bytes, in order.
+
+        ``path``: as for `textFile`.  Large files are split between records.  A file that ends inside a record
+        fails the job with CorruptInput.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"onetwosix")
+        ...     sc.binaryRecords(directory, 3).collect()
+        [b'one', b'two', b'six']
+        """
+        return RDD(self._context.binaryRecords(path, recordLength), self)
+
+    def pickleFile(self, name: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[Any]:
+        """The elements that `RDD.saveAsPickleFile` has saved, here or in PySpark.
+
+        ``name``: as for `textFile`.  Unpickling runs code that the file names: read only files of people whom you
+        would let run code on your machines.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([1, "a", (2, None)]).saveAsPickleFile(f"{directory}/saved")
+        ...     sc.pickleFile(f"{directory}/saved").collect()
+        [1, 'a', (2, None)]
+        """
+        return RDD(self._context.pickleFile(name, minPartitions), self)
+
+    def sequenceFile(
+        self,
+        path: str | os.PathLike[str],
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        minSplits: int | None = None,
+        batchSize: int = 0,
+    ) -> RDD[tuple[Any, Any]]:
+        """The pairs of Hadoop's SequenceFiles: plain ones, and those whose values or blocks are compressed.
+
+        ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
+        float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
+        ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
+        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([(1, "a"), (2, "b")]).saveAsSequenceFile(f"{directory}/saved")
+        ...     sc.sequenceFile(f"{directory}/saved").collect()
+        [(1, 'a'), (2, 'b')]
+        """
+        return RDD(
+            self._context.sequenceFile(path, keyClass, valueClass, keyConverter, valueConverter, minSplits, batchSize),
+            self,
+        )
 
     def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.

@@ -26,6 +26,8 @@ MODULES = {
 RUNTIME_DEPENDENCIES = {"anyio", "cloudpickle", "pluggy", "msgpack", "structlog"}
 OPTIONAL = {
     "asparkle.core.loop": {"trio"},  # only when it is what runs
+    "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
+    "asparkle.core.codecs": {"lz4", "zstandard"},
 }
 LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
 

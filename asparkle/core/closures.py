@@ -44,9 +44,12 @@ _OUR_PLANS: Final = frozenset(
     for name in (
         "histograms",
         "lineage",
+        "output",
         "partitioner",
+        "picklefiles",
         "program",
         "reductions",
+        "sequencefiles",
         "shuffle.aggregator",
         "shuffle.steps",
         "source_steps",

@@ -28,6 +28,7 @@ from asparkle.core.errors import (
     ForkedContextError,
     NestedContextError,
 )
+from asparkle.core.filesystems import Options, check_shared, hadoop_options
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
@@ -325,8 +326,9 @@ class SparkContext:
     ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
-        ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
-        split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
+        ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
+        separated by commas.  Large files are split by byte range into about ``minPartitions`` partitions;
+        compressed files (gzip, bz2, xz, deflate, and zstd and lz4 with ``asparkle[compression]``) are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
@@ -337,9 +339,179 @@ class SparkContext:
         ...     await sc.textFile(directory).collect()
         ['tiger tiger', 'burning bright']
         """
-        if minPartitions is not None:
-            minPartitions = arguments.whole_number(minPartitions, "textFile", "minPartitions", 1)
-        return self._rdd(sources.TextFiles(arguments.path(name, "textFile", "name"), minPartitions, use_unicode))
+        from asparkle.core.textfiles import expand, plan_splits, read_lines
+
+        paths, least, options = self._input(name, minPartitions, "textFile", "name")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_splits(expand(paths, directory, options), least),
+                read_lines,
+                (use_unicode, options),
+                least,
+            )
+        )
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[tuple[str, str]]:
+        """Each text file as one pair: (its URL, its text), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
+        of which there are about ``minPartitions``.  Compressed files are decompressed.  ``use_unicode=False``:
+        both as UTF-8 bytes.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger")
+        ...     await sc.wholeTextFiles(directory).collect()
+        [('file:/.../1.txt', 'tiger')]
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import group_texts, read_texts
+
+        paths, least, options = self._input(path, minPartitions, "wholeTextFiles")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: group_texts(expand(paths, directory, options, skip_directories=True), least),
+                read_texts,
+                (use_unicode, options),
+                least,
+            )
+        )
+
+    def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """Each file as one pair: (its URL, its content), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Nothing is decompressed.  Small
+        files share partitions.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(bytes([1, 2]))
+        ...     await sc.binaryFiles(directory).values().collect()
+        [b'\\x01\\x02']
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import group_binaries, read_binaries
+
+        paths, least, options = self._input(path, minPartitions, "binaryFiles")
+        parallelism = self.defaultParallelism
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: group_binaries(
+                    expand(paths, directory, options, skip_directories=True), least, parallelism
+                ),
+                read_binaries,
+                (options,),
+                least,
+            )
+        )
+
+    def binaryRecords(self, path: str | os.PathLike[str], recordLength: int) -> RDD[bytes]:
+        """The records of files in which each has ``recordLength`` bytes, in order.
+
+        ``path``: as for `textFile`.  Large files are split between records.  A file that ends inside a record
+        fails the job with CorruptInput.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"onetwosix")
+        ...     await sc.binaryRecords(directory, 3).collect()
+        [b'one', b'two', b'six']
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import plan_records, read_records
+
+        length = arguments.whole_number(recordLength, "binaryRecords", "recordLength", 1)
+        paths, _, options = self._input(path, None, "binaryRecords")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_records(expand(paths, directory, options, skip_directories=True), length),
+                read_records,
+                (length, options),
+            )
+        )
+
+    def pickleFile(self, name: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[Any]:
+        """The elements that `RDD.saveAsPickleFile` has saved, here or in PySpark.
+
+        ``name``: as for `textFile`.  Unpickling runs code that the file names: read only files of people whom you
+        would let run code on your machines.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([1, "a", (2, None)]).saveAsPickleFile(f"{directory}/saved")
+        ...     await sc.pickleFile(f"{directory}/saved").collect()
+        [1, 'a', (2, None)]
+        """
+        from asparkle.core.picklefiles import read_pickles
+
+        return self._sequences(name, minPartitions, "pickleFile", "name", read_pickles)
+
+    def sequenceFile(
+        self,
+        path: str | os.PathLike[str],
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        minSplits: int | None = None,
+        batchSize: int = 0,
+    ) -> RDD[tuple[Any, Any]]:
+        """The pairs of Hadoop's SequenceFiles: plain ones, and those whose values or blocks are compressed.
+
+        ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
+        float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
+        ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
+        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([(1, "a"), (2, "b")]).saveAsSequenceFile(f"{directory}/saved")
+        ...     await sc.sequenceFile(f"{directory}/saved").collect()
+        [(1, 'a'), (2, 'b')]
+        """
+        from asparkle.core.sequencefiles import read_pairs
+
+        for converter in filter(None, (keyConverter, valueConverter)):
+            raise ArgumentError(f"sequenceFile: converter {converter!r} is a class of a JVM: map the RDD instead")
+        return self._sequences(path, minSplits, "sequenceFile", "path", read_pairs, keyClass, valueClass)
+
+    def _sequences(
+        self,
+        name: Any,
+        least: int | None,
+        operation: str,
+        argument: str,
+        read: Callable[..., Iterator[Any]],
+        *more: Any,
+    ) -> RDD[Any]:
+        from asparkle.core.sequencefiles import SYNC_INTERVAL
+        from asparkle.core.textfiles import expand, plan_splits
+
+        paths, least, options = self._input(name, least, operation, argument)
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_splits(expand(paths, directory, options), least, SYNC_INTERVAL),
+                read,
+                (options, *more),
+                least,
+            )
+        )
+
+    def _input(
+        self, path: Any, min_partitions: int | None, operation: str, name: str = "path"
+    ) -> tuple[str, int | None, Options]:
+        if min_partitions is not None:
+            min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
+        paths = arguments.path(path, operation, name)
+        check_shared(paths, self._application.spec.in_process)
+        return paths, min_partitions, hadoop_options(self._conf)
 
     def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.

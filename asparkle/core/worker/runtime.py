@@ -35,6 +35,9 @@ REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 
 
+_NO_ANSWER = object()
+
+
 class Stage:
     """A stage's binary in this worker, and, where it may be used again, what it unpickles to."""
 
@@ -98,6 +101,7 @@ class Worker:
         self.mark: mmap.mmap | None = None
         self._answers: dict[Any, SimpleQueue[Any]] = {}
         self._requests = 0
+        self.stopping = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.blocks = self._block_manager()
 
@@ -201,7 +205,10 @@ class Worker:
         self.stop()
 
     def stop(self) -> None:
-        """End the slots' loops once they have finished what they run."""
+        """End the slots' loops once they have finished what they run; what they ask the driver, nobody answers."""
+        self.stopping = True
+        for answers in list(self._answers.values()):
+            answers.put(_NO_ANSWER)
         self.waiting.clear()
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
@@ -213,7 +220,10 @@ class Worker:
         self._answers[key] = answers
         try:
             self.report(question)
-            return answers.get(timeout=timeout)
+            answer = _NO_ANSWER if self.stopping else answers.get(timeout=timeout)
+            if answer is _NO_ANSWER:
+                raise TaskKilled("the context was stopped")
+            return answer
         finally:
             self._answers.pop(key, None)
 
