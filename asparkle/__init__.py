@@ -18,6 +18,7 @@ from asparkle.core.version import VERSION as __version__
 if TYPE_CHECKING:
     from asparkle.context import SparkContext
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
+    from asparkle.core.addedfiles import SparkFiles
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
@@ -36,6 +37,7 @@ __all__ = [
     "JobFailed",
     "SparkConf",
     "SparkContext",
+    "SparkFiles",
     "StatCounter",
     "StorageLevel",
     "TaskContext",
@@ -52,6 +54,7 @@ _WHERE = {
     "JobFailed": "asparkle.core.errors",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",
+    "SparkFiles": "asparkle.core.addedfiles",
     "StatCounter": "asparkle.core.statcounter",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",

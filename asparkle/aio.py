@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asparkle.core.accumulators import Accumulator, AccumulatorParam
+from asparkle.core.addedfiles import SparkFiles
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
@@ -28,6 +29,7 @@ __all__ = [
     "JobFailed",
     "SparkConf",
     "SparkContext",
+    "SparkFiles",
     "StatCounter",
     "StorageLevel",
     "TaskContext",

@@ -194,9 +194,9 @@ class SparkContext(BlockingContext):
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(bytes([1, 2]))
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"tiger")
         ...     sc.binaryFiles(directory).values().collect()
-        [b'\x01\x02']
+        [b'tiger']
         """
         return RDD(self._context.binaryFiles(path, minPartitions), self)
 
@@ -306,6 +306,77 @@ class SparkContext(BlockingContext):
         10
         """
         return self._context.accumulator(value, accum_param)
+
+    def addFile(self, path: str | os.PathLike[str], recursive: bool = False) -> None:
+        """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
+
+        ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
+        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
+
+        >>> import pathlib, tempfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "words.txt").write_text("tiger")
+        ...     sc.addFile(f"{directory}/words.txt")
+        >>> sc.parallelize([1]).map(lambda x: open(SparkFiles.get("words.txt")).read()).collect()
+        ['tiger']
+        """
+        self._call(self._context.addFile, path, recursive)
+
+    def addPyFile(self, path: str | os.PathLike[str]) -> None:
+        """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
+
+        ``path``, errors and copying: as for `addFile`.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "doubling.py").write_text("def double(x): return 2 * x")
+        ...     sc.addPyFile(f"{directory}/doubling.py")
+        >>> def double(x):
+        ...     import doubling
+        ...
+        ...     return doubling.double(x)
+        >>> sc.parallelize([1, 2]).map(double).collect()
+        [2, 4]
+        """
+        self._call(self._context.addPyFile, path)
+
+    def addArchive(self, path: str | os.PathLike[str]) -> None:
+        """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
+
+        ``path``: a ``.zip``, ``.jar``, ``.tar``, ``.tar.gz`` or ``.tgz``, local or a URL that fsspec knows; with
+        ``#name`` behind it the directory has that name, else the archive's.  Adding the same path again does
+        nothing.  Raises InputNotFound, CorruptInput, and ArgumentError for what is no archive.
+
+        >>> import os, tempfile, zipfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with zipfile.ZipFile(f"{directory}/data.zip", "w") as archive:
+        ...         archive.writestr("words.txt", "tiger")
+        ...     sc.addArchive(f"{directory}/data.zip#data")
+        >>> sc.parallelize([1]).map(lambda x: os.listdir(SparkFiles.get("data"))).collect()
+        [['words.txt']]
+        """
+        self._call(self._context.addArchive, path)
+
+    @property
+    def listFiles(self) -> list[str]:
+        """The URLs of what `addFile` and `addPyFile` have added.
+
+        >>> sc.listFiles
+        []
+        """
+        return self._context.listFiles
+
+    @property
+    def listArchives(self) -> list[str]:
+        """The URLs of what `addArchive` has added.
+
+        >>> sc.listArchives
+        []
+        """
+        return self._context.listArchives
 
     def setLocalProperty(self, key: str, value: str | None) -> None:
         """Set a property of the jobs that this task submits from now on; None removes it.

@@ -690,8 +690,10 @@ class RDD(Generic[T_co]):
         >>> import os, pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     sc.parallelize(["a", 1, None], 2).saveAsTextFile(f"{directory}/lines")
-        ...     sorted(os.listdir(f"{directory}/lines")), pathlib.Path(directory, "lines/part-00001").read_text()
-        (['_SUCCESS', 'part-00000', 'part-00001'], '1\nNone\n')
+        ...     sorted(os.listdir(f"{directory}/lines"))
+        ...     pathlib.Path(directory, "lines/part-00001").read_text().split()
+        ['_SUCCESS', 'part-00000', 'part-00001']
+        ['1', 'None']
         """
         self._context._call(self._rdd.saveAsTextFile, path, compressionCodecClass)
 

@@ -194,6 +194,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "Accumulator": lambda: described("asparkle:Accumulator"),
     "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
+    "SparkFiles": lambda: described("asparkle:SparkFiles"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
     "errors": errors,
     "events": events,

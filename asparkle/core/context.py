@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
+from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
@@ -80,6 +81,7 @@ class SparkContext:
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
+        self._added_or_none: AddedFiles | None = None
         running, queued = application.max_concurrent_jobs, application.max_queued_jobs
         self._gate = JobGate(running, queued) if running else None
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
@@ -131,9 +133,24 @@ class SparkContext:
         driver.planner = planner
         planner.options = self._options
         self._driver_or_none = driver
+        enter(self.applicationId, application.spec.directories)
         for listener in application.listeners():
             self.addListener(listener)
+        stack.callback(self._forget_files)
         await driver.start(cluster, application.executors)
+
+    @property
+    def _added(self) -> AddedFiles:
+        if self._added_or_none is None:
+            self._check_usable()
+            spec = self._application.spec
+            self._added_or_none = AddedFiles(root_below(spec.directories), hadoop_options(self._conf))
+        return self._added_or_none
+
+    def _forget_files(self) -> None:
+        leave(self.applicationId)
+        if self._added_or_none is not None:
+            self._added_or_none.close()
 
     def _over(self) -> None:
         """The task is no more; perhaps it never took its first step."""
@@ -389,9 +406,9 @@ class SparkContext:
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(bytes([1, 2]))
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"tiger")
         ...     await sc.binaryFiles(directory).values().collect()
-        [b'\\x01\\x02']
+        [b'tiger']
         """
         from asparkle.core.textfiles import expand
         from asparkle.core.wholefiles import group_binaries, read_binaries
@@ -615,6 +632,83 @@ class SparkContext:
         accumulator: Accumulator[T] = Accumulator(value, accum_param)
         live_accumulators[accumulator.aid] = accumulator
         return accumulator
+
+    # ------------------------------------------------------------------------- files for tasks
+
+    async def addFile(self, path: str | os.PathLike[str], recursive: bool = False) -> None:
+        """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
+
+        ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
+        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
+
+        >>> import pathlib, tempfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "words.txt").write_text("tiger")
+        ...     await sc.addFile(f"{directory}/words.txt")
+        >>> await sc.parallelize([1]).map(lambda x: open(SparkFiles.get("words.txt")).read()).collect()
+        ['tiger']
+        """
+        path = arguments.path(path, "addFile", "path")
+        await to_thread.run_sync(self._added.add_file, path, recursive)
+
+    async def addPyFile(self, path: str | os.PathLike[str]) -> None:
+        """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
+
+        ``path``, errors and copying: as for `addFile`.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "doubling.py").write_text("def double(x): return 2 * x")
+        ...     await sc.addPyFile(f"{directory}/doubling.py")
+        >>> def double(x):
+        ...     import doubling
+        ...
+        ...     return doubling.double(x)
+        >>> await sc.parallelize([1, 2]).map(double).collect()
+        [2, 4]
+        """
+        path = arguments.path(path, "addPyFile", "path")
+        added = self._added
+        await to_thread.run_sync(added.add_module, path)
+        self._driver.modules_added(added.version)
+
+    async def addArchive(self, path: str | os.PathLike[str]) -> None:
+        """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
+
+        ``path``: a ``.zip``, ``.jar``, ``.tar``, ``.tar.gz`` or ``.tgz``, local or a URL that fsspec knows; with
+        ``#name`` behind it the directory has that name, else the archive's.  Adding the same path again does
+        nothing.  Raises InputNotFound, CorruptInput, and ArgumentError for what is no archive.
+
+        >>> import os, tempfile, zipfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with zipfile.ZipFile(f"{directory}/data.zip", "w") as archive:
+        ...         archive.writestr("words.txt", "tiger")
+        ...     await sc.addArchive(f"{directory}/data.zip#data")
+        >>> await sc.parallelize([1]).map(lambda x: os.listdir(SparkFiles.get("data"))).collect()
+        [['words.txt']]
+        """
+        await to_thread.run_sync(self._added.add_archive, arguments.path(path, "addArchive", "path"))
+
+    @property
+    def listFiles(self) -> list[str]:
+        """The URLs of what `addFile` and `addPyFile` have added.
+
+        >>> sc.listFiles
+        []
+        """
+        return self._added.files
+
+    @property
+    def listArchives(self) -> list[str]:
+        """The URLs of what `addArchive` has added.
+
+        >>> sc.listArchives
+        []
+        """
+        return self._added.archives
 
     # ------------------------------------------------------------------------- properties of jobs
 

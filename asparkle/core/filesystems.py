@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from asparkle.core.errors import ArgumentError
@@ -70,6 +71,10 @@ class FileSystem(ABC):
     @abstractmethod
     def remove(self, path: str) -> None:
         """Delete a file, or a directory with all that is in it; nothing happens if it is not there."""
+
+    @abstractmethod
+    def remove_empty(self, path: str) -> None:
+        """Delete a directory unless there is something in it."""
 
     def names(self, path: str) -> list[str]:
         """The names of what is in a directory."""
@@ -165,6 +170,10 @@ class LocalFileSystem(FileSystem):
             gone = f"{path}.{os.urandom(4).hex()}"
             os.rename(path, gone)
             shutil.rmtree(gone)
+
+    def remove_empty(self, path: str) -> None:
+        with suppress(OSError):
+            os.rmdir(path)
 
 
 LOCAL: Final = LocalFileSystem()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
@@ -119,7 +118,7 @@ class OutputDirectory:
         self.url = url
         self._options = options
         self._replace = replace
-        self.staging = f"_temporary-{uuid.uuid4().hex}"
+        self.staging = f"_temporary-{os.urandom(8).hex()}"
         self._lock = threading.Lock()
         self._fs: FileSystem
         self._path = ""
@@ -146,8 +145,8 @@ class OutputDirectory:
         with self._lock:
             for partition, token in enumerate(tokens):
                 target = os.path.join(self._path, part_name(partition, extension))
-                self._published.append(target)
                 self._fs.publish(token, target)
+                self._published.append(target)
             self._fs.end_staging(os.path.join(self._path, self.staging))
             self._fs.create(os.path.join(self._path, "_SUCCESS")).close()
             self._over = True
@@ -161,11 +160,10 @@ class OutputDirectory:
             if not self._begun:
                 return
             self._fs.end_staging(os.path.join(self._path, self.staging))
+            for path in self._published:
+                self._fs.remove(path)
             if self._made:
-                self._fs.remove(self._path)
-            else:
-                for path in self._published:
-                    self._fs.remove(path)
+                self._fs.remove_empty(self._path)
 
 
 async def save(rdd: RDD[Any], path: str, write: Any) -> None:

@@ -852,8 +852,10 @@ class RDD(Generic[T_co]):
         >>> import os, pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     await sc.parallelize(["a", 1, None], 2).saveAsTextFile(f"{directory}/lines")
-        ...     sorted(os.listdir(f"{directory}/lines")), pathlib.Path(directory, "lines/part-00001").read_text()
-        (['_SUCCESS', 'part-00000', 'part-00001'], '1\\nNone\\n')
+        ...     sorted(os.listdir(f"{directory}/lines"))
+        ...     pathlib.Path(directory, "lines/part-00001").read_text().split()
+        ['_SUCCESS', 'part-00000', 'part-00001']
+        ['1', 'None']
         """
         from asparkle.core.codecs import codec_named
         from asparkle.core.output import WriteText, save

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -112,6 +113,12 @@ class RemoteFileSystem(FileSystem):
         self.fs.invalidate_cache()
         if self.fs.exists(path):
             self.fs.rm(path, recursive=True)
+
+    def remove_empty(self, path: str) -> None:
+        self.fs.invalidate_cache()
+        with suppress(OSError, NotImplementedError):  # it never was more than a part of its files' names
+            if not self.fs.ls(path, detail=False):
+                self.fs.rmdir(path)
 
 
 # ------------------------------------------------------------------------- Hadoop's names and settings

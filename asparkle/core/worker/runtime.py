@@ -18,7 +18,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from asparkle.core import broadcast, protocol
+from asparkle.core import addedfiles, broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
@@ -198,6 +198,8 @@ class Worker:
     def _surroundings(self, message: protocol.Surroundings) -> None:
         if not self.in_process:
             sys.path[:] = list(message.path)
+            importlib.invalidate_caches()
+            addedfiles.enter(self.app.app_id, self.app.directories)
             with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
                 os.chdir(message.directory)
 
