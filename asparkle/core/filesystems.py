@@ -49,8 +49,8 @@ class FileSystem(ABC):
         """What is in a directory, in any order."""
 
     @abstractmethod
-    def open(self, path: str) -> IO[bytes]:
-        """A file to read, unbuffered or read ahead; seekable where its size is known."""
+    def open(self, path: str, seekable: bool = False) -> IO[bytes]:
+        """A file to read, unbuffered or read ahead.  ``seekable``: not only from front to back; its size is known."""
 
     @abstractmethod
     def url(self, path: str) -> str:
@@ -143,7 +143,7 @@ class LocalFileSystem(FileSystem):
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
-    def open(self, path: str) -> IO[bytes]:
+    def open(self, path: str, seekable: bool = False) -> IO[bytes]:
         return open(path, "rb", buffering=0)
 
     def url(self, path: str) -> str:

@@ -36,7 +36,7 @@ def remote_file_system(url: str, options: Mapping[str, str]) -> tuple[FileSystem
         raise MissingDependency(f"{url!r}: {error}", _PACKAGES.get(scheme, "what fsspec asks for")) from error
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{url!r}: {error}") from error
-    return RemoteFileSystem(fs, url, scheme in ("http", "https")), path
+    return (HttpFileSystem if scheme in ("http", "https") else RemoteFileSystem)(fs, url), path
 
 
 _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "hdfs": "pyarrow"} | dict.fromkeys(
@@ -47,10 +47,9 @@ _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"
 class RemoteFileSystem(FileSystem):
     """A file system of fsspec's, as the URL ``given`` leads to it."""
 
-    def __init__(self, fs: Any, given: str, is_http: bool) -> None:
+    def __init__(self, fs: Any, given: str) -> None:
         self.fs = fs
         self.given = given
-        self.has_patterns = not is_http
         fs.invalidate_cache()  # what another process has written since is there
 
     def status(self, path: str) -> Status:
@@ -58,8 +57,7 @@ class RemoteFileSystem(FileSystem):
 
     def _status(self, path: str, info: Mapping[str, Any]) -> Status:
         size = info.get("size")
-        whole = size is None or (not self.has_patterns and not info.get("partial"))
-        return Status(path, -1 if whole else cast(int, size), info["type"] == "directory")
+        return Status(path, -1 if size is None else size, info["type"] == "directory")
 
     def children(self, path: str) -> list[Status]:
         found = []
@@ -71,7 +69,7 @@ class RemoteFileSystem(FileSystem):
             raise NotADirectoryError(path)
         return found
 
-    def open(self, path: str) -> IO[bytes]:
+    def open(self, path: str, seekable: bool = False) -> IO[bytes]:
         return cast("IO[bytes]", self.fs.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead"))
 
     def url(self, path: str) -> str:
@@ -119,6 +117,31 @@ class RemoteFileSystem(FileSystem):
         with suppress(OSError, NotImplementedError):  # it never was more than a part of its files' names
             if not self.fs.ls(path, detail=False):
                 self.fs.rmdir(path)
+
+
+class HttpFileSystem(RemoteFileSystem):
+    """Files of web servers, some of which send parts of them on request and some do not."""
+
+    has_patterns = False
+
+    def status(self, path: str) -> Status:
+        status = super().status(path)
+        if status.size > 0 and not self._sends_parts(path):
+            return status._replace(size=-1)
+        return status
+
+    def _sends_parts(self, url: str) -> bool:
+        from fsspec.asyn import sync
+
+        async def ask() -> bool:
+            session = await self.fs.set_session()
+            async with session.get(url, headers={"Range": "bytes=0-0"}) as answer:
+                return bool(answer.status == 206)
+
+        return bool(sync(self.fs.loop, ask))
+
+    def open(self, path: str, seekable: bool = False) -> IO[bytes]:
+        return super().open(path) if seekable else cast("IO[bytes]", self.fs.open(path, "rb", block_size=0))
 
 
 # ------------------------------------------------------------------------- Hadoop's names and settings

@@ -304,7 +304,8 @@ def valid(block: bytes) -> bytes:
 def open_split(split: FileSplit | TextFile, options: Options) -> Iterator[IO[bytes]]:
     """The file that a piece is of, open at its beginning, for as long as the block lasts."""
     fs = file_system(split.url, options)[0] if split.url else LOCAL  # which some files need while they are read
-    with fs.open(split.path) as file:
+    in_parts = isinstance(split, FileSplit) and split.codec is None and split.length >= 0
+    with fs.open(split.path, seekable=in_parts) as file:
         yield file
 
 
