@@ -40,6 +40,8 @@ class FileSystem(ABC):
 
     has_patterns = True
     """Whether directories can be listed, so that ``*`` means something."""
+    at_once = 1
+    """How many files are published at once, which helps where each takes an answer from afar."""
 
     @abstractmethod
     def status(self, path: str) -> Status: ...

@@ -143,10 +143,16 @@ class OutputDirectory:
     def commit(self, tokens: Sequence[Any], extension: str) -> None:
         """Publish one file for each partition, and say that all is there."""
         with self._lock:
-            for partition, token in enumerate(tokens):
+            from concurrent.futures import ThreadPoolExecutor
+
+            def publish(partition: int, token: Any) -> None:
                 target = os.path.join(self._path, part_name(partition, extension))
                 self._fs.publish(token, target)
                 self._published.append(target)
+
+            with ThreadPoolExecutor(self._fs.at_once, "asparkle-commit") as pool:
+                for _ in pool.map(publish, range(len(tokens)), tokens):
+                    pass
             self._fs.end_staging(os.path.join(self._path, self.staging))
             self._fs.create(os.path.join(self._path, "_SUCCESS")).close()
             self._over = True

@@ -47,6 +47,8 @@ _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"
 class RemoteFileSystem(FileSystem):
     """A file system of fsspec's, as the URL ``given`` leads to it."""
 
+    at_once = 8
+
     def __init__(self, fs: Any, given: str) -> None:
         self.fs = fs
         self.given = given
