@@ -13,7 +13,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound
+from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound, MissingDependency
 from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote
 from asparkle.core.taskcontext import TaskContext
 
@@ -213,6 +213,8 @@ def _unpack(packed: str, source: str, target: str) -> None:
             with zipfile.ZipFile(packed) as archive:
                 archive.extractall(target)
         else:
+            if not hasattr(tarfile, "data_filter"):
+                raise MissingDependency(f"{source!r}: unpacking tar files safely takes Python 3.11.4 or later")
             with tarfile.open(packed) as archive_:
                 archive_.extractall(target, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:

@@ -134,9 +134,9 @@ class SparkContext:
         planner.options = self._options
         self._driver_or_none = driver
         enter(self.applicationId, application.spec.directories)
+        stack.callback(self._forget_files)
         for listener in application.listeners():
             self.addListener(listener)
-        stack.callback(self._forget_files)
         await driver.start(cluster, application.executors)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import gzip
 import itertools
@@ -204,9 +205,33 @@ async def test_a_cancelled_job_leaves_nothing(tmp_path, master):
         assert sorted(path.name for path in tmp_path.iterdir()) == ["go on", "mark"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request) -> str:
+    return request.param
+
+
+@pytest.mark.asyncio
+async def test_a_timeout_of_asyncio_leaves_nothing(tmp_path):
+    """Whenever it strikes: while directories are made, tasks run, or files are published."""
+    async with aio.SparkContext("threads[2]") as sc:
+        for i in range(40):
+            try:
+                async with asyncio.timeout(i * 0.0005):
+                    await sc.parallelize(range(50), 5).saveAsTextFile(tmp_path / str(i))
+            except TimeoutError:
+                pass
+            else:
+                assert await sc.textFile(tmp_path / str(i)).count() == 50
+        # a timeout may come when all is published; then all of it is there
+        assert all((path / "_SUCCESS").exists() for path in tmp_path.iterdir())
+
+
+def test_a_failed_commit_leaves_nothing(tmp_path):
+    (tmp_path / "out/part-00001/in the way").mkdir(parents=True)
+    with SparkContext("threads[2]", conf=SparkConf().set("spark.hadoop.validateOutputSpecs", "false")) as sc:
+        with pytest.raises(IsADirectoryError):
+            sc.parallelize(range(3), 3).saveAsTextFile(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["part-00001"]
 
 
 def test_a_directory_that_cannot_be_made(threads, tmp_path):
