@@ -148,6 +148,21 @@ class InputNotFound(AsparkleError, FileNotFoundError):
         return str(self.args[0])
 
 
+class RemoteFileError(AsparkleError, OSError):
+    """A file system elsewhere can't be reached, or refuses what was asked of it.  ``filename`` is the URL as it was
+    given, ``__cause__`` what the file system's package said."""
+
+    def __init__(self, url: str, cause: BaseException) -> None:
+        super().__init__(
+            f"{url!r}: {type(cause).__name__}: {cause}; check address, credentials and permissions "
+            "(spark.hadoop.fs.*, or the environment)"
+        )
+        self.filename = url
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class CorruptInput(AsparkleError, OSError):
     """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
 

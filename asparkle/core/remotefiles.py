@@ -7,12 +7,12 @@ the family's own defaults (environment variables, credential files, instance met
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, cast
 from urllib.parse import urlsplit
 
-from asparkle.core.errors import ArgumentError, MissingDependency
+from asparkle.core.errors import ArgumentError, AsparkleError, MissingDependency, RemoteFileError
 from asparkle.core.filesystems import FileSystem, Status
 
 READ_AHEAD: Final = 1 << 20
@@ -36,6 +36,8 @@ def remote_file_system(url: str, options: Mapping[str, str]) -> tuple[FileSystem
         raise MissingDependency(f"{url!r}: {error}", _PACKAGES.get(scheme, "what fsspec asks for")) from error
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{url!r}: {error}") from error
+    except Exception as error:  # some connect at once
+        raise RemoteFileError(url, error) from error
     return (HttpFileSystem if scheme in ("http", "https") else RemoteFileSystem)(fs, url), path
 
 
@@ -54,8 +56,19 @@ class RemoteFileSystem(FileSystem):
         self.given = given
         fs.invalidate_cache()  # what another process has written since is there
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """What packages raise in all their ways is one error here; what isn't there, or is, stays what it is."""
+        try:
+            yield
+        except (AsparkleError, FileNotFoundError, FileExistsError, NotADirectoryError):
+            raise
+        except Exception as error:
+            raise RemoteFileError(self.given, error) from error
+
     def status(self, path: str) -> Status:
-        return self._status(path, self.fs.info(path))
+        with self._reached():
+            return self._status(path, self.fs.info(path))
 
     def _status(self, path: str, info: Mapping[str, Any]) -> Status:
         size = info.get("size")
@@ -63,7 +76,9 @@ class RemoteFileSystem(FileSystem):
 
     def children(self, path: str) -> list[Status]:
         found = []
-        for info in self.fs.ls(path, detail=True):
+        with self._reached():
+            infos = self.fs.ls(path, detail=True)
+        for info in infos:
             name = info["name"].rstrip("/")
             if name.strip("/") != path.strip("/"):  # an object that stands for the directory, or a file's own entry
                 found.append(self._status(f"/{name}" if path.startswith("/") and name[0] != "/" else name, info))
@@ -72,7 +87,8 @@ class RemoteFileSystem(FileSystem):
         return found
 
     def open(self, path: str, seekable: bool = False) -> IO[bytes]:
-        return cast("IO[bytes]", self.fs.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead"))
+        with self._reached():
+            return cast("IO[bytes]", self.fs.open(path, "rb", block_size=READ_AHEAD, cache_type="readahead"))
 
     def url(self, path: str) -> str:
         if "://" in path:
@@ -92,8 +108,11 @@ class RemoteFileSystem(FileSystem):
         probe = f"{directory}/probe"
         try:
             self.create(probe).close()
-        except (NotImplementedError, ValueError, OSError) as error:
-            problem = str(error) or "fsspec can only read there"
+        except RemoteFileError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, (NotImplementedError, ValueError)) or type(cause) is OSError):
+                raise
+            problem = str(cause) or "fsspec can only read there"
             raise ArgumentError(f"{self.given!r}: nothing can be written there: {problem}") from error
         self.fs.rm_file(probe)
         self.fs.makedirs(directory, exist_ok=True)  # some think that a directory without files is none
@@ -101,18 +120,22 @@ class RemoteFileSystem(FileSystem):
     def make_directory(self, path: str) -> None:
         if self.exists(path):
             raise FileExistsError(path)
-        self.fs.makedirs(path, exist_ok=True)
+        with self._reached():
+            self.fs.makedirs(path, exist_ok=True)
 
     def create(self, path: str) -> IO[bytes]:
-        return cast("IO[bytes]", self.fs.open(path, "wb"))
+        with self._reached():
+            return cast("IO[bytes]", self.fs.open(path, "wb"))
 
     def rename(self, source: str, target: str) -> None:
-        self.fs.mv(source, target)
+        with self._reached():
+            self.fs.mv(source, target)
 
     def remove(self, path: str) -> None:
-        self.fs.invalidate_cache()
-        if self.fs.exists(path):
-            self.fs.rm(path, recursive=True)
+        with self._reached():
+            self.fs.invalidate_cache()
+            if self.fs.exists(path):
+                self.fs.rm(path, recursive=True)
 
     def remove_empty(self, path: str) -> None:
         self.fs.invalidate_cache()
@@ -143,7 +166,10 @@ class HttpFileSystem(RemoteFileSystem):
         return bool(sync(self.fs.loop, ask))
 
     def open(self, path: str, seekable: bool = False) -> IO[bytes]:
-        return super().open(path) if seekable else cast("IO[bytes]", self.fs.open(path, "rb", block_size=0))
+        if seekable:
+            return super().open(path)
+        with self._reached():
+            return cast("IO[bytes]", self.fs.open(path, "rb", block_size=0))
 
 
 # ------------------------------------------------------------------------- Hadoop's names and settings

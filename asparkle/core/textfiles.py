@@ -125,8 +125,11 @@ def _files_of(given: str, directory: str, options: Options, skip_directories: bo
     for match in found:
         try:
             status = fs.status(match)
-        except FileNotFoundError:
-            raise InputNotFound("no such file or directory", given) from None
+        except FileNotFoundError as error:
+            problem = "no such file or directory"
+            if error.__cause__ is not None:  # a web server that can't be reached, or has another answer
+                problem += f" ({error.__cause__})"
+            raise InputNotFound(problem, given) from error.__cause__
         if status.is_directory:
             yield from _listing(fs, match, url, skip_directories)
         else:

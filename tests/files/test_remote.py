@@ -12,6 +12,7 @@ import http.server
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,14 @@ from pathlib import Path
 import pytest
 
 from asparkle import SparkConf, SparkContext
-from asparkle.core.errors import ArgumentError, InputNotFound, JobFailed, MissingDependency, OutputExists
+from asparkle.core.errors import (
+    ArgumentError,
+    InputNotFound,
+    JobFailed,
+    MissingDependency,
+    OutputExists,
+    RemoteFileError,
+)
 from asparkle.core.filesystems import file_system
 from asparkle.core.remotefiles import fsspec_url
 
@@ -288,6 +296,17 @@ ACCOUNT = "mine.dfs.core.windows.net"
 )
 def test_hadoops_names_and_settings(url, settings, known, options):
     assert fsspec_url(url, settings) == (known, options)
+
+
+def test_a_server_that_is_not_there(threads):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(InputNotFound, match=r"Cannot connect to host 127\.0\.0\.1"):
+        threads.textFile(f"http://127.0.0.1:{port}/x").collect()
+    with pytest.raises(RemoteFileError, match=r"^'ftp://127\.0\.0\.1:\d+/x': ConnectionRefusedError: .*credentials"):
+        threads.textFile(f"ftp://127.0.0.1:{port}/x").collect()
+    with pytest.raises(RemoteFileError, match="ConnectionRefusedError"):
+        threads.parallelize([1]).saveAsTextFile(f"ftp://127.0.0.1:{port}/x")
 
 
 def test_what_is_not_installed_is_named(threads, monkeypatch):
