@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from asparkle.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.addedfiles import SparkFiles
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+    from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
@@ -32,9 +34,13 @@ __all__ = [
     "Accumulator",
     "AccumulatorParam",
     "AsparkleError",
+    "BarrierTaskContext",
+    "BarrierTaskInfo",
     "Broadcast",
+    "InheritableThread",
     "JobCancelled",
     "JobFailed",
+    "RDDBarrier",
     "SparkConf",
     "SparkContext",
     "SparkFiles",
@@ -42,6 +48,7 @@ __all__ = [
     "StorageLevel",
     "TaskContext",
     "__version__",
+    "inheritable_thread_target",
 ]
 
 _WHERE = {
@@ -49,15 +56,20 @@ _WHERE = {
     "Accumulator": "asparkle.core.accumulators",
     "AccumulatorParam": "asparkle.core.accumulators",
     "AsparkleError": "asparkle.core.errors",
+    "BarrierTaskContext": "asparkle.core.barrier",
+    "BarrierTaskInfo": "asparkle.core.barrier",
     "Broadcast": "asparkle.core.broadcast",
+    "InheritableThread": "asparkle.core.inheritablethread",
     "JobCancelled": "asparkle.core.errors",
     "JobFailed": "asparkle.core.errors",
+    "RDDBarrier": "asparkle.barrier",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",
     "SparkFiles": "asparkle.core.addedfiles",
     "StatCounter": "asparkle.core.statcounter",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",
+    "inheritable_thread_target": "asparkle.core.inheritablethread",
 }
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterable
 
 from asparkle.core.accumulators import Accumulator, AccumulatorParam
 from asparkle.core.addedfiles import SparkFiles
+from asparkle.core.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
 from asparkle.core.rdd import RDD
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
@@ -24,15 +26,20 @@ __all__ = [
     "Accumulator",
     "AccumulatorParam",
     "AsparkleError",
+    "BarrierTaskContext",
+    "BarrierTaskInfo",
     "Broadcast",
+    "InheritableThread",
     "JobCancelled",
     "JobFailed",
+    "RDDBarrier",
     "SparkConf",
     "SparkContext",
     "SparkFiles",
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "inheritable_thread_target",
 ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from asparkle.core.conf import SparkConf
+from asparkle.core.conf import SparkConf, system_properties
 from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
 from asparkle.newapplication import new_application
@@ -88,6 +88,30 @@ class BlockingContext:
                 self._finalizer()
                 raise
             BlockingContext._active = weakref.ref(self)
+
+    PACKAGE_EXTENSIONS: ClassVar[Iterable[str]] = (".zip", ".egg", ".jar")
+    """Of the files that `addPyFile` takes for packages."""
+
+    @classmethod
+    def setSystemProperty(cls, key: str, value: str) -> None:
+        """Set a key for the `SparkConf` of contexts to come, in this process.
+
+        >>> SparkContext.setSystemProperty("spark.example.color", "blue")
+        >>> SparkConf().get("spark.example.color")
+        'blue'
+        >>> SparkContext.getSystemProperty("spark.example.color")
+        'blue'
+        """
+        system_properties[key] = value
+
+    @classmethod
+    def getSystemProperty(cls, key: str) -> str | None:
+        """What `setSystemProperty` set; None if nothing did.
+
+        >>> print(SparkContext.getSystemProperty("no.such.key"))
+        None
+        """
+        return system_properties.get(key)
 
     @classmethod
     def getOrCreate(cls, conf: SparkConf | None = None) -> Self:

@@ -196,6 +196,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
     "SparkFiles": lambda: described("asparkle:SparkFiles"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
+    "RDDBarrier": lambda: described("asparkle:RDDBarrier"),
+    "BarrierTaskContext": lambda: described("asparkle:BarrierTaskContext"),
+    "InheritableThread": lambda: _text(load("asparkle:InheritableThread")),
+    "inheritable_thread_target": lambda: _text(load("asparkle:inheritable_thread_target")),
+    "BarrierTaskInfo": lambda: _text(load("asparkle:BarrierTaskInfo")),
     "errors": errors,
     "events": events,
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
+from asparkle.core.errors import ArgumentError
 from asparkle.core.lineage import Shuffled
 from asparkle.core.partitioner import Partitioner
+from asparkle.core.sampling import sufficient_fraction
 from asparkle.core.shuffle import steps
 
 if TYPE_CHECKING:
@@ -38,17 +41,31 @@ async def take_sample(rdd: RDD[Any], with_replacement: bool, num: int, seed: int
     count = await rdd.count() if num else 0
     if not count:
         return []
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # its draws are PySpark's, so that a seed picks what it picks there
     if not with_replacement and num >= count:
         everything = await rdd.collect()
         rng.shuffle(everything)
         return everything
-    fraction = r.sample_fraction(num, count, with_replacement)
-    while True:
-        samples = await rdd.sample(with_replacement, fraction, rng.getrandbits(62)).collect()
-        if len(samples) >= num:
-            rng.shuffle(samples)
-            return samples[:num]
+    fraction = sufficient_fraction(num, count, with_replacement)
+    samples = await rdd.sample(with_replacement, fraction, seed).collect()
+    while len(samples) < num:
+        samples = await rdd.sample(with_replacement, fraction, rng.randint(0, sys.maxsize)).collect()
+    rng.shuffle(samples)
+    return samples[:num]
+
+
+async def count_approx_distinct(rdd: RDD[Any], relative_error: float) -> int:
+    """The estimate of one sketch that all partitions' sketches are merged into."""
+    from asparkle.core.hyperloglog import LEAST_ERROR, HyperLogLog
+
+    if not LEAST_ERROR < relative_error < 1:
+        raise ArgumentError(
+            f"countApproxDistinct: relativeSD = {relative_error!r}: expected a number above {LEAST_ERROR:f} and below 1"
+        )
+    sketch = HyperLogLog.within(relative_error)
+    for registers in await rdd._run(t.CallToEnd(r.Registers(sketch.precision))):
+        sketch.merge(registers)
+    return sketch.estimate()
 
 
 async def merged_in_tree(rdd: RDD[Any], merge: Callable[[Iterable[Any]], list[Any]], depth: int) -> list[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
-from collections.abc import Iterable
-from math import inf
+import sys
+from collections.abc import Iterable, Mapping
+from math import inf, sqrt
 from numbers import Real
 from typing import Any
 
@@ -65,6 +67,41 @@ def fraction(value: Any, operation: str, with_replacement: bool) -> float:
         number = inf
     if not 0 <= number < inf or (number > 1 and not with_replacement):
         raise ArgumentError(f"{operation}: fraction = {shown(value)}: expected {expected}")
+    return number
+
+
+def fractions(value: Any, operation: str) -> dict[Any, float]:
+    """A fraction for each key."""
+    if not isinstance(value, Mapping):
+        raise _wrong_type(value, operation, "fractions", "a dict with a fraction for each key")
+    return {key: _not_negative(number, operation, f"fractions[{shown(key)}]") for key, number in value.items()}
+
+
+def cumulated(weights: Any, operation: str, name: str) -> list[float]:
+    """0.0, and what the weights make, added up one by one, of their sum."""
+    numbers = [_not_negative(w, operation, name) for w in elements(weights, operation, name, "a list of numbers")]
+    total = sum(numbers)
+    if not 0 < total < inf:
+        raise ArgumentError(f"{operation}: {name} = {shown(weights)}: expected numbers with a sum above 0")
+    return list(itertools.accumulate([number / total for number in numbers], initial=0.0))
+
+
+def _not_negative(value: Any, operation: str, name: str) -> float:
+    expected = "a number, 0 or more"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise _wrong_type(value, operation, name, expected)
+    number = float(value)
+    if not 0 <= number < inf:
+        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected {expected}")
+    return number
+
+
+def sample_size(num: Any) -> int:
+    """How many elements `takeSample` takes."""
+    number = whole_number(num, "takeSample", "num", 0)
+    most = sys.maxsize - int(10 * sqrt(sys.maxsize))
+    if number > most:
+        raise ArgumentError(f"takeSample: num = {number}: expected at most {most}")
     return number
 
 

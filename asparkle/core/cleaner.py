@@ -8,19 +8,24 @@ then the application's directories are removed as a whole.
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
 
 from asparkle.core import protocol
 from asparkle.core.directories import remove_tree
+from asparkle.core.lineage import Shuffle
 from asparkle.core.payloads import remove_file
 from asparkle.core.scheduler import messages as m
 
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
-    from asparkle.core.lineage import Node, Shuffle
+    from asparkle.core.lineage import Node
 
 
 class Cleaner:
@@ -29,6 +34,7 @@ class Cleaner:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._watched: set[int] = set()
+        self._numbers = itertools.count()
 
     # ------------------------------------------------------------------------- what is watched
 
@@ -61,8 +67,26 @@ class Cleaner:
             return
         driver.handle(m.ShuffleRemoved(shuffle))
         driver.drop_table(shuffle)
-        paths = [os.path.join(d, f"shuffle-{shuffle}") for d in driver.app.directories]
-        driver.in_thread(_remove_trees, paths)
+        driver.in_thread(_remove_trees, self._paths_of(shuffle))
+
+    async def clean_shuffles(self, final: Node, blocking: bool) -> None:
+        """Remove the shuffles that ``final`` is computed from, up to persisted RDDs."""
+        old: list[str] = []
+        for shuffle in _shuffles_of(final):
+            self._driver.handle(m.ShuffleRemoved(shuffle))
+            self._driver.drop_table(shuffle)
+            for path in self._paths_of(shuffle):
+                aside = f"{path}-{next(self._numbers)}.old"
+                with suppress(FileNotFoundError):
+                    os.rename(path, aside)  # the next job may write it anew at once
+                    old.append(aside)
+        if blocking:
+            await to_thread.run_sync(_remove_trees, old)
+        else:
+            self._driver.in_thread(_remove_trees, old)
+
+    def _paths_of(self, shuffle: int) -> list[str]:
+        return [os.path.join(d, f"shuffle-{shuffle}") for d in self._driver.app.directories]
 
     def unpersist(self, rdd: int) -> None:
         """Drop an RDD's cached partitions everywhere."""
@@ -100,6 +124,20 @@ def _post(cleaner: weakref.ref[Cleaner], action: Callable[..., None], arguments:
     alive = cleaner()
     if alive is not None:
         alive.post(action, *arguments)
+
+
+def _shuffles_of(final: Node) -> Iterator[int]:
+    """The shuffles that ``final`` is computed from, none behind a persisted RDD."""
+    seen: set[int] = set()
+    stack = [final]
+    while stack:
+        for dependency in stack.pop().dependencies:
+            if isinstance(dependency, Shuffle):
+                yield dependency.spec.id
+            parent = dependency.parent
+            if parent.id not in seen and parent.cached is None:
+                seen.add(parent.id)
+                stack.append(parent)
 
 
 def _remove_trees(paths: Sequence[str]) -> None:

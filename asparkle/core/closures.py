@@ -42,6 +42,7 @@ _BUILTINS: Final = (types.BuiltinFunctionType, types.MethodDescriptorType, types
 _OUR_PLANS: Final = frozenset(
     f"asparkle.core.{name}"
     for name in (
+        "checkpoints",
         "histograms",
         "lineage",
         "output",
@@ -49,6 +50,7 @@ _OUR_PLANS: Final = frozenset(
         "picklefiles",
         "program",
         "reductions",
+        "sampling",
         "sequencefiles",
         "shuffle.aggregator",
         "shuffle.steps",

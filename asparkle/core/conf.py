@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from asparkle.core.scheduler.messages import SchedulerConf
 
 T = TypeVar("T")
+system_properties: dict[str, str] = {}  # as a JVM has them: of the process, before there is a context
 
 
 class SparkConf:
     """The configuration of one application: string keys, string values.  Setters return ``self``.
 
-    A context copies the conf that it is given, so later changes have no effect on it.  ``loadDefaults``
-    is accepted for PySpark's sake: it asks for the JVM's system properties, and there is no JVM.
+    A context copies the conf that it is given, so later changes have no effect on it.  With ``loadDefaults`` it
+    begins with the ``spark.`` and ``asparkle.`` keys that `SparkContext.setSystemProperty` was given.
 
     >>> SparkConf().setMaster("local[2]").setAppName("words").get("spark.master")
     'local[2]'
@@ -32,6 +33,8 @@ class SparkConf:
 
     def __init__(self, loadDefaults: bool = True) -> None:
         self._values: dict[str, str] = {}
+        if loadDefaults:
+            self._values |= {k: v for k, v in system_properties.items() if k.startswith(("spark.", "asparkle."))}
 
     def set(self, key: str, value: object) -> SparkConf:
         """Sets ``key`` to ``str(value)``.  Raises ArgumentTypeError for a None or a key that is no string."""
@@ -101,7 +104,7 @@ class SparkConf:
 
     def clone(self) -> SparkConf:
         """A copy that shares nothing with this one."""
-        return SparkConf().setAll(self._values.items())
+        return SparkConf(loadDefaults=False).setAll(self._values.items())
 
 
 def _pairs(pairs: Any, method: str) -> list[tuple[Any, Any]]:
@@ -279,7 +282,7 @@ SCHEDULER_MODE = _choice("spark.scheduler.mode", ("FIFO", "FAIR"), "FIFO", "How 
 ALLOCATION_FILE = ConfigKey[str | None]("spark.scheduler.allocation.file", "path", "a path", str, None, "A TOML file with the FAIR scheduler's pools.")
 REAPER_KILL_TIMEOUT = _seconds("spark.task.reaper.killTimeout", "2s", "How long a cancelled task may go on before its worker process is killed.")
 MAX_RESULT_SIZE = _bytes("spark.driver.maxResultSize", "1g", "The most that the results of one job may take in all; 0: no limit.  What tasks in the driver's own process return is not copied, and not counted.")
-BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.  No operation makes barrier stages yet.", "s")
+BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.", "s")
 SPECULATION = _bool("spark.speculation", "false", "Whether a second attempt is launched at slow tasks.")
 SPECULATION_INTERVAL = _seconds("spark.speculation.interval", "100ms", "How often slow tasks are looked for.")
 SPECULATION_MULTIPLIER = ConfigKey("spark.speculation.multiplier", "number", "a number, 1 or more", _at_least(float, 1), "3", "How many times the median a task must have run to be slow.")
@@ -296,7 +299,7 @@ EXCLUDE_APPLICATION_NODE = _int("spark.excludeOnFailure.application.maxFailedExe
 
 # asparkle's own
 SCHEDULER_PREFETCH = _seconds("asparkle.scheduler.prefetch", "5ms", "Work, by measured task times, that is sent ahead to an executor besides what it runs.")
-BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.  No operation makes barrier stages yet.")
+BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.")
 MAX_CONCURRENT_JOBS = _int("asparkle.scheduler.maxConcurrentJobs", "0", "Jobs that run at once, the others wait their turn; 0: no limit.", 0)
 MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may wait for their turn, one more is refused; 0: no limit.", 0)
 DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")

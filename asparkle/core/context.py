@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ from asparkle.core.errors import (
     ContextError,
     ContextStopped,
     ForkedContextError,
+    NeedsJVM,
     NestedContextError,
 )
 from asparkle.core.filesystems import Options, check_shared, hadoop_options
@@ -42,6 +43,7 @@ from asparkle.core.taskcontext import TaskContext
 from asparkle.core.transforms import Call, Sink
 
 if TYPE_CHECKING:
+    from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
 
 T = TypeVar("T")
@@ -81,6 +83,7 @@ class SparkContext:
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
+        self._checkpoints: Checkpoints | None = None  # once somebody asked for one
         self._added_or_none: AddedFiles | None = None
         running, queued = application.max_concurrent_jobs, application.max_queued_jobs
         self._gate = JobGate(running, queued) if running else None
@@ -588,13 +591,132 @@ class SparkContext:
         return list(itertools.chain.from_iterable(parts))
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
+        driver = self._driver_here
+        if self._gate is None:
+            results = await driver.run_job(node, sink, partitions, self._options())
+        else:
+            async with self._gate.passed():
+                results = await driver.run_job(node, sink, partitions, self._options())
+        if self._checkpoints is not None:
+            await self._checkpoints.after_job(driver, node, self._options())
+        return results
+
+    async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
+        driver = self._driver_here
+        async with self._gate.passed() if self._gate is not None else nullcontext():
+            return await driver.run_job_for(seconds, node, sink, self._options())
+
+    @property
+    def _driver_here(self) -> Driver:
         driver = self._driver
         if self._home != current_loop():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
-        if self._gate is None:
-            return await driver.run_job(node, sink, partitions, self._options())
-        async with self._gate.passed():
-            return await driver.run_job(node, sink, partitions, self._options())
+        return driver
+
+    # ------------------------------------------------------------------------- checkpoints
+
+    async def setCheckpointDir(self, dirName: str) -> None:
+        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
+
+        It has to be one that all executors see.  Files in it stay after the context has ended.  Raises StorageError
+        if it can't be made.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.setCheckpointDir(directory)
+        ...     sc.getCheckpointDir().startswith(directory)
+        True
+        """
+        await to_thread.run_sync(
+            self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName")
+        )
+
+    def getCheckpointDir(self) -> str | None:
+        """The directory that `setCheckpointDir` made; None before.
+
+        >>> print(sc.getCheckpointDir())
+        None
+        """
+        return self._checkpoints.directory if self._checkpoints is not None else None
+
+    def _checkpointing(self) -> Checkpoints:
+        if self._checkpoints is None:
+            from asparkle.core.checkpoints import Checkpoints
+
+            self._checkpoints = Checkpoints()
+        return self._checkpoints
+
+    # ------------------------------------------------------------------------- of the JVM
+
+    def hadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
+
+    def newAPIHadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM(
+            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
+
+    def hadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
+
+    def newAPIHadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
+        """
+        raise NeedsJVM(
+            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
 
     # ------------------------------------------------------------------------- shared variables
 
@@ -851,6 +973,50 @@ class SparkContext:
         >>> await sc.cancelAllJobs()
         """
         self._driver.cancel_jobs(reason="all jobs were cancelled")
+
+    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
+        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+
+        >>> sc.setInterruptOnCancel(True)
+        """
+        self.setLocalProperty("spark.job.interruptOnCancel", str(bool(interruptOnCancel)).lower())
+
+    @property
+    def sparkHome(self) -> str | None:
+        """The ``spark.home`` of the configuration, which nothing here needs.
+
+        >>> print(sc.sparkHome)
+        None
+        """
+        return self._conf.get("spark.home")
+
+    def sparkUser(self) -> str:
+        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+
+        >>> bool(sc.sparkUser())
+        True
+        """
+        import getpass
+
+        return os.environ.get("SPARK_USER") or getpass.getuser()
+
+    @property
+    def uiWebUrl(self) -> str | None:
+        """Where the web UI is; None while there is none.
+
+        >>> print(sc.uiWebUrl)
+        None
+        """
+        return None
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Resources of the driver, such as GPUs: none here.
+
+        >>> sc.resources
+        {}
+        """
+        return {}
 
     def setLogLevel(self, logLevel: str) -> None:
         """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.

@@ -220,7 +220,12 @@ class Driver:
             )
             for t in command.tasks
         ]
-        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, command.peers))
+        hosts = None if command.peers is None else [self._host_of(name) for name in command.peers]
+        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, hosts))
+
+    def _host_of(self, executor: str) -> str:
+        remote = self._remotes.get(executor)
+        return remote.executor.info.host if remote is not None else ""
 
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
         remote.stages[stage.plan.stage] = stage
@@ -378,11 +383,33 @@ class Driver:
                 raise job.error
             return await self._unpack(job)
         finally:
-            if not job.done.is_set():
-                self._finish(job, JobCancelled("its caller was cancelled", job=job.id))
-                self.handle(m.JobCancelled(job.id, reason="its caller was cancelled"))
-            job.discard()
+            self._leave(job, "its caller was cancelled")
             del job  # or the traceback and the job hold each other
+
+    async def run_job_for(self, seconds: float, node: Node, sink: Sink, options: JobOptions) -> tuple[list[Any], int]:
+        """What ``sink`` makes of those partitions that are done in time, in their order, and how many there are.
+
+        The job is cancelled then."""
+        plan = await self.planner.plan(node, sink, None)
+        if not plan.partitions:
+            return [], 0
+        job = await self._submit(plan, options)
+        try:
+            with anyio.move_on_after(seconds):
+                await job.done.wait()
+            if job.error is not None:
+                raise job.error
+            return [load(job.results[p]) for p in sorted(job.results)], len(plan.partitions)
+        finally:
+            self._leave(job, "its time is up")
+            del job
+
+    def _leave(self, job: Job, reason: str) -> None:
+        """Nobody waits for the job any more."""
+        if not job.done.is_set():
+            self._finish(job, JobCancelled(reason, job=job.id))
+            self.handle(m.JobCancelled(job.id, reason=reason))
+        job.discard()
 
     async def _submit(self, plan: JobPlan, options: JobOptions) -> Job:
         complete = {

@@ -137,6 +137,27 @@ class EmptyRDDError(AsparkleError, ValueError):
     """An action needs at least one element, and the RDD has none."""
 
 
+class BarrierStageError(AsparkleError, ValueError):
+    """A barrier stage was to compute what is not its own partitions, one in each task."""
+
+    def __init__(self, tasks: int, other: int) -> None:
+        self.tasks = tasks
+        self.other = other
+        super().__init__(
+            "a barrier stage has one task for each partition of every RDD in it, and runs all of them: here are "
+            f"{tasks} and {other}. What changes the number (coalesce, union, cartesian) or asks for some partitions "
+            "only (take, first) has to come after a shuffle, or after collect()"
+        )
+
+
+class NeedsJVM(AsparkleError, NotImplementedError):
+    """An operation of PySpark's that runs Java classes, and there is no JVM here; says what to use."""
+
+    def __init__(self, operation: str, instead: str) -> None:
+        self.operation = operation
+        super().__init__(f"{operation} runs Java classes, and asparkle has no JVM; use {instead}")
+
+
 class InputNotFound(AsparkleError, FileNotFoundError):
     """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
 

@@ -22,6 +22,7 @@ from asparkle.core.shuffle.steps import CoGroupStep, ShuffleRead, ShuffleSpec
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.core.checkpoints import Checkpoint
     from asparkle.core.plan import Planner, StageBuilder
 
 _ids = itertools.count()
@@ -80,6 +81,7 @@ class Node(ABC):
         self.storage_level = StorageLevel.NONE
         self.prepared = False
         self.barrier = False
+        self.checkpoint: Checkpoint | None = None
 
     @abstractmethod
     async def prepare(self, planner: Planner) -> None:
@@ -171,6 +173,18 @@ class Indexed(Mapped):
         if self.num_partitions > 1:
             counts = await planner.count_partitions(self.parents[0], range(self.num_partitions - 1))
         self.transform = self.make([0, *itertools.accumulate(counts)])
+
+
+class MappedByWidth(Mapped):
+    """A `Mapped` whose transform needs to know how many partitions there are."""
+
+    def __init__(self, parent: Node, make: Callable[[int], Transform]) -> None:
+        super().__init__(parent, Transform())
+        self.make = make
+
+    async def prepare(self, planner: Planner) -> None:
+        await super().prepare(planner)
+        self.transform = self.make(self.num_partitions)
 
 
 class Union(Node):

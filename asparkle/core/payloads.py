@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -46,6 +47,26 @@ def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
     except OSError as error:
         remove_file(partial)
         raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
+    return FileRef(path, length)
+
+
+def write_frames(values: Iterable[Any], path: str) -> FileRef:
+    """Write each of ``values`` as a frame to a new file at ``path``, which no one sees before it is whole.
+
+    Of two that write to one path, the file is what the later one wrote."""
+    directory = os.path.dirname(path)
+    fd, partial = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".partial", dir=directory)
+    try:
+        try:
+            length = sum(write_all(fd, pack_frame(dumps(value))) for value in values)
+        finally:
+            os.close(fd)
+        os.rename(partial, path)
+    except BaseException as error:
+        remove_file(partial)
+        if isinstance(error, OSError):
+            raise StorageError(directory, error.strerror or str(error)) from error
+        raise
     return FileRef(path, length)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anyio.lowlevel import checkpoint
 
+from asparkle.core.errors import BarrierStageError
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Narrow, Node, Shuffle, Source
 from asparkle.core.program import Program, SourceStep, Step
@@ -66,7 +67,7 @@ class StagePlan:
 
     def _cut(self) -> None:
         builder = self.builder
-        for node in _parents_first(self.final, _within_stage):
+        for node in parents_first(self.final, _within_stage):
             builder.add_node(node)
             self.barrier |= node.barrier
             if isinstance(node, Source):
@@ -76,6 +77,13 @@ class StagePlan:
                     self.parents.append(dependency)
                 elif isinstance(dependency, Narrow) or len(node.dependencies) > 1:
                     self.simple = False
+
+    def check_barrier(self, wanted: int) -> None:
+        """Raises BarrierStageError if some task would not be one partition of the barrier stage."""
+        widths = [node.num_partitions for node in parents_first(self.final, _within_stage)]
+        other = next((width for width in [*widths, wanted] if width != self.tasks), None)
+        if other is not None:
+            raise BarrierStageError(self.tasks, other)
 
     @property
     def tasks(self) -> int:
@@ -154,7 +162,7 @@ class JobPlan:
         self.partitions = partitions
 
 
-def _parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Iterator[Node]:
+def parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Iterator[Node]:
     """``final`` and all that is ``below`` it, each once, after what is below it."""
     done: set[int] = set()
     stack: list[tuple[Node, bool]] = [(final, False)]
@@ -201,7 +209,7 @@ class Planner:
         """
         if final.prepared:
             return
-        for i, node in enumerate(list(_parents_first(final, _unprepared))):
+        for i, node in enumerate(list(parents_first(final, _unprepared))):
             if i % 100 == 99:
                 await checkpoint()  # others have their turn on the event loop
             if not node.prepared:
@@ -240,4 +248,7 @@ class Planner:
                                 False,
                             )
                         )
+        for stage in stages:
+            if stage.barrier:
+                stage.check_barrier(len(wanted) if stage is stages[-1] else stage.tasks)
         return JobPlan(stages, wanted)

@@ -74,7 +74,7 @@ class Run(NamedTuple):
     stage: int
     tasks: Sequence[RunTask]
     properties: dict[str, str]
-    peers: Sequence[str] | None = None
+    hosts: Sequence[str] | None = None  # of a barrier stage's tasks
 
 
 class Recall(NamedTuple):

@@ -11,16 +11,18 @@ more is elsewhere: what runs in tasks in `transforms` and `reductions`, longer a
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
-from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NestedContextError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NeedsJVM, NestedContextError
 from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
@@ -31,6 +33,7 @@ from asparkle.core.lineage import (
     DefaultHash,
     Indexed,
     Mapped,
+    MappedByWidth,
     Node,
     PartitionerPlan,
     Shuffled,
@@ -39,6 +42,7 @@ from asparkle.core.lineage import (
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
+from asparkle.core.sampling import Sample, SampleByKey, Split
 from asparkle.core.shown import shown
 from asparkle.core.shuffle import steps
 from asparkle.core.shuffle.aggregator import identity
@@ -47,6 +51,8 @@ from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.core.approximate import BoundedFloat
+    from asparkle.core.barrier import RDDBarrier
     from asparkle.core.context import SparkContext
     from asparkle.core.resultiterable import ResultIterable
 
@@ -150,6 +156,20 @@ class RDD(Generic[T_co]):
         await self._context._driver.planner.prepare(self._node)
         return self._node.partitioner
 
+    async def toDebugString(self) -> bytes:
+        """The lineage, one line for each RDD: its number of partitions, its kind and number, how it is kept.
+
+        >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> print((await counts.toDebugString()).decode())  # doctest: +ELLIPSIS
+        (2) Shuffled[...] []
+         +-(2) Mapped[...] []
+            |  Collection[...] []
+        """
+        from asparkle.core.debugstring import debug_string
+
+        await self._context._driver.planner.prepare(self._node)
+        return debug_string(self._node).encode()
+
     # ------------------------------------------------------------------------- caching
 
     def cache(self) -> RDD[T_co]:
@@ -198,6 +218,20 @@ class RDD(Generic[T_co]):
         await self._context._unpersist(self._node)
         return self
 
+    async def cleanShuffleDependencies(self, blocking: bool = False) -> None:
+        """Delete the files of the shuffles that this RDD is computed from, up to what is persisted.
+
+        A job that needs them computes them again.  With ``blocking``, returns once they are deleted.
+
+        >>> counts = sc.parallelize(["a", "b", "a"]).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
+        >>> sorted(await counts.collect())
+        [('a', 2), ('b', 1)]
+        >>> await counts.cleanShuffleDependencies()
+        >>> sorted(await counts.collect())
+        [('a', 2), ('b', 1)]
+        """
+        await self._context._driver.cleaner.clean_shuffles(self._node, blocking)
+
     def getStorageLevel(self) -> StorageLevel:
         """Where the RDD is kept; ``StorageLevel.NONE`` if it is not.
 
@@ -205,6 +239,71 @@ class RDD(Generic[T_co]):
         Memory Serialized 1x Replicated
         """
         return self._node.storage_level
+
+    def checkpoint(self) -> None:
+        """Keep the RDD in files of the directory that `SparkContext.setCheckpointDir` named, and forget its lineage.
+
+        This happens after the first job that needs the RDD, and computes it once more unless it is persisted.  Raises
+        ContextError if no directory is set.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.setCheckpointDir(directory)
+        ...     squares = sc.parallelize(range(4)).map(lambda x: x * x)
+        ...     squares.checkpoint()
+        ...     (squares.isCheckpointed(), await squares.sum(), squares.isCheckpointed())
+        (False, 14, True)
+        """
+        self._context._checkpointing().request(self._node)
+
+    def localCheckpoint(self) -> None:
+        """Have executors keep the RDD, as `persist` does, after the first job that needs it, and forget its lineage.
+
+        Quicker than `checkpoint`, and not safe: a job fails that needs a partition which was lost with its executor.
+
+        >>> squares = sc.parallelize(range(4)).map(lambda x: x * x)
+        >>> squares.localCheckpoint()
+        >>> (await squares.sum(), squares.isLocallyCheckpointed())
+        (14, True)
+        """
+        from asparkle.core.checkpoints import local_level
+
+        self._node.storage_level = local_level(self._node.storage_level)
+        self._context._persist(self._node)
+        self._context._checkpointing().request_local(self._node)
+
+    def isCheckpointed(self) -> bool:
+        """Whether the RDD is saved by `checkpoint` or `localCheckpoint`, and its lineage forgotten.
+
+        >>> sc.parallelize([1]).isCheckpointed()
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.done
+
+    @property
+    def is_checkpointed(self) -> bool:
+        """Whether `checkpoint` was called, saved or not.
+
+        >>> sc.parallelize([1]).is_checkpointed
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.path is not None
+
+    def isLocallyCheckpointed(self) -> bool:
+        """Whether the RDD is marked by `localCheckpoint`.
+
+        >>> sc.parallelize([1]).isLocallyCheckpointed()
+        False
+        """
+        return self._node.checkpoint is not None and self._node.checkpoint.path is None
+
+    def getCheckpointFile(self) -> str | None:
+        """The directory that holds the RDD's checkpoint; None if it is not saved there yet.
+
+        >>> print(sc.parallelize([1]).getCheckpointFile())
+        None
+        """
+        return self._node.checkpoint.path if self._node.checkpoint is not None and self.isCheckpointed() else None
 
     # ------------------------------------------------------------------------- one element at a time
 
@@ -265,6 +364,34 @@ class RDD(Generic[T_co]):
             t.MapPartitionsWithIndex(arguments.function(f, "mapPartitionsWithIndex", "f")), preservesPartitioning
         )
 
+    def mapPartitionsWithSplit(
+        self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
+    ) -> RDD[U]:
+        """The old name of `mapPartitionsWithIndex`; warns.
+
+        >>> import warnings
+        >>> warnings.simplefilter("ignore", FutureWarning)
+        >>> await sc.parallelize([1, 2], 2).mapPartitionsWithSplit(lambda i, xs: [i]).collect()
+        [0, 1]
+        """
+        _deprecated("mapPartitionsWithSplit", "use mapPartitionsWithIndex")
+        return self.mapPartitionsWithIndex(f, preservesPartitioning)
+
+    def barrier(self) -> RDDBarrier[T_co]:
+        """This RDD, whose next step starts all its tasks together: in them, `BarrierTaskContext` lets them wait for
+        each other and exchange messages.
+
+        >>> from asparkle import BarrierTaskContext
+        >>> def gather(elements):
+        ...     return [BarrierTaskContext.get().allGather(str(sum(elements)))]
+        >>> rdd = sc.parallelize([1, 2, 3], sc.defaultParallelism)
+        >>> len(set(map(tuple, await rdd.barrier().mapPartitions(gather).collect())))
+        1
+        """
+        from asparkle.core.barrier import RDDBarrier
+
+        return RDDBarrier(self)
+
     def glom(self) -> RDD[list[T_co]]:
         """Each partition as one list.
 
@@ -288,7 +415,45 @@ class RDD(Generic[T_co]):
         seed = arguments.seed(seed, "sample")
         if seed is None:
             seed = random.getrandbits(62)
-        return self._map_pipe(t.Sample(withReplacement, fraction, seed), True)
+        return self._map_pipe(Sample(withReplacement, fraction, seed), True)
+
+    def randomSplit(self, weights: Sequence[float], seed: int | None = None) -> list[RDD[T_co]]:
+        """The elements, each in one of as many RDDs as there are ``weights``, at random, in order.
+
+        ``weights``: how much goes into each, relative to their sum.  The same seed splits the same RDD in the same
+        way.  Raises ArgumentError for a negative weight, or if all are 0.
+
+        >>> first, second = sc.parallelize(range(500), 1).randomSplit([2, 3], seed=17)
+        >>> await first.count() + await second.count()
+        500
+        """
+        bounds = arguments.cumulated(weights, "randomSplit", "weights")
+        seed = arguments.seed(seed, "randomSplit")
+        if seed is None:
+            seed = random.getrandbits(62)
+        return [self._map_pipe(Split(low, high, seed), True) for low, high in itertools.pairwise(bounds)]
+
+    def zipWithUniqueId(self) -> RDD[tuple[T_co, int]]:
+        """Pairs ``(x, i)``: partition k of n has the numbers k, n + k, 2n + k and so on.  Runs no job.
+
+        >>> await sc.parallelize(["a", "b", "c", "d", "e"], 3).zipWithUniqueId().collect()
+        [('a', 0), ('b', 1), ('c', 4), ('d', 2), ('e', 5)]
+        """
+        return self._derive(MappedByWidth(self._node, t.WithUniqueId))
+
+    def pipe(self, command: str, env: Mapping[str, str] | None = None, checkCode: bool = False) -> RDD[str]:
+        """The lines that a process of ``command`` writes for each partition, given the elements as lines.
+
+        ``command`` is split as the shell would, but not run by one.  ``env``: all of its environment, as in PySpark;
+        nothing unless given.  With ``checkCode`` an exit status other than 0 fails the job with a
+        UserFunctionError.  Lines are UTF-8, without their ends.
+
+        >>> await sc.parallelize(["b", "a", "c"], 1).pipe("sort").collect()
+        ['a', 'b', 'c']
+        """
+        from asparkle.core.piping import Pipe
+
+        return self._map_pipe(Pipe(arguments.text(command, "pipe", "command"), env or {}, checkCode))
 
     def zipWithIndex(self) -> RDD[tuple[T_co, int]]:
         """Pairs ``(x, i)`` with i counting over all partitions.  Counts all but the last when it is computed.
@@ -705,6 +870,25 @@ class RDD(Generic[T_co]):
         """
         return self._cogroup_with((other,), numPartitions, r.full_join, operation="fullOuterJoin")
 
+    def sampleByKey(
+        self: RDD[tuple[K, V]], withReplacement: bool, fractions: Mapping[K, float], seed: int | None = None
+    ) -> RDD[tuple[K, V]]:
+        """A random part of the pairs, as `sample`, with a fraction for each key.
+
+        A pair whose key has none fails the job with a UserFunctionError.  Raises ArgumentError for a negative
+        fraction.
+
+        >>> pairs = sc.parallelize([(x % 2, x) for x in range(1000)], 2)
+        >>> sampled = await pairs.sampleByKey(False, {0: 0.0, 1: 1.0}, seed=2).countByKey()
+        >>> sorted(sampled.items())
+        [(1, 500)]
+        """
+        fractions = arguments.fractions(fractions, "sampleByKey")
+        seed = arguments.seed(seed, "sampleByKey")
+        if seed is None:
+            seed = random.getrandbits(62)
+        return self._map_pipe(SampleByKey(withReplacement, fractions, seed), True)
+
     def subtractByKey(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, Any]], numPartitions: int | None = None
     ) -> RDD[tuple[K, V]]:
@@ -732,6 +916,18 @@ class RDD(Generic[T_co]):
         """
         parts = await self._run(t.CollectList())
         return r.concatenated(parts)
+
+    async def collectWithJobGroup(self, groupId: str, description: str, interruptOnCancel: bool = False) -> list[T_co]:
+        """As `setJobGroup` and then `collect`; warns, as PySpark does.
+
+        >>> import warnings
+        >>> warnings.simplefilter("ignore", FutureWarning)
+        >>> await sc.parallelize([1, 2]).collectWithJobGroup("nightly", "what runs at night")
+        [1, 2]
+        """
+        _deprecated("collectWithJobGroup", "use setJobGroup, which belongs to the task or thread that calls it")
+        self._context.setJobGroup(groupId, description, interruptOnCancel)
+        return await self.collect()
 
     async def toLocalIterator(self, prefetchPartitions: bool = False) -> AsyncIterator[T_co]:
         """The elements, one partition in the driver's memory at a time.
@@ -812,7 +1008,7 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import actions
 
-        num = arguments.whole_number(num, "takeSample", "num", 0)
+        num = arguments.sample_size(num)
         return await actions.take_sample(self, withReplacement, num, arguments.seed(seed, "takeSample"))
 
     async def foreach(self, f: Callable[[T_co], Any]) -> None:
@@ -1081,6 +1277,59 @@ class RDD(Generic[T_co]):
 
         return await histograms.histogram(self, buckets)
 
+    # ------------------------------------------------------------------------- actions: about
+
+    async def countApprox(self, timeout: int, confidence: float = 0.95) -> int:
+        """About how many elements there are, from what is counted within ``timeout`` milliseconds.
+
+        Exact if all partitions are done in time.  ``confidence`` is that of the bounds which `sumApprox` gives.
+
+        >>> await sc.parallelize(range(1000), 10).countApprox(10_000)
+        1000
+        """
+        from asparkle.core import approximate
+
+        counts = self._map_pipe(t.MapPartitions(r.counted))
+        return int(await approximate.sum_approx(counts, timeout, confidence))
+
+    async def sumApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
+        """About the sum, from what is done within ``timeout`` milliseconds: a float with ``low`` and ``high``.
+
+        The sum lies between these with probability ``confidence``, if the partitions that are missing are like the
+        others.  Exact if all are done in time.  The job is cancelled then.
+
+        >>> estimate = await sc.parallelize(range(1000), 10).sumApprox(10_000)
+        >>> estimate, estimate.low, estimate.high
+        (499500.0, 499500.0, 499500.0)
+        """
+        from asparkle.core import approximate
+
+        sums = self._map_pipe(t.MapPartitions(r.summed))
+        return await approximate.sum_approx(sums, timeout, confidence)
+
+    async def meanApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
+        """About the mean, as `sumApprox`.
+
+        >>> await sc.parallelize(range(1000), 10).meanApprox(10_000)
+        499.5
+        """
+        from asparkle.core import approximate
+
+        return await approximate.mean_approx(self, timeout, confidence)
+
+    async def countApproxDistinct(self: RDD[K], relativeSD: float = 0.05) -> int:
+        """About how many different elements there are, in little memory (HyperLogLog).
+
+        ``relativeSD``: the standard deviation of the result, relative to it; above 0.000017, and half of it takes four
+        times as much memory.
+
+        >>> 900 < await sc.parallelize(range(10_000)).map(lambda x: x % 1000).countApproxDistinct() < 1100
+        True
+        """
+        from asparkle.core import actions
+
+        return await actions.count_approx_distinct(self, relativeSD)
+
     # ------------------------------------------------------------------------- actions: pairs
 
     async def countByKey(self: RDD[tuple[K, V]]) -> dict[K, int]:
@@ -1130,7 +1379,76 @@ class RDD(Generic[T_co]):
         partitions = None if partitioner is None else [await self._in_driver(partitioner, key)]
         return r.concatenated(await self._run(t.CallToEnd(r.ValuesOf(key)), partitions))
 
+    # ------------------------------------------------------------------------- of the JVM
+
+    def saveAsHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        compressionCodecClass: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM("saveAsHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format")
+
+    def saveAsNewAPIHadoopFile(
+        self: RDD[tuple[K, V]],
+        path: str,
+        outputFormatClass: str,
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsNewAPIHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
+
+    def saveAsHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
+
+    def saveAsNewAPIHadoopDataset(
+        self: RDD[tuple[K, V]],
+        conf: Mapping[str, str],
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+    ) -> None:
+        """Raises NeedsJVM: output formats are Java classes.
+
+        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
+        """
+        raise NeedsJVM(
+            "saveAsNewAPIHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
+        )
+
 
 def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], operation: str) -> PartitionerPlan:
     n = arguments.optional_partitions(numPartitions, operation)
     return DefaultHash(n, arguments.function(partitionFunc, operation, "partitionFunc"))
+
+
+def _deprecated(name: str, instead: str) -> None:
+    warnings.warn(f"{name} is deprecated; {instead}", FutureWarning, stacklevel=3)

@@ -11,7 +11,6 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, cycle, islice, product, repeat, starmap
-from math import sqrt
 from typing import Any
 
 from asparkle.core.pairs import first_item, item_of_each, pairs
@@ -133,17 +132,26 @@ class ToGroup(_Of):
         return ((partition % groups, x) for x in elements)
 
 
-def sample_fraction(num: int, total: int, with_replacement: bool) -> float:
-    """The fraction with which a sample has ``num`` elements or more, with a chance of 0.9999.
+def counted(elements: Iterable[Any]) -> list[float]:
+    """The number of elements, as one element."""
+    return [float(sum(1 for _ in elements))]
 
-    With replacement the size is nearly Poisson: mean + 5 to 9 standard deviations.  Without, it is binomial:
-    Chernoff's bound.
-    """
-    fraction = num / total
-    if with_replacement:
-        return fraction + (9 if num < 12 else 5) * sqrt(fraction / total)
-    gamma = 9.21 / total  # -log(0.0001)
-    return min(1.0, fraction + gamma + sqrt(gamma * gamma + 2 * gamma * fraction))
+
+def summed(elements: Iterable[Any]) -> list[float]:
+    """The sum of the elements, as one element."""
+    return [float(sum(elements))]
+
+
+class Registers(_Of):
+    """Those of a `HyperLogLog` of the elements."""
+
+    def __call__(self, elements: Iterable[Any]) -> bytes:
+        from asparkle.core.hyperloglog import HyperLogLog
+
+        (precision,) = self.arguments
+        sketch = HyperLogLog(precision)
+        sketch.add(elements)
+        return bytes(sketch.registers)
 
 
 # ------------------------------------------------------------------------------ reductions of pairs

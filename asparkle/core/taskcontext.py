@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _running = threading.local()
 
@@ -27,6 +30,10 @@ class TaskContext:
         self._cleanups: list[Callable[[], None]] = []
         self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Facts can be returned from a task."""
+        return (type(self), (self._stage, self._partition, self._attempt, self._tid, self._properties))
 
     @classmethod
     def get(cls) -> TaskContext | None:
@@ -52,6 +59,24 @@ class TaskContext:
     def getLocalProperty(self, key: str) -> str | None:
         """A local property of the job, as it was set when the job was submitted; None if unset."""
         return self._properties.get(key)
+
+    def cpus(self) -> int:
+        """How many CPUs the task may use: one."""
+        return 1
+
+    def cpuAmount(self) -> Decimal:
+        """The same, as a Decimal.
+
+        >>> TaskContext(0, 0, 0, 0).cpuAmount()
+        Decimal('1')
+        """
+        from decimal import Decimal
+
+        return Decimal(1)
+
+    def resources(self) -> dict[str, Any]:
+        """Resources such as GPUs, which executors here do not have: none."""
+        return {}
 
     def _add_cleanup(self, function: Callable[[], None]) -> None:
         """Call ``function`` when the attempt ends, however it ends; the last added is called first."""

@@ -7,9 +7,8 @@ user's function, instead of our own code by value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, compress, count, islice, repeat
+from itertools import chain, count, islice
 from operator import itemgetter
-from random import Random
 from typing import Any
 
 from asparkle.core.errors import UserFunctionError
@@ -170,38 +169,19 @@ class WithIndex(Transform):
         return (WithIndex, (self.starts,))
 
 
-class Sample(Transform):
-    """Each element with probability ``fraction`` (or Poisson many times, with replacement)."""
+class WithUniqueId(Transform):
+    """Pairs each element with a number: of ``partitions``, every so many-th from the partition's own on."""
 
-    __slots__ = ("fraction", "seed", "with_replacement")
+    __slots__ = ("partitions",)
 
-    def __init__(self, with_replacement: bool, fraction: float, seed: int) -> None:
-        self.with_replacement = with_replacement
-        self.fraction = fraction
-        self.seed = seed
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        random = Random(self.seed ^ partition)
-        for _ in range(10):  # neighbouring seeds start out alike
-            random.random()
-        if self.with_replacement:
-            draw = _poisson(random, self.fraction)
-            return chain.from_iterable(map(repeat, elements, draw))
-        fraction, uniform = self.fraction, random.random
-        return compress(elements, (uniform() < fraction for _ in repeat(None)))
+        return zip(elements, count(partition, self.partitions))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Sample, (self.with_replacement, self.fraction, self.seed))
-
-
-def _poisson(random: Random, mean: float) -> Iterator[int]:
-    """Poisson draws: exponential gaps summed up to 1 (Knuth, TAOCP 2, 3.4.1)."""
-    while True:
-        n, total = 0, random.expovariate(1.0) / mean if mean > 0 else 2.0
-        while total <= 1.0:
-            n += 1
-            total += random.expovariate(1.0) / mean
-        yield n
+        return (WithUniqueId, (self.partitions,))
 
 
 # ------------------------------------------------------------------------------ what tasks return

@@ -29,7 +29,7 @@ from __future__ import annotations
 '''
 
 RDD_IMPORTS = """
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import NestedContextError
@@ -37,10 +37,12 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    from asparkle.barrier import RDDBarrier
     import os
 
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
+    from asparkle.core.approximate import BoundedFloat
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
@@ -52,6 +54,19 @@ T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+def __getattr__(name: str) -> Any:
+    # What PySpark's module of this name has, too.
+    if name == "RDDBarrier":
+        from asparkle.barrier import RDDBarrier
+
+        return RDDBarrier
+    if name == "BoundedFloat":
+        from asparkle.core.approximate import BoundedFloat
+
+        return BoundedFloat
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _unwrap(rdd: Any) -> Any:
@@ -81,7 +96,7 @@ class RDD(Generic[T_co]):
 '''
 
 CONTEXT_IMPORTS = """
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -177,8 +192,12 @@ class Face:
             value = f"{self.caller}({', '.join([target, *arguments])})"
         else:
             value = f"{target}({', '.join(arguments)})"
-        if returns.startswith("RDD["):
+        if returns.startswith("RDDBarrier["):
+            return f"from asparkle.barrier import RDDBarrier\n\n        return RDDBarrier({value}, self)"
+        elif returns.startswith("RDD["):
             value = self.wrap.format(value)
+        elif returns.startswith("list[RDD["):
+            value = f"[{self.wrap.format('rdd')} for rdd in {value}]"
         if is_async and returns in ("T", "U"):  # which mypy can't see through the call
             return f"result: {returns} = {value}\n        return result"
         return value if returns == "None" else f"return {value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import operator
 import sys
@@ -1316,3 +1317,37 @@ async def test_what_cannot_be_broadcast(local):
         await local.broadcast([threading.Lock()])
     with pytest.raises(NestedContextError):
         await local.broadcast(local.parallelize([1]))
+
+
+# ------------------------------------------------------------------------------------- what is cleaned, what is missing
+
+
+async def test_shuffles_are_computed_again_after_they_were_cleaned(sc):
+    mapped = sc.accumulator(0)
+
+    def note(x):
+        mapped.add(1)
+        return x % 2, x
+
+    sums = sc.parallelize(range(8), 4).map(note).reduceByKey(operator.add, 2)
+    expected = {0: 12, 1: 16}
+    assert [await sums.collectAsMap(), await sums.collectAsMap()] == [expected, expected]
+    files = glob.glob(f"{sc._application.spec.directories[0]}/shuffle-*")
+    await sums.cleanShuffleDependencies(blocking=True)
+    assert not set(files) & set(glob.glob(f"{sc._application.spec.directories[0]}/shuffle-*"))
+    assert await sums.collectAsMap() == expected
+    await sums.cleanShuffleDependencies()
+    assert await sums.mapValues(str).collectAsMap() == {0: "12", 1: "16"}
+    assert mapped.value == 24  # computed three times
+
+
+async def test_what_needs_the_jvm_says_what_to_use(local):
+    pairs = local.parallelize([(1, 2)])
+    for call in (
+        lambda: pairs.saveAsHadoopFile("x", "org.apache.hadoop.mapred.TextOutputFormat"),
+        lambda: pairs.saveAsNewAPIHadoopDataset({}),
+        lambda: local.newAPIHadoopRDD("a", "b", "c"),
+        lambda: local.hadoopFile("x", "a", "b", "c"),
+    ):
+        with pytest.raises(NotImplementedError, match="no JVM; use"):
+            call()

@@ -249,7 +249,7 @@ class Scheduler:
 
     def _timed_out(self, tasks: TaskSet, partition: int, reason: str) -> None:
         """A barrier did: as if the first task that did not come to it had failed."""
-        self._failed(tasks.live[partition], reason, TimeoutError(reason), True)
+        self._failed(tasks.live[partition], reason, None, True)
 
     def _tasks_returned(self, event: TasksReturned) -> None:
         fleet = self._fleet

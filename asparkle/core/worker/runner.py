@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     """Run one attempt, and say how it went.  Never raises: whatever happens in it is its report."""
     task = item.task
-    context = TaskContext(item.stage, task.partition, task.attempt, task.tid, item.properties)
+    context = _context(worker, item)
     context._request_commit = lambda: worker.request_commit(task.tid)
     taskcontext.enter(context)
     started = time.perf_counter()
@@ -60,6 +60,19 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
         return protocol.Failed(task.tid, described, penalised, was_killed, fatal)
     finally:
         taskcontext.leave()
+
+
+def _context(worker: Worker, item: Item) -> TaskContext:
+    task = item.task
+    facts = (item.stage, task.partition, task.attempt, task.tid, item.properties)
+    if item.hosts is None:
+        return TaskContext(*facts)
+    from asparkle.core.barrier import BarrierTaskContext
+
+    context = BarrierTaskContext(*facts)
+    context._hosts = item.hosts
+    context._exchange = lambda number, message: worker.barrier(task.tid, number, message)
+    return context
 
 
 def _clean_up(context: TaskContext) -> None:

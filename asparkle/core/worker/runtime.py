@@ -35,7 +35,7 @@ REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
 
 
-_NO_ANSWER = object()
+_STOPPED = "the context was stopped"
 
 
 class Stage:
@@ -61,7 +61,7 @@ class Item(NamedTuple):
     stage: int
     task: RunTask
     properties: dict[str, str]
-    peers: Sequence[str] | None
+    hosts: Sequence[str] | None  # of a barrier stage: where each of its tasks runs
 
 
 class Worker:
@@ -122,7 +122,7 @@ class Worker:
     def _run(self, message: protocol.Run) -> None:
         for task in message.tasks:
             task = RunTask(*task)
-            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.peers)
+            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.hosts)
             self.queue.put(task.tid)
 
     def _install(self, message: protocol.Install) -> None:
@@ -156,6 +156,7 @@ class Worker:
                 self.killing[tid] = message.reason
                 if self.interrupt is not None:
                     self.interrupt()
+                self._wake_asking(tid, TaskKilled(message.reason))
         if given_back:
             self.report(protocol.Returned(given_back))
 
@@ -210,7 +211,7 @@ class Worker:
         """End the slots' loops once they have finished what they run; what they ask the driver, nobody answers."""
         self.stopping = True
         for answers in list(self._answers.values()):
-            answers.put(_NO_ANSWER)
+            answers.put(TaskKilled(_STOPPED))
         self.waiting.clear()
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
@@ -221,13 +222,21 @@ class Worker:
         answers: SimpleQueue[Any] = SimpleQueue()
         self._answers[key] = answers
         try:
+            if key[0] != "block" and (reason := self.killing.get(key[1])) is not None:
+                raise TaskKilled(reason)  # before there was anything to wake
             self.report(question)
-            answer = _NO_ANSWER if self.stopping else answers.get(timeout=timeout)
-            if answer is _NO_ANSWER:
-                raise TaskKilled("the context was stopped")
-            return answer
+            answer = TaskKilled(_STOPPED) if self.stopping else answers.get(timeout=timeout)
         finally:
             self._answers.pop(key, None)
+        if isinstance(answer, TaskKilled):
+            raise answer
+        return answer
+
+    def _wake_asking(self, tid: int, killed: TaskKilled) -> None:
+        """An attempt that waits for an answer need not wait any more: threads can't be interrupted."""
+        for key in list(self._answers):
+            if key[0] in ("commit", "barrier") and key[1] == tid:
+                self._answer(key, killed)
 
     def _answer(self, key: Any, value: Any) -> bool:
         waiting = self._answers.get(key)
@@ -242,7 +251,8 @@ class Worker:
         return granted
 
     def barrier(self, tid: int, number: int, message: str) -> list[str]:
-        """Wait until all tasks of the barrier stage are here; their messages in order of partition."""
+        """Wait until all tasks of the barrier stage are here, for the number-th time; their messages, in order of
+        partition."""
         messages: list[str] = self._ask(("barrier", tid, number), protocol.BarrierReached(tid, number, message), None)
         return messages
 

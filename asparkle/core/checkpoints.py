@@ -1,0 +1,222 @@
+"""Checkpoints: an RDD's lineage cut short, its partitions kept in files or, for the context's life, by its executors.
+
+An RDD is marked; the first job that needs it is followed by one that saves it.  Then its node becomes a
+`Checkpointed` one, which reads what was saved: its children need not know, and what it was computed from is forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from asparkle.core.errors import ContextError, StorageError
+from asparkle.core.jobs import JobOptions
+from asparkle.core.lineage import Node, OneToOne, Source
+from asparkle.core.payloads import map_ref, write_frames
+from asparkle.core.program import Apply, SourceStep, Step, Transform
+from asparkle.core.protocol import FileRef, Live
+from asparkle.core.serializer import read_frames
+from asparkle.core.storagelevel import StorageLevel
+from asparkle.core.transforms import Count, Sink
+
+if TYPE_CHECKING:
+    from asparkle.core.driver import Driver
+    from asparkle.core.plan import Planner, StageBuilder
+    from asparkle.core.worker.task import TaskEnvironment
+
+_BATCH = 1024  # elements to a frame
+
+
+class Checkpoint:
+    """What was asked for, and whether it is done; ``path``: where, None for a local one."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self.done = False
+        self.saving: anyio.Event | None = None
+
+
+class Checkpoints:
+    """One per context: the directory, and the RDDs that wait to be saved."""
+
+    def __init__(self) -> None:
+        self.directory: str | None = None
+        self._waiting: weakref.WeakSet[Node] = weakref.WeakSet()
+
+    def set_directory(self, parent: str) -> None:
+        """Make a new directory in ``parent``.  Raises StorageError."""
+        directory = os.path.join(os.path.abspath(parent.removeprefix("file://")), str(uuid.uuid4()))
+        _make(directory)
+        self.directory = directory
+
+    def request(self, node: Node) -> None:
+        """Save ``node`` in files once a job has needed it.  Raises ContextError if nobody said where."""
+        if node.checkpoint is not None and node.checkpoint.path is not None:
+            return
+        if self.directory is None:
+            raise ContextError("checkpoint() needs a directory: call setCheckpointDir first")
+        node.checkpoint = Checkpoint(os.path.join(self.directory, f"rdd-{node.id}"))
+        self._waiting.add(node)
+
+    def request_local(self, node: Node) -> None:
+        """Have the executors keep ``node`` once a job has needed it."""
+        if node.checkpoint is None:
+            node.checkpoint = Checkpoint(None)
+            self._waiting.add(node)
+
+    async def after_job(self, driver: Driver, final: Node, options: JobOptions) -> None:
+        """Save what the job that computed ``final`` needed and is still to be saved, parents first."""
+        if not self._waiting:
+            return
+        from asparkle.core.plan import parents_first
+
+        for node in list(parents_first(final, lambda node: node.parents)):
+            checkpoint = node.checkpoint
+            while checkpoint is not None and not checkpoint.done:
+                if checkpoint.saving is not None:  # by another job
+                    await checkpoint.saving.wait()
+                    continue
+                checkpoint.saving = anyio.Event()
+                try:
+                    await self._save(driver, node, checkpoint, options)
+                finally:
+                    checkpoint.saving.set()
+                    checkpoint.saving = None
+
+    async def _save(self, driver: Driver, node: Node, checkpoint: Checkpoint, options: JobOptions) -> None:
+        if checkpoint.path is None:
+            await driver.run_job(node, Count(), None, options)  # computes those partitions that are not kept yet
+            become(node, Lost(node.num_partitions))
+        else:
+            await anyio.to_thread.run_sync(_make, checkpoint.path)
+            files = await driver.run_job(node, Save(checkpoint.path), None, options)
+            become(node, Saved([FileRef(*file) for file in files]))
+        checkpoint.done = True
+        self._waiting.discard(node)
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(directory, error.strerror or str(error)) from error
+
+
+def become(node: Node, source: Source) -> None:
+    """Have ``node``, which is prepared, be read from ``source`` from now on, and forget what it was computed from."""
+    partitions, partitioner = node.num_partitions, node.partitioner
+    kept = {name: getattr(node, name) for name in ("id", "name", "storage_level", "checkpoint")}
+    node.__dict__.clear()
+    node.__class__ = Checkpointed
+    node.__init__((source,))  # type: ignore[misc]  # it is another kind of node now
+    node.__dict__.update(kept)
+    source.set_prepared(partitions)
+    source.prepared = True
+    node.set_prepared(partitions, (OneToOne(source),), partitioner)
+    node.prepared = True
+
+
+class Checkpointed(Node):
+    """What a node becomes once it is saved."""
+
+    async def prepare(self, planner: Planner) -> None:
+        """It is prepared from the beginning."""
+
+    def build(self, builder: StageBuilder) -> Step:
+        return Apply(builder.index(self.parents[0]), Same())
+
+
+class Same(Transform):
+    __slots__ = ()
+    per_element = True
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+        return elements
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Same, ())
+
+
+class Saved(Source):
+    """Partitions in files."""
+
+    def __init__(self, files: Sequence[FileRef]) -> None:
+        super().__init__()
+        self.files = files
+
+    async def prepare(self, planner: Planner) -> None:
+        """It is prepared from the beginning."""
+
+    def payload(self, partition: int) -> object:
+        return Live(tuple(self.files[partition]))
+
+    def build(self, builder: StageBuilder) -> Step:
+        return ReadSaved()
+
+
+class Lost(Source):
+    """Partitions that executors keep: to compute one is to find that it is lost."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self.partitions = partitions
+
+    async def prepare(self, planner: Planner) -> None:
+        """It is prepared from the beginning."""
+
+    def build(self, builder: StageBuilder) -> Step:
+        return ReadLost()
+
+
+class ReadSaved(SourceStep):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.cached = None
+
+    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        view = map_ref(FileRef(*task.data(self.index, partition)))
+        return (element for batch in read_frames(view, 0, len(view)) for element in batch)
+
+
+class ReadLost(Step):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.cached = None
+
+    def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        raise StorageError(
+            "the executors",
+            f"partition {partition} of a locally checkpointed RDD is lost with the executor that kept it, or was "
+            "unpersisted; checkpoint() keeps it in files",
+        )
+
+
+class Save(Sink):
+    """Writes a partition to a file of ``directory``; returns its path and length."""
+
+    __slots__ = ("directory",)
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
+        batches = iter(lambda: list(islice(elements, _BATCH)), [])
+        return tuple(write_frames(batches, os.path.join(self.directory, f"part-{partition:05}")))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Save, (self.directory,))
+
+
+def local_level(level: StorageLevel) -> StorageLevel:
+    """``level``, or the usual one for none, on disk as well: what does not fit into memory must not be dropped."""
+    if not level.useMemory and not level.useDisk:
+        return StorageLevel.MEMORY_AND_DISK
+    return StorageLevel(True, level.useMemory, level.useOffHeap, level.deserialized, level.replication)

@@ -1,0 +1,161 @@
+"""Checkpoints: saved once, read afterwards, lineage forgotten."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import weakref
+from pathlib import Path
+
+import pytest
+
+from asparkle.aio import SparkContext, StorageLevel
+from asparkle.core.checkpoints import Checkpointed
+from asparkle.core.errors import ContextError, JobFailed, StorageError
+
+
+@pytest.fixture
+def calls(tmp_path):
+    """A function that leaves a file for each call, and their number."""
+    directory = tmp_path / "calls"
+    directory.mkdir()
+
+    def note(x):
+        import tempfile
+
+        os.close(tempfile.mkstemp(dir=directory)[0])
+        return x * x
+
+    return note, lambda: len(list(directory.iterdir()))
+
+
+async def test_a_checkpoint_is_saved_after_the_first_job_and_read_from_then_on(sc, tmp_path, calls):
+    note, called = calls
+    await sc.setCheckpointDir(tmp_path / "new" / "directory")
+    rdd = sc.parallelize(range(3000), 3).map(note)
+    rdd.checkpoint()
+    after = rdd.map(lambda x: (x % 2, x))
+    sums = after.reduceByKey(lambda a, b: a + b)
+    expected = {0: sum(x * x for x in range(0, 3000, 2)), 1: sum(x * x for x in range(1, 3000, 2))}
+    assert (rdd.isCheckpointed(), rdd.getCheckpointFile()) == (False, None)
+    assert await sums.collectAsMap() == expected
+    assert rdd.isCheckpointed() and not rdd.isLocallyCheckpointed()
+    assert called() == 6000  # once for the job, once to save
+    assert sorted(os.listdir(rdd.getCheckpointFile())) == ["part-00000", "part-00001", "part-00002"]
+    assert rdd.getCheckpointFile().startswith(sc.getCheckpointDir())
+    assert await rdd.collect() == [x * x for x in range(3000)]
+    assert await after.count() == 3000
+    assert await rdd.getNumPartitions() == 3
+    assert called() == 6000
+
+
+async def test_a_persisted_rdd_is_saved_without_computing_it_again(sc, tmp_path, calls):
+    note, called = calls
+    await sc.setCheckpointDir(str(tmp_path))
+    rdd = sc.parallelize(range(4), 2).map(note).persist(StorageLevel.MEMORY_AND_DISK)
+    rdd.checkpoint()
+    assert await rdd.sum() == 14
+    await rdd.unpersist(blocking=True)
+    assert await rdd.sum() == 14
+    assert called() == 4
+
+
+async def test_lineage_is_forgotten(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+    parent = sc.parallelize(range(10), 2).map(lambda x: (x % 3, x)).partitionBy(2)
+    rdd = parent.mapValues(lambda x: x + 1)
+    rdd.checkpoint()
+    child = rdd.mapValues(lambda x: -x)
+    await child.count()
+    assert type(rdd._node) is Checkpointed
+    assert await child.partitioner() == await parent.partitioner()
+    gone = weakref.ref(parent._node)
+    del parent
+    gc.collect()
+    assert gone() is None
+    assert sorted(await child.values().collect()) == [-x for x in range(10, 0, -1)]
+
+
+async def test_marks_of_ancestors_count_too(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+    first = sc.parallelize(range(4), 2).map(lambda x: x + 1)
+    first.checkpoint()
+    second = first.map(lambda x: x * 10)
+    second.checkpoint()
+    assert await second.collect() == [10, 20, 30, 40]
+    assert first.isCheckpointed() and second.isCheckpointed()
+
+
+async def test_an_array_comes_back_as_it_was(sc, tmp_path):
+    numpy = pytest.importorskip("numpy")
+    await sc.setCheckpointDir(str(tmp_path))
+    rdd = sc.parallelize(range(3), 3).map(lambda i: numpy.full(10_000, i))
+    rdd.checkpoint()
+    await rdd.count()
+    arrays = await rdd.map(lambda a: a.__iadd__(1)).collect()
+    assert [int(a.sum()) for a in arrays] == [10_000, 20_000, 30_000]
+    assert [int(a.sum()) for a in await rdd.collect()] == [0, 10_000, 20_000]
+
+
+async def test_a_torn_file_is_an_error_and_no_result(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+    rdd = sc.parallelize(range(4), 2).map(lambda x: x)
+    rdd.checkpoint()
+    await rdd.count()
+    part = Path(rdd.getCheckpointFile(), "part-00001")
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(JobFailed, match="part-00001"):
+        await rdd.collect()
+
+
+async def test_a_local_checkpoint_is_kept_by_executors(sc, calls):
+    note, called = calls
+    rdd = sc.parallelize(range(4), 2).map(note)
+    rdd.localCheckpoint()
+    assert rdd.isLocallyCheckpointed() and not rdd.isCheckpointed()
+    assert str(rdd.getStorageLevel()) == "Disk Memory Serialized 1x Replicated"
+    assert await rdd.first() == 0  # one partition only
+    assert rdd.isCheckpointed() and rdd.getCheckpointFile() is None
+    assert await rdd.collect() == [0, 1, 4, 9]
+    assert called() == 4
+    await rdd.unpersist(blocking=True)
+    with pytest.raises(JobFailed, match="locally checkpointed RDD is lost"):
+        await rdd.collect()
+
+
+async def test_a_local_checkpoint_dies_with_its_executor():
+    async with SparkContext("processes[2]") as sc:
+        rdd = sc.parallelize(range(4), 2).map(lambda x: os.getpid()).persist(StorageLevel.MEMORY_ONLY)
+        rdd.localCheckpoint()
+        pids = set(await rdd.collect())
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(JobFailed, match="locally checkpointed RDD is lost"):
+            while True:  # until the driver has noticed
+                await rdd.collect()
+
+
+async def test_there_must_be_a_directory(local, tmp_path):
+    async with SparkContext("inline") as sc:
+        assert sc.getCheckpointDir() is None
+        with pytest.raises(ContextError, match="setCheckpointDir"):
+            sc.parallelize([1]).checkpoint()
+        (tmp_path / "file").touch()
+        with pytest.raises(StorageError, match="file"):
+            await sc.setCheckpointDir(str(tmp_path / "file"))
+        with pytest.raises(ContextError):
+            sc.parallelize([1]).checkpoint()
+
+
+async def test_a_save_that_fails_says_so_and_is_tried_with_the_next_job(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+    rdd = sc.parallelize(range(4), 2).map(lambda x: x)
+    rdd.checkpoint()
+    Path(sc.getCheckpointDir(), f"rdd-{rdd.id()}").touch()
+    with pytest.raises(StorageError, match="rdd-"):
+        await rdd.count()
+    assert not rdd.isCheckpointed()
+    Path(sc.getCheckpointDir(), f"rdd-{rdd.id()}").unlink()
+    assert await rdd.count() == 4
+    assert rdd.isCheckpointed()
