@@ -37,9 +37,9 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
-    from asparkle.barrier import RDDBarrier
     import os
 
+    from asparkle.barrier import RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
     from asparkle.core.approximate import BoundedFloat
