@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle import SparkConf, SparkContext, TaskContext, aio
-from asparkle.core.errors import ArgumentError, JobFailed, OutputExists
+from asparkle.core.errors import ArgumentError, JobFailed, OutputExists, TaskKilled
 from asparkle.core.taskcontext import TaskContext as CoreTaskContext
+from asparkle.core.worker.runtime import Worker
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -358,3 +359,23 @@ def test_a_context_that_stops_while_an_attempt_waits_for_its_answer(tmp_path):
     saver.join(30)
     until(lambda: not any(t.is_alive() for t in mine))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_question_that_nobody_answers_any_more_ends_its_attempt(threads):
+    """The worker is stopped while an attempt waits, or before it asks."""
+    asked, ended = threading.Event(), []
+    worker = Worker(threads._context._application.spec, "x", lambda batch: asked.set(), in_process=True)
+
+    def ask() -> None:
+        try:
+            worker.request_commit(1)
+        except TaskKilled as killed:
+            ended.append(str(killed))
+
+    waiting = threading.Thread(target=ask, daemon=True)
+    waiting.start()
+    assert asked.wait(30)
+    worker.stop()
+    waiting.join(30)
+    ask()
+    assert ended == ["the context was stopped"] * 2
