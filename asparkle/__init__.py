@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asparkle.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
+    from asparkle.core.addedfiles import SparkFiles
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
@@ -43,6 +44,7 @@ __all__ = [
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
+    "SparkFiles",
     "StatCounter",
     "StorageLevel",
     "TaskContext",
@@ -64,6 +66,7 @@ _WHERE = {
     "RDDBarrier": "asparkle.barrier",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",
+    "SparkFiles": "asparkle.core.addedfiles",
     "StatCounter": "asparkle.core.statcounter",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from asparkle.core.accumulators import Accumulator, AccumulatorParam
+from asparkle.core.addedfiles import SparkFiles
 from asparkle.core.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrier
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
@@ -34,6 +35,7 @@ __all__ = [
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
+    "SparkFiles",
     "StatCounter",
     "StorageLevel",
     "TaskContext",

@@ -46,12 +46,12 @@ class BlockingContext:
         what ``conf``, which is copied, says.  ``environment``: environment variables of the executors.
         ``plugins``: plugins and listeners of this context alone.
 
-        ``sparkHome`` and ``batchSize`` are PySpark's and are ignored.  ``pyFiles`` and ``serializer`` are
-        refused unless they are empty: tasks import from the driver's ``sys.path``, and pickle is all there is.
+        ``pyFiles``: paths to add with `addPyFile`.  ``sparkHome`` and ``batchSize`` are PySpark's and are ignored.
+        ``serializer`` is refused: pickle is all there is.
 
-        Raises ArgumentError for these two, ConfigurationError for a bad key or master URL, PluginError for a
-        plugin that can't be used, StorageError if nothing can be written in ``spark.local.dir``, and
-        ContextError if another context is active; then nothing was started.
+        Raises ArgumentError for that, InputNotFound for a module that is not there, ConfigurationError for a bad
+        key or master URL, PluginError for a plugin that can't be used, StorageError if nothing can be written in
+        ``spark.local.dir``, and ContextError if another context is active; then nothing is left running.
 
         >>> sc.stop()
         >>> with SparkContext("threads[2]", "sums") as mine:
@@ -60,7 +60,7 @@ class BlockingContext:
         """
         if TaskContext.get() is not None:
             raise NestedContextError("a SparkContext")
-        _refuse(pyFiles, serializer)
+        _refuse(serializer)
         conf = SparkConf() if conf is None else conf.clone()
         for name, value in (environment or {}).items():
             conf.setExecutorEnv(name, value)
@@ -81,6 +81,12 @@ class BlockingContext:
                 raise
             self._context = self._portal.context
             self._finalizer = weakref.finalize(self, _stop, self._portal, self._pid)
+            try:
+                for path in [pyFiles] if isinstance(pyFiles, str) else pyFiles or ():
+                    self._call(self._context.addPyFile, path)
+            except BaseException:
+                self._finalizer()
+                raise
             BlockingContext._active = weakref.ref(self)
 
     PACKAGE_EXTENSIONS: ClassVar[Iterable[str]] = (".zip", ".egg", ".jar")
@@ -153,14 +159,8 @@ class BlockingContext:
         raise NestedContextError("a SparkContext")
 
 
-def _refuse(pyFiles: Iterable[str] | None, serializer: object) -> None:
+def _refuse(serializer: object) -> None:
     """What can't be done is refused here, not discovered in a task."""
-    files = [pyFiles] if isinstance(pyFiles, str) else list(pyFiles or ())
-    if files:
-        raise ArgumentError(
-            f"pyFiles = {files!r}: asparkle sends no files to executors, whose tasks import from the driver's "
-            f"sys.path; say sys.path.insert(0, {files[0]!r}) instead"
-        )
     if serializer is not None:
         raise ArgumentError(
             f"serializer = {serializer!r}: asparkle has one serializer, pickle with cloudpickle for functions; "

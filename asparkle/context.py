@@ -154,8 +154,9 @@ class SparkContext(BlockingContext):
     ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
-        ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
-        split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
+        ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
+        separated by commas.  Large files are split by byte range into about ``minPartitions`` partitions;
+        compressed files (gzip, bz2, xz, deflate, and zstd and lz4 with ``asparkle[compression]``) are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
@@ -167,6 +168,93 @@ class SparkContext(BlockingContext):
         ['tiger tiger', 'burning bright']
         """
         return RDD(self._context.textFile(name, minPartitions, use_unicode), self)
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[tuple[str, str]]:
+        """Each text file as one pair: (its URL, its text), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
+        of which there are about ``minPartitions``.  Compressed files are decompressed.  ``use_unicode=False``:
+        both as UTF-8 bytes.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger")
+        ...     sc.wholeTextFiles(directory).collect()
+        [('file:/.../1.txt', 'tiger')]
+        """
+        return RDD(self._context.wholeTextFiles(path, minPartitions, use_unicode), self)
+
+    def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """Each file as one pair: (its URL, its content), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Nothing is decompressed.  Small
+        files share partitions.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"tiger")
+        ...     sc.binaryFiles(directory).values().collect()
+        [b'tiger']
+        """
+        return RDD(self._context.binaryFiles(path, minPartitions), self)
+
+    def binaryRecords(self, path: str | os.PathLike[str], recordLength: int) -> RDD[bytes]:
+        """The records of files in which each has ``recordLength`` bytes, in order.
+
+        ``path``: as for `textFile`.  Large files are split between records.  A file that ends inside a record
+        fails the job with CorruptInput.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"onetwosix")
+        ...     sc.binaryRecords(directory, 3).collect()
+        [b'one', b'two', b'six']
+        """
+        return RDD(self._context.binaryRecords(path, recordLength), self)
+
+    def pickleFile(self, name: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[Any]:
+        """The elements that `RDD.saveAsPickleFile` has saved, here or in PySpark.
+
+        ``name``: as for `textFile`.  Unpickling runs code that the file names: read only files of people whom you
+        would let run code on your machines.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([1, "a", (2, None)]).saveAsPickleFile(f"{directory}/saved")
+        ...     sc.pickleFile(f"{directory}/saved").collect()
+        [1, 'a', (2, None)]
+        """
+        return RDD(self._context.pickleFile(name, minPartitions), self)
+
+    def sequenceFile(
+        self,
+        path: str | os.PathLike[str],
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        minSplits: int | None = None,
+        batchSize: int = 0,
+    ) -> RDD[tuple[Any, Any]]:
+        """The pairs of Hadoop's SequenceFiles: plain ones, and those whose values or blocks are compressed.
+
+        ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
+        float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
+        ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
+        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([(1, "a"), (2, "b")]).saveAsSequenceFile(f"{directory}/saved")
+        ...     sc.sequenceFile(f"{directory}/saved").collect()
+        [(1, 'a'), (2, 'b')]
+        """
+        return RDD(
+            self._context.sequenceFile(path, keyClass, valueClass, keyConverter, valueConverter, minSplits, batchSize),
+            self,
+        )
 
     def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.
@@ -326,6 +414,77 @@ class SparkContext(BlockingContext):
         10
         """
         return self._context.accumulator(value, accum_param)
+
+    def addFile(self, path: str | os.PathLike[str], recursive: bool = False) -> None:
+        """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
+
+        ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
+        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
+
+        >>> import pathlib, tempfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "words.txt").write_text("tiger")
+        ...     sc.addFile(f"{directory}/words.txt")
+        >>> sc.parallelize([1]).map(lambda x: open(SparkFiles.get("words.txt")).read()).collect()
+        ['tiger']
+        """
+        self._call(self._context.addFile, path, recursive)
+
+    def addPyFile(self, path: str | os.PathLike[str]) -> None:
+        """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
+
+        ``path``, errors and copying: as for `addFile`.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "doubling.py").write_text("def double(x): return 2 * x")
+        ...     sc.addPyFile(f"{directory}/doubling.py")
+        >>> def double(x):
+        ...     import doubling
+        ...
+        ...     return doubling.double(x)
+        >>> sc.parallelize([1, 2]).map(double).collect()
+        [2, 4]
+        """
+        self._call(self._context.addPyFile, path)
+
+    def addArchive(self, path: str | os.PathLike[str]) -> None:
+        """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
+
+        ``path``: a ``.zip``, ``.jar``, ``.tar``, ``.tar.gz`` or ``.tgz``, local or a URL that fsspec knows; with
+        ``#name`` behind it the directory has that name, else the archive's.  Adding the same path again does
+        nothing.  Raises InputNotFound, CorruptInput, and ArgumentError for what is no archive.
+
+        >>> import os, tempfile, zipfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with zipfile.ZipFile(f"{directory}/data.zip", "w") as archive:
+        ...         archive.writestr("words.txt", "tiger")
+        ...     sc.addArchive(f"{directory}/data.zip#data")
+        >>> sc.parallelize([1]).map(lambda x: os.listdir(SparkFiles.get("data"))).collect()
+        [['words.txt']]
+        """
+        self._call(self._context.addArchive, path)
+
+    @property
+    def listFiles(self) -> list[str]:
+        """The URLs of what `addFile` and `addPyFile` have added.
+
+        >>> sc.listFiles
+        []
+        """
+        return self._context.listFiles
+
+    @property
+    def listArchives(self) -> list[str]:
+        """The URLs of what `addArchive` has added.
+
+        >>> sc.listArchives
+        []
+        """
+        return self._context.listArchives
 
     def setLocalProperty(self, key: str, value: str | None) -> None:
         """Set a property of the jobs that this task submits from now on; None removes it.

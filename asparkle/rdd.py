@@ -13,6 +13,8 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    import os
+
     from asparkle.barrier import RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
@@ -863,6 +865,59 @@ class RDD(Generic[T_co]):
         3
         """
         self._context._call(self._rdd.foreachPartition, f)
+
+    def saveAsTextFile(self, path: str | os.PathLike[str], compressionCodecClass: str | None = None) -> None:
+        """Write the elements as lines of text, one file for each partition: ``part-00000`` and so on, UTF-8.
+
+        ``path``: a directory that does not exist yet, or a URL that fsspec knows (with ``asparkle[fs]``).  Strings
+        are written as they are, bytes where they are valid UTF-8, other elements as ``str`` shows them.
+        ``compressionCodecClass``: a codec, by the name of Hadoop's class, such as
+        ``org.apache.hadoop.io.compress.GzipCodec``, or ``xz``.
+
+        Files appear when all have been written, and then ``_SUCCESS``; a job that fails or is cancelled leaves
+        nothing behind.  Of several attempts at a partition one is kept.  Raises OutputExists for what is there
+        already, unless ``spark.hadoop.validateOutputSpecs`` is false, and ArgumentError for an unknown codec.
+
+        >>> import os, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize(["a", 1, None], 2).saveAsTextFile(f"{directory}/lines")
+        ...     sorted(os.listdir(f"{directory}/lines"))
+        ...     pathlib.Path(directory, "lines/part-00001").read_text().split()
+        ['_SUCCESS', 'part-00000', 'part-00001']
+        ['1', 'None']
+        """
+        self._context._call(self._rdd.saveAsTextFile, path, compressionCodecClass)
+
+    def saveAsPickleFile(self, path: str | os.PathLike[str], batchSize: int = 10) -> None:
+        """Write the elements as pickles, for `SparkContext.pickleFile`, here or in PySpark.
+
+        ``path``: as for `saveAsTextFile`, as are the guarantees.  ``batchSize``: elements that are pickled
+        together; 0: as many as make some 64 KB, -1: a partition's.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([{"a": 1}, None]).saveAsPickleFile(f"{directory}/saved")
+        ...     sc.pickleFile(f"{directory}/saved").collect()
+        [{'a': 1}, None]
+        """
+        self._context._call(self._rdd.saveAsPickleFile, path, batchSize)
+
+    def saveAsSequenceFile(
+        self: RDD[tuple[K, V]], path: str | os.PathLike[str], compressionCodecClass: str | None = None
+    ) -> None:
+        """Write the pairs as Hadoop's SequenceFiles, which Spark reads.
+
+        Keys and values are str, int, float, bool, bytes or None, of the types that the first pair has: another
+        one fails the job.  ``path``: as for `saveAsTextFile`, as are the guarantees.  ``compressionCodecClass``: a
+        codec, by the name of Hadoop's class, which compresses blocks of pairs.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.parallelize([("a", 1), ("b", 2)]).saveAsSequenceFile(f"{directory}/saved")
+        ...     sc.sequenceFile(f"{directory}/saved").collect()
+        [('a', 1), ('b', 2)]
+        """
+        self._context._call(self._rdd.saveAsSequenceFile, path, compressionCodecClass)
 
     def count(self) -> int:
         """How many elements there are.

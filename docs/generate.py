@@ -208,6 +208,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "Accumulator": lambda: described("asparkle:Accumulator"),
     "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
+    "SparkFiles": lambda: described("asparkle:SparkFiles"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
     "RDDBarrier": lambda: described("asparkle:RDDBarrier"),
     "BarrierTaskContext": lambda: described("asparkle:BarrierTaskContext"),

@@ -30,6 +30,8 @@ OPTIONAL = {
     "asparkle.launcher.shell": {"IPython", "traitlets"},
     "asparkle.plugins.progress": {"rich"},
     "asparkle.sql.dataframe": {"pandas"},
+    "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
+    "asparkle.core.codecs": {"lz4", "zstandard"},
 }
 LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
 

@@ -43,8 +43,8 @@ WITH_EXAMPLES = [
     *(
         f"asparkle.core.{name}"
         for name in [
-            *"accumulators conf events hashing inheritablethread".split(),
-            *"partitioner statcounter storagelevel taskcontext".split(),
+            *"accumulators codecs conf events hashing inheritablethread".split(),
+            *"partitioner remotefiles statcounter storagelevel taskcontext".split(),
         ]
     ),
 ]
@@ -278,11 +278,26 @@ def test_one_context_at_a_time():
         assert sc.parallelize([1]).count() == 1
 
 
-@pytest.mark.parametrize("files", [["lib.zip"], "lib.zip", iter(["lib.zip"])], ids=["list", "str", "iterator"])
-def test_files_for_python_are_refused_at_once(files):
-    with pytest.raises(ArgumentError, match=r"pyFiles = \['lib.zip'\].* sys.path.insert\(0, 'lib.zip'\)"):
-        SparkContext("inline", pyFiles=files)
-    with SparkContext("inline", "app", "/opt/spark", [], {}, 10) as sc:  # nothing was started, and nothing is asked
+@pytest.mark.parametrize("kind", [list, iter, lambda paths: paths[0]], ids=["list", "iterator", "str"])
+def test_files_for_python_can_be_imported_in_tasks(kind, tmp_path):
+    with zipfile.ZipFile(tmp_path / "brought.zip", "w") as archive:
+        archive.writestr("brought_in_a_zip.py", "def double(x):\n    return 2 * x\n")
+
+    def double(x):
+        import brought_in_a_zip
+
+        return brought_in_a_zip.double(x)
+
+    before = list(sys.path)
+    with SparkContext("processes[2]", pyFiles=kind([str(tmp_path / "brought.zip")])) as sc:
+        assert sc.parallelize([1, 2]).map(double).collect() == [2, 4]
+    assert sys.path == before
+
+
+def test_a_context_whose_files_for_python_are_missing_is_none(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.py"):
+        SparkContext("inline", pyFiles=[str(tmp_path / "none.py")])
+    with SparkContext("inline", "app", "/opt/spark", [], {}, 10) as sc:  # nothing was left running
         assert sc.parallelize([1]).count() == 1
 
 
@@ -292,7 +307,6 @@ def test_a_serializer_is_refused_at_once():
 
 
 def test_tasks_import_from_the_drivers_path(tmp_path, monkeypatch):
-    """What the error for pyFiles promises."""
     with zipfile.ZipFile(tmp_path / "lib.zip", "w") as archive:
         archive.writestr("module_in_a_zip.py", "def double(x):\n    return 2 * x\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "lib.zip"), *sys.path])

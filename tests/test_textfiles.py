@@ -341,7 +341,7 @@ def test_what_is_not_there_is_named(tree: Path, paths: str) -> None:
         "one.txt,",
         "file:one.txt",
         "file://host/one.txt",
-        "hdfs://h/x",
+        "nosuch://h/x",
         "odd/a{b",
         "odd/a[b",
         "odd/[b-a]",

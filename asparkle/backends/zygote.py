@@ -27,7 +27,7 @@ from asparkle.core.directories import remove_tree
 from asparkle.core.worker.channel import serve
 
 # What the programs of tasks are made of: imported once, here, for all workers.
-for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter"):
+for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter", "textfiles"):
     importlib.import_module(f"asparkle.core.{_name}")
 
 FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"

@@ -198,7 +198,10 @@ class ConfigKey(Generic[T]):
 KEYS: dict[str, ConfigKey[Any]] = {}
 """Every known key by its name, in the order of the table below."""
 
-PREFIXES = {"spark.executorEnv.": "An environment variable of every executor, named after the last dot."}
+PREFIXES = {
+    "spark.executorEnv.": "An environment variable of every executor, named after the last dot.",
+    "spark.hadoop.": "A setting of Hadoop's for files: credentials and endpoints (`fs.s3a.access.key`, ...), `validateOutputSpecs`.",
+}
 """Families of keys: any key that begins so is known."""
 
 

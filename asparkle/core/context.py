@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
+from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
@@ -29,6 +30,7 @@ from asparkle.core.errors import (
     NeedsJVM,
     NestedContextError,
 )
+from asparkle.core.filesystems import Options, check_shared, hadoop_options
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
@@ -82,6 +84,7 @@ class SparkContext:
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
         self._checkpoints: Checkpoints | None = None  # once somebody asked for one
+        self._added_or_none: AddedFiles | None = None
         running, queued = application.max_concurrent_jobs, application.max_queued_jobs
         self._gate = JobGate(running, queued) if running else None
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
@@ -133,9 +136,24 @@ class SparkContext:
         driver.planner = planner
         planner.options = self._options
         self._driver_or_none = driver
+        enter(self.applicationId, application.spec.directories)
+        stack.callback(self._forget_files)
         for listener in application.listeners():
             self.addListener(listener)
         await driver.start(cluster, application.executors)
+
+    @property
+    def _added(self) -> AddedFiles:
+        if self._added_or_none is None:
+            self._check_usable()
+            spec = self._application.spec
+            self._added_or_none = AddedFiles(root_below(spec.directories), hadoop_options(self._conf))
+        return self._added_or_none
+
+    def _forget_files(self) -> None:
+        leave(self.applicationId)
+        if self._added_or_none is not None:
+            self._added_or_none.close()
 
     def _over(self) -> None:
         """The task is no more; perhaps it never took its first step."""
@@ -328,8 +346,9 @@ class SparkContext:
     ) -> RDD[str]:
         """The lines of text files, without their ends; UTF-8.
 
-        ``name``: a path, a directory, a glob, or several of these separated by commas.  Large files are
-        split by byte range into about ``minPartitions`` partitions; gzip and bz2 files are one
+        ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
+        separated by commas.  Large files are split by byte range into about ``minPartitions`` partitions;
+        compressed files (gzip, bz2, xz, deflate, and zstd and lz4 with ``asparkle[compression]``) are one
         partition each.  The files are looked for when a job needs them, not here.
         ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
@@ -340,9 +359,179 @@ class SparkContext:
         ...     await sc.textFile(directory).collect()
         ['tiger tiger', 'burning bright']
         """
-        if minPartitions is not None:
-            minPartitions = arguments.whole_number(minPartitions, "textFile", "minPartitions", 1)
-        return self._rdd(sources.TextFiles(arguments.path(name, "textFile", "name"), minPartitions, use_unicode))
+        from asparkle.core.textfiles import expand, plan_splits, read_lines
+
+        paths, least, options = self._input(name, minPartitions, "textFile", "name")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_splits(expand(paths, directory, options), least),
+                read_lines,
+                (use_unicode, options),
+                least,
+            )
+        )
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[tuple[str, str]]:
+        """Each text file as one pair: (its URL, its text), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
+        of which there are about ``minPartitions``.  Compressed files are decompressed.  ``use_unicode=False``:
+        both as UTF-8 bytes.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.txt").write_text("tiger")
+        ...     await sc.wholeTextFiles(directory).collect()
+        [('file:/.../1.txt', 'tiger')]
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import group_texts, read_texts
+
+        paths, least, options = self._input(path, minPartitions, "wholeTextFiles")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: group_texts(expand(paths, directory, options, skip_directories=True), least),
+                read_texts,
+                (use_unicode, options),
+                least,
+            )
+        )
+
+    def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
+        """Each file as one pair: (its URL, its content), in the order of names.
+
+        ``path``: as for `textFile`; directories inside a directory are left out.  Nothing is decompressed.  Small
+        files share partitions.  Each file must fit into memory.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"tiger")
+        ...     await sc.binaryFiles(directory).values().collect()
+        [b'tiger']
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import group_binaries, read_binaries
+
+        paths, least, options = self._input(path, minPartitions, "binaryFiles")
+        parallelism = self.defaultParallelism
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: group_binaries(
+                    expand(paths, directory, options, skip_directories=True), least, parallelism
+                ),
+                read_binaries,
+                (options,),
+                least,
+            )
+        )
+
+    def binaryRecords(self, path: str | os.PathLike[str], recordLength: int) -> RDD[bytes]:
+        """The records of files in which each has ``recordLength`` bytes, in order.
+
+        ``path``: as for `textFile`.  Large files are split between records.  A file that ends inside a record
+        fails the job with CorruptInput.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "1.bin").write_bytes(b"onetwosix")
+        ...     await sc.binaryRecords(directory, 3).collect()
+        [b'one', b'two', b'six']
+        """
+        from asparkle.core.textfiles import expand
+        from asparkle.core.wholefiles import plan_records, read_records
+
+        length = arguments.whole_number(recordLength, "binaryRecords", "recordLength", 1)
+        paths, _, options = self._input(path, None, "binaryRecords")
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_records(expand(paths, directory, options, skip_directories=True), length),
+                read_records,
+                (length, options),
+            )
+        )
+
+    def pickleFile(self, name: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[Any]:
+        """The elements that `RDD.saveAsPickleFile` has saved, here or in PySpark.
+
+        ``name``: as for `textFile`.  Unpickling runs code that the file names: read only files of people whom you
+        would let run code on your machines.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([1, "a", (2, None)]).saveAsPickleFile(f"{directory}/saved")
+        ...     await sc.pickleFile(f"{directory}/saved").collect()
+        [1, 'a', (2, None)]
+        """
+        from asparkle.core.picklefiles import read_pickles
+
+        return self._sequences(name, minPartitions, "pickleFile", "name", read_pickles)
+
+    def sequenceFile(
+        self,
+        path: str | os.PathLike[str],
+        keyClass: str | None = None,
+        valueClass: str | None = None,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        minSplits: int | None = None,
+        batchSize: int = 0,
+    ) -> RDD[tuple[Any, Any]]:
+        """The pairs of Hadoop's SequenceFiles: plain ones, and those whose values or blocks are compressed.
+
+        ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
+        float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
+        ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
+        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([(1, "a"), (2, "b")]).saveAsSequenceFile(f"{directory}/saved")
+        ...     await sc.sequenceFile(f"{directory}/saved").collect()
+        [(1, 'a'), (2, 'b')]
+        """
+        from asparkle.core.sequencefiles import read_pairs
+
+        for converter in filter(None, (keyConverter, valueConverter)):
+            raise ArgumentError(f"sequenceFile: converter {converter!r} is a class of a JVM: map the RDD instead")
+        return self._sequences(path, minSplits, "sequenceFile", "path", read_pairs, keyClass, valueClass)
+
+    def _sequences(
+        self,
+        name: Any,
+        least: int | None,
+        operation: str,
+        argument: str,
+        read: Callable[..., Iterator[Any]],
+        *more: Any,
+    ) -> RDD[Any]:
+        from asparkle.core.sequencefiles import SYNC_INTERVAL
+        from asparkle.core.textfiles import expand, plan_splits
+
+        paths, least, options = self._input(name, least, operation, argument)
+        return self._rdd(
+            sources.Files(
+                paths,
+                lambda directory, least: plan_splits(expand(paths, directory, options), least, SYNC_INTERVAL),
+                read,
+                (options, *more),
+                least,
+            )
+        )
+
+    def _input(
+        self, path: Any, min_partitions: int | None, operation: str, name: str = "path"
+    ) -> tuple[str, int | None, Options]:
+        if min_partitions is not None:
+            min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
+        paths = arguments.path(path, operation, name)
+        check_shared(paths, self._application.spec.in_process)
+        return paths, min_partitions, hadoop_options(self._conf)
 
     def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.
@@ -565,6 +754,83 @@ class SparkContext:
         accumulator: Accumulator[T] = Accumulator(value, accum_param)
         live_accumulators[accumulator.aid] = accumulator
         return accumulator
+
+    # ------------------------------------------------------------------------- files for tasks
+
+    async def addFile(self, path: str | os.PathLike[str], recursive: bool = False) -> None:
+        """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
+
+        ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
+        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
+
+        >>> import pathlib, tempfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "words.txt").write_text("tiger")
+        ...     await sc.addFile(f"{directory}/words.txt")
+        >>> await sc.parallelize([1]).map(lambda x: open(SparkFiles.get("words.txt")).read()).collect()
+        ['tiger']
+        """
+        path = arguments.path(path, "addFile", "path")
+        await to_thread.run_sync(self._added.add_file, path, recursive)
+
+    async def addPyFile(self, path: str | os.PathLike[str]) -> None:
+        """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
+
+        ``path``, errors and copying: as for `addFile`.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     _ = pathlib.Path(directory, "doubling.py").write_text("def double(x): return 2 * x")
+        ...     await sc.addPyFile(f"{directory}/doubling.py")
+        >>> def double(x):
+        ...     import doubling
+        ...
+        ...     return doubling.double(x)
+        >>> await sc.parallelize([1, 2]).map(double).collect()
+        [2, 4]
+        """
+        path = arguments.path(path, "addPyFile", "path")
+        added = self._added
+        await to_thread.run_sync(added.add_module, path)
+        self._driver.modules_added(added.version)
+
+    async def addArchive(self, path: str | os.PathLike[str]) -> None:
+        """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
+
+        ``path``: a ``.zip``, ``.jar``, ``.tar``, ``.tar.gz`` or ``.tgz``, local or a URL that fsspec knows; with
+        ``#name`` behind it the directory has that name, else the archive's.  Adding the same path again does
+        nothing.  Raises InputNotFound, CorruptInput, and ArgumentError for what is no archive.
+
+        >>> import os, tempfile, zipfile
+        >>> from asparkle import SparkFiles
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with zipfile.ZipFile(f"{directory}/data.zip", "w") as archive:
+        ...         archive.writestr("words.txt", "tiger")
+        ...     await sc.addArchive(f"{directory}/data.zip#data")
+        >>> await sc.parallelize([1]).map(lambda x: os.listdir(SparkFiles.get("data"))).collect()
+        [['words.txt']]
+        """
+        await to_thread.run_sync(self._added.add_archive, arguments.path(path, "addArchive", "path"))
+
+    @property
+    def listFiles(self) -> list[str]:
+        """The URLs of what `addFile` and `addPyFile` have added.
+
+        >>> sc.listFiles
+        []
+        """
+        return self._added.files
+
+    @property
+    def listArchives(self) -> list[str]:
+        """The URLs of what `addArchive` has added.
+
+        >>> sc.listArchives
+        []
+        """
+        return self._added.archives
 
     # ------------------------------------------------------------------------- properties of jobs
 

@@ -33,14 +33,17 @@ class ApplicationDirectories:
         try:
             os.makedirs(root, exist_ok=True)
             remove_abandoned(root)
-            path = os.path.join(root, f"{_PREFIX}{app_id}-{os.urandom(4).hex()}")
-            os.mkdir(path, 0o700)
-            lock = os.open(os.path.join(path, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.paths.append(path)
+            name = f"{_PREFIX}{app_id}-{os.urandom(4).hex()}"
+            path, new = os.path.join(root, name), os.path.join(root, f".{name}")
+            os.mkdir(new, 0o700)
+            self.paths.append(new)
+            lock = os.open(os.path.join(new, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             self._locks.append(lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             for part in _PARTS:
-                os.mkdir(os.path.join(path, part), 0o700)
+                os.mkdir(os.path.join(new, part), 0o700)
+            os.rename(new, path)  # under its name it was never without its lock: nobody takes it for abandoned
+            self.paths[-1] = path
         except OSError as error:
             raise StorageError(root, error.strerror or str(error)) from error
 
@@ -64,7 +67,7 @@ def remove_abandoned(root: str) -> None:
                 continue
             lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            continue  # being made, or being removed by its owner
+            continue  # being removed by its owner
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_tree(entry.path)

@@ -476,6 +476,10 @@ class Driver:
                 if waited_for is not None:
                     waited_for.set()
 
+    def modules_added(self, version: int) -> None:
+        """There is more to import than executors have seen: those of stages to come look anew."""
+        self._shipping.modules = version
+
     # ------------------------------------------------------------------------- for the cleaner
 
     def tell_all(self, message: protocol.ToExecutor) -> None:

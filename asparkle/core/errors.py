@@ -178,6 +178,21 @@ class InputNotFound(AsparkleError, FileNotFoundError):
         return str(self.args[0])
 
 
+class RemoteFileError(AsparkleError, OSError):
+    """A file system elsewhere can't be reached, or refuses what was asked of it.  ``filename`` is the URL as it was
+    given, ``__cause__`` what the file system's package said."""
+
+    def __init__(self, url: str, cause: BaseException) -> None:
+        super().__init__(
+            f"{url!r}: {type(cause).__name__}: {cause}; check address, credentials and permissions "
+            "(spark.hadoop.fs.*, or the environment)"
+        )
+        self.filename = url
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class CorruptInput(AsparkleError, OSError):
     """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
 
@@ -187,6 +202,37 @@ class CorruptInput(AsparkleError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class OutputExists(AsparkleError, FileExistsError):
+    """There is something already where a job was to save its output; nothing was written.  ``filename`` is the
+    path.
+
+    Save under another name, or remove what is there; or set ``spark.hadoop.validateOutputSpecs`` to false,
+    which replaces files of the same names and leaves the others."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"output directory {path} already exists: save under another name or remove it, "
+            "or set spark.hadoop.validateOutputSpecs=false to write into it"
+        )
+        self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingDependency(AsparkleError, ImportError):
+    """A package that is not installed is needed for what was asked; ``install`` is what to install."""
+
+    def __init__(self, problem: str, install: str = "") -> None:
+        super().__init__(f"{problem}: pip install '{install}'" if install else problem)
+        self.install = install
+
+
+class CommitDenied(AsparkleError, RuntimeError):
+    """Another attempt at the partition writes its output.  The attempt that gets this is not to blame, and not
+    counted among failures; no job fails with it."""
 
 
 class BroadcastDestroyed(AsparkleError, RuntimeError):

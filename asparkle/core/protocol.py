@@ -128,10 +128,11 @@ class TakeBlock(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """The driver's ``sys.path`` and working directory, when they changed."""
+    """The driver's ``sys.path`` and working directory, when they changed; ``modules``: how often any were added."""
 
     path: Sequence[str]
     directory: str
+    modules: int
 
 
 class Shutdown(NamedTuple):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
 import sys
 import warnings
@@ -1041,6 +1042,80 @@ class RDD(Generic[T_co]):
         3
         """
         await self._run(t.Call(r.ForPartition(arguments.function(f, "foreachPartition", "f"))))
+
+    # ------------------------------------------------------------------------- actions: files
+
+    async def saveAsTextFile(self, path: str | os.PathLike[str], compressionCodecClass: str | None = None) -> None:
+        """Write the elements as lines of text, one file for each partition: ``part-00000`` and so on, UTF-8.
+
+        ``path``: a directory that does not exist yet, or a URL that fsspec knows (with ``asparkle[fs]``).  Strings
+        are written as they are, bytes where they are valid UTF-8, other elements as ``str`` shows them.
+        ``compressionCodecClass``: a codec, by the name of Hadoop's class, such as
+        ``org.apache.hadoop.io.compress.GzipCodec``, or ``xz``.
+
+        Files appear when all have been written, and then ``_SUCCESS``; a job that fails or is cancelled leaves
+        nothing behind.  Of several attempts at a partition one is kept.  Raises OutputExists for what is there
+        already, unless ``spark.hadoop.validateOutputSpecs`` is false, and ArgumentError for an unknown codec.
+
+        >>> import os, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize(["a", 1, None], 2).saveAsTextFile(f"{directory}/lines")
+        ...     sorted(os.listdir(f"{directory}/lines"))
+        ...     pathlib.Path(directory, "lines/part-00001").read_text().split()
+        ['_SUCCESS', 'part-00000', 'part-00001']
+        ['1', 'None']
+        """
+        from asparkle.core.codecs import codec_named
+        from asparkle.core.output import WriteText, save
+
+        path = arguments.path(path, "saveAsTextFile", "path")
+        codec = None
+        if compressionCodecClass is not None:
+            codec = codec_named(arguments.text(compressionCodecClass, "saveAsTextFile", "compressionCodecClass"))
+        await save(self, path, WriteText(codec))
+
+    async def saveAsPickleFile(self, path: str | os.PathLike[str], batchSize: int = 10) -> None:
+        """Write the elements as pickles, for `SparkContext.pickleFile`, here or in PySpark.
+
+        ``path``: as for `saveAsTextFile`, as are the guarantees.  ``batchSize``: elements that are pickled
+        together; 0: as many as make some 64 KB, -1: a partition's.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([{"a": 1}, None]).saveAsPickleFile(f"{directory}/saved")
+        ...     await sc.pickleFile(f"{directory}/saved").collect()
+        [{'a': 1}, None]
+        """
+        from asparkle.core.output import save
+        from asparkle.core.picklefiles import WritePickles
+
+        path = arguments.path(path, "saveAsPickleFile", "path")
+        await save(self, path, WritePickles(arguments.whole_number(batchSize, "saveAsPickleFile", "batchSize", -1)))
+
+    async def saveAsSequenceFile(
+        self: RDD[tuple[K, V]], path: str | os.PathLike[str], compressionCodecClass: str | None = None
+    ) -> None:
+        """Write the pairs as Hadoop's SequenceFiles, which Spark reads.
+
+        Keys and values are str, int, float, bool, bytes or None, of the types that the first pair has: another
+        one fails the job.  ``path``: as for `saveAsTextFile`, as are the guarantees.  ``compressionCodecClass``: a
+        codec, by the name of Hadoop's class, which compresses blocks of pairs.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.parallelize([("a", 1), ("b", 2)]).saveAsSequenceFile(f"{directory}/saved")
+        ...     await sc.sequenceFile(f"{directory}/saved").collect()
+        [('a', 1), ('b', 2)]
+        """
+        from asparkle.core.output import save
+        from asparkle.core.sequencefiles import WritePairs, checked_codec, pair_classes
+
+        path = arguments.path(path, "saveAsSequenceFile", "path")
+        codec = None
+        if compressionCodecClass is not None:
+            codec = checked_codec(arguments.text(compressionCodecClass, "saveAsSequenceFile", "compressionCodecClass"))
+        key_class, value_class = await self._in_driver(pair_classes, await self.take(1))
+        await save(self, path, WritePairs(key_class, value_class, codec))
 
     # ------------------------------------------------------------------------- actions: reductions
 

@@ -84,7 +84,8 @@ class Shipping:
     def __init__(self, app: AppSpec) -> None:
         self.app = app
         self.stages: weakref.WeakValueDictionary[int, ShippedStage] = weakref.WeakValueDictionary()
-        self.surroundings = protocol.Surroundings(app.path, app.directory)
+        self.modules = 0  # how often any were added
+        self.surroundings = protocol.Surroundings(app.path, app.directory, self.modules)
         self._files = itertools.count()
 
     def pack(self, chunks: Sequence[Any]) -> Payload:
@@ -94,8 +95,8 @@ class Shipping:
     def look_around(self) -> None:
         """Note the driver's ``sys.path`` and working directory, if they have changed."""
         path, directory = tuple(sys.path), _working_directory(self.app.directory)
-        if path != self.surroundings.path or directory != self.surroundings.directory:
-            self.surroundings = protocol.Surroundings(path, directory)
+        if (path, directory, self.modules) != self.surroundings:
+            self.surroundings = protocol.Surroundings(path, directory, self.modules)
 
     async def ship(
         self, plans: Sequence[StagePlan], complete: set[int], properties: Mapping[str, str]

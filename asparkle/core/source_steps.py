@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.program import SourceStep, Step
-from asparkle.core.textfiles import read_lines
 
 if TYPE_CHECKING:
     from asparkle.core.worker.task import TaskEnvironment
@@ -41,12 +40,15 @@ class CollectionStep(SourceStep):
         return elements
 
 
-class TextStep(SourceStep):
-    __slots__ = ("use_unicode",)
+class FileStep(SourceStep):
+    """``read(piece, *arguments)``, a function that workers import; the piece comes with the task."""
 
-    def __init__(self, use_unicode: bool) -> None:
+    __slots__ = ("arguments", "read")
+
+    def __init__(self, read: Callable[..., Iterator[Any]], arguments: tuple[Any, ...]) -> None:
         self.cached = None
-        self.use_unicode = use_unicode
+        self.read = read
+        self.arguments = arguments
 
     def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        return read_lines(task.data(self.index, partition), self.use_unicode)
+        return self.read(task.data(self.index, partition), *self.arguments)

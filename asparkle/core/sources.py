@@ -1,4 +1,4 @@
-"""Where RDDs come from: collections in the driver, ranges, text files."""
+"""Where RDDs come from: collections in the driver, ranges, files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import ArgumentError
 from asparkle.core.lineage import Source
 from asparkle.core.program import Step
 from asparkle.core.protocol import Live, Payload
-from asparkle.core.source_steps import CollectionStep, RangeStep, TextStep
-from asparkle.core.textfiles import FileSplit, expand, plan_splits
+from asparkle.core.source_steps import CollectionStep, FileStep, RangeStep
 
 if TYPE_CHECKING:
     from asparkle.core.plan import Planner, StageBuilder
@@ -113,29 +112,39 @@ def _is_array(value: object) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray) and value.ndim > 0
 
 
-class TextFiles(Source):
-    """The lines of text files; large files in several splits."""
+class Files(Source):
+    """Files, which ``find`` cuts into pieces when a job is planned, and ``read`` reads in tasks.
 
-    def __init__(self, paths: str, min_partitions: int | None, use_unicode: bool) -> None:
+    ``find(directory, least)``: the pieces, which become the partitions, of what paths relative to ``directory``
+    name, cut for at least ``least`` partitions; it may do I/O.  ``read(piece, *arguments)``: the elements; a
+    function that workers import.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        find: Callable[[str, int], Sequence[object]],
+        read: Callable[..., Iterator[Any]],
+        arguments: tuple[Any, ...],
+        min_partitions: int | None = None,
+    ) -> None:
         super().__init__()
-        self.paths = paths
+        self.name = name
+        self.find = find
+        self.read = read
+        self.arguments = arguments
         self.min_partitions = min_partitions
-        self.use_unicode = use_unicode
         self.directory = os.getcwd()
-        self.name = paths
 
     async def prepare(self, planner: Planner) -> None:
         from anyio import to_thread
 
         least = planner.default_min_partitions if self.min_partitions is None else self.min_partitions
-        self.splits = await to_thread.run_sync(self._find, least)
-        self.set_prepared(len(self.splits))
-
-    def _find(self, least: int) -> list[FileSplit]:
-        return plan_splits(expand(self.paths, self.directory), least)
+        self.pieces = await to_thread.run_sync(self.find, self.directory, least)
+        self.set_prepared(len(self.pieces))
 
     def payload(self, partition: int) -> object:
-        return Live(self.splits[partition])
+        return Live(self.pieces[partition])
 
     def build(self, builder: StageBuilder) -> Step:
-        return TextStep(self.use_unicode)
+        return FileStep(self.read, self.arguments)

@@ -7,7 +7,9 @@ a file that two alternatives of one pattern match is read once (Hadoop: sometime
 is one partition (Hadoop starts a piece at any compressed block; decompressing in parallel is for those who
 split their files).
 
-`expand` and `plan_splits` run on the driver, `read_lines` in workers.
+`expand` and `plan_splits` run on the driver, `read_lines` in workers.  Files of other file systems than the
+local one are found, cut and read by the same rules; whatever reads files (pickle files, whole files, records)
+finds them with `expand`.
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, pairwise
-from typing import IO, TYPE_CHECKING, Final, Literal, NamedTuple, overload
+from typing import IO, Final, Literal, NamedTuple, overload
 
-from asparkle.core.errors import ArgumentError, CorruptInput, InputNotFound
+from asparkle.core.errors import ArgumentError, InputNotFound
+from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote, local_path
 from asparkle.core.shown import shown
-
-if TYPE_CHECKING:
-    from io import BufferedIOBase
 
 BLOCK_SIZE: Final = 32 << 20
 """The largest piece: the block size that Hadoop assumes of a local file system."""
@@ -33,46 +34,60 @@ SPLIT_SLOP: Final = 1.1
 CHUNK: Final = 1 << 20
 """Bytes read, decoded and split at a time."""
 
-Codec = Literal["gzip", "bzip2"]
-_CODECS: Final[dict[str, Codec]] = {".gz": "gzip", ".bz2": "bzip2"}
+Codec = Literal["gzip", "bzip2", "deflate", "xz", "zstd", "lz4"]
+CODECS: Final[dict[str, Codec]] = {
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".deflate": "deflate",
+    ".xz": "xz",
+    ".zst": "zstd",
+    ".lz4": "lz4",
+}
 
 
 class TextFile(NamedTuple):
-    """A file of an input: its absolute ``path`` and its ``size`` in bytes."""
+    """A file of an input: its absolute ``path`` and its ``size`` in bytes, -1 where it can't be read in parts.
+
+    ``url``: what leads to its file system; empty for the local one.
+    """
 
     path: str
     size: int
+    url: str = ""
 
 
 class FileSplit(NamedTuple):
-    """One partition: ``length`` bytes of ``path`` from ``start`` or, with a ``codec``, the whole file."""
+    """One partition: ``length`` bytes of ``path`` from ``start``; with a ``codec`` or length -1, the whole file."""
 
     path: str
     start: int
     length: int
     codec: Codec | None = None
+    url: str = ""
 
 
 # ---------------------------------------------------------------------------------------- which files
 
 
-def expand(paths: str, directory: str = "") -> list[TextFile]:
+def expand(paths: str, directory: str = "", options: Options = (), *, skip_directories: bool = False) -> list[TextFile]:
     """The files that ``paths`` names, in the order in which their lines are read.
 
     ``paths`` is a comma-separated list of files, directories and patterns, each absolute, relative to
-    ``directory`` (the working directory by default), or a ``file:`` URL.  A directory stands for the files
-    in it; a directory inside it is an error.  A pattern may use ``*``, ``?``, ``[a-c]``, ``[^a-c]``,
-    ``{this,that}`` (also around ``/``) and a backslash before a character that is meant literally; its
-    matches are sorted.  Names that begin with ``_`` or ``.`` are skipped, even where they are given in full,
-    as in Hadoop; directories on the way to a file may have such names.
+    ``directory`` (the working directory by default), or a URL.  A directory stands for the files in it; a
+    directory inside it is an error, or with ``skip_directories`` nothing.  A pattern may use ``*``, ``?``,
+    ``[a-c]``, ``[^a-c]``, ``{this,that}`` (also around ``/``) and a backslash before a character that is meant
+    literally; its matches are sorted.  Names that begin with ``_`` or ``.`` are skipped, even where they are
+    given in full, as in Hadoop; directories on the way to a file may have such names.  There are no patterns in
+    http URLs.
+    ``options``: see `file_system`.
 
     Raises InputNotFound (a FileNotFoundError), IsADirectoryError, or ArgumentError (a ValueError) for
     a malformed list, pattern or URL.
     """
-    return [file for path in _split_commas(paths) for file in _files_of(path, directory)]
+    return [file for path in split_commas(paths) for file in _files_of(path, directory, options, skip_directories)]
 
 
-def _split_commas(paths: str) -> list[str]:
+def split_commas(paths: str) -> list[str]:
     """Cut at the commas that are outside braces."""
     if not isinstance(paths, str):
         raise ArgumentError(f"a path must be a str, not {type(paths).__name__}: {shown(paths)}")
@@ -88,62 +103,54 @@ def _split_commas(paths: str) -> list[str]:
     return parts
 
 
-def _files_of(given: str, directory: str) -> Iterator[TextFile]:
-    path = _local(given)
-    if _SPECIAL.search(path):
-        if directory:
+def _files_of(given: str, directory: str, options: Options, skip_directories: bool) -> Iterator[TextFile]:
+    url = ""
+    fs: FileSystem = LOCAL
+    if is_remote(given):
+        url = given
+        fs, path = file_system(given, options)
+    else:
+        path = local_path(given)
+    if fs.has_patterns and _SPECIAL.search(path):
+        if directory and not url:
             path = os.path.join(_SPECIAL.sub(r"\\\g<0>", directory), path)
         plains = [p for p in _alternatives(path, given) if p.endswith("/") == path.endswith("/")]
-        found = sorted({match for plain in plains for match in _matches(plain, given)}, key=_order)
+        found = sorted({match for plain in plains for match in _matches(fs, plain, given)}, key=_order)
         if not found:
             raise InputNotFound("no file matches the pattern", given)
     else:
-        found = [os.path.abspath(os.path.join(directory, path))]
+        found = [path if url else os.path.abspath(os.path.join(directory, path))]
         if _hidden(os.path.basename(found[0])):
             raise InputNotFound("names that begin with '_' or '.' are skipped; rename it or use a link", given)
     for match in found:
         try:
-            is_directory, size = _status(match)
-        except FileNotFoundError:
-            raise InputNotFound("no such file or directory", given) from None
-        if is_directory:
-            yield from _listing(match)
+            status = fs.status(match)
+        except FileNotFoundError as error:
+            problem = "no such file or directory"
+            if error.__cause__ is not None:  # a web server that can't be reached, or has another answer
+                problem += f" ({error.__cause__})"
+            raise InputNotFound(problem, given) from error.__cause__
+        if status.is_directory:
+            yield from _listing(fs, match, url, skip_directories)
         else:
-            yield TextFile(match, size)
-
-
-def _local(path: str) -> str:
-    """``path`` without ``file:``.  Nothing is percent-decoded, as in Hadoop."""
-    scheme, colon, rest = path.partition(":")
-    if colon and scheme.lower() == "file":
-        rest = rest.removeprefix("//")
-        if not rest.startswith("/") or rest.startswith("//"):
-            raise ArgumentError(f"a file: URL needs an absolute path and no host, as in file:///data: {path!r}")
-        return rest
-    if rest.startswith("//") and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        raise ArgumentError(f"only local files can be read; {scheme}:// is not one: {path!r}")
-    return path
+            yield TextFile(match, status.size, url)
 
 
 def _hidden(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
-def _status(path: str) -> tuple[bool, int]:
-    status = os.stat(path)
-    return (status.st_mode & 0o170000) == 0o040000, status.st_size
-
-
-def _listing(directory: str) -> Iterator[TextFile]:
-    for name in sorted(filter(lambda name: not _hidden(name), os.listdir(directory))):
-        path = os.path.join(directory, name)
-        is_directory, size = _status(path)
-        if is_directory:
+def _listing(fs: FileSystem, directory: str, url: str, skip_directories: bool) -> Iterator[TextFile]:
+    children = {os.path.basename(child.path): child for child in fs.children(directory)}
+    for name in sorted(filter(lambda name: not _hidden(name), children)):
+        path, size, is_directory = children[name]
+        if not is_directory:
+            yield TextFile(path, size, url)
+        elif not skip_directories:
             raise IsADirectoryError(
                 f"{path!r} is a directory inside an input directory; directories are not read recursively: "
                 f"name it, or use a pattern such as {os.path.join(directory, '*', '*')!r}"
             )
-        yield TextFile(path, size)
 
 
 def _order(path: str) -> str:
@@ -177,27 +184,29 @@ def _alternatives(pattern: str, given: str) -> list[str]:
     return [pattern]
 
 
-def _matches(pattern: str, given: str) -> list[str]:
-    """The absolute paths that a pattern without braces matches."""
-    found = ["/" if pattern.startswith("/") else os.getcwd()]
+def _matches(fs: FileSystem, pattern: str, given: str) -> list[str]:
+    """The paths that a pattern without braces matches; of the local file system, absolute ones."""
+    found = ["/" if pattern.startswith("/") else os.getcwd() if fs is LOCAL else ""]
     names = [name for name in pattern.split("/") if name not in ("", ".")]
     for depth, name in enumerate(names, 1):
         if name == "..":
             found = [os.path.dirname(path) for path in found]
         elif not _SPECIAL.search(name):
-            found = [joined for path in found if os.path.exists(joined := os.path.join(path, name))]
+            found = [joined for path in found if fs.exists(joined := os.path.join(path, name))]
         else:
             regex = _regex(name, given)
-            found = [os.path.join(path, child) for path in found for child in _children(path) if regex.fullmatch(child)]
+            found = [
+                os.path.join(path, child) for path in found for child in _names(fs, path) if regex.fullmatch(child)
+            ]
         if depth == len(names):
             found = [path for path in found if not _hidden(os.path.basename(path))]
     return found
 
 
-def _children(path: str) -> list[str]:
+def _names(fs: FileSystem, path: str) -> list[str]:
     try:
-        return os.listdir(path)
-    except NotADirectoryError:
+        return fs.names(path)
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -223,28 +232,29 @@ def _regex(name: str, given: str) -> re.Pattern[str]:
 # ------------------------------------------------------------------------------------------ the pieces
 
 
-def plan_splits(files: Sequence[TextFile], min_partitions: int) -> list[FileSplit]:
+def plan_splits(files: Sequence[TextFile], min_partitions: int, least: int = 1) -> list[FileSplit]:
     """Cut ``files`` into the pieces that become partitions, in order.
 
     A piece is the total size divided by ``min_partitions`` (rounded down, at least a byte, 0 counting as 1),
     but never more than 32 MB; a file's last piece takes up to 10% more rather than leave a tiny one.  So
     there may be more pieces than asked for, and fewer only where there are not so many bytes.  Pieces do not
-    span files, compressed files are not cut, and empty files give no partition.
+    span files, compressed files are not cut, and empty files give no partition.  ``least``: the smallest size of
+    a piece.
     """
     if min_partitions < 0:
         raise ArgumentError(f"minPartitions must not be negative: {min_partitions}")
-    goal = sum(file.size for file in files) // max(min_partitions, 1)
-    size = max(1, min(goal, BLOCK_SIZE))
+    goal = sum(file.size for file in files if file.size > 0) // max(min_partitions, 1)
+    size = max(least, min(goal, BLOCK_SIZE))
     splits: list[FileSplit] = []
     for file in files:
-        codec = _CODECS.get(os.path.splitext(file.path)[1].lower())
+        codec = CODECS.get(os.path.splitext(file.path)[1].lower())
         start = 0
         if codec is None:
             while (file.size - start) / size > SPLIT_SLOP:
-                splits.append(FileSplit(file.path, start, size))
+                splits.append(FileSplit(file.path, start, size, None, file.url))
                 start += size
-        if start < file.size:
-            splits.append(FileSplit(file.path, start, file.size - start, codec))
+        if start < file.size or file.size < 0:
+            splits.append(FileSplit(file.path, start, file.size - start, codec, file.url))
     return splits
 
 
@@ -252,14 +262,14 @@ def plan_splits(files: Sequence[TextFile], min_partitions: int) -> list[FileSpli
 
 
 @overload
-def read_lines(split: FileSplit, use_unicode: Literal[True] = True) -> Iterator[str]: ...
+def read_lines(split: FileSplit, use_unicode: Literal[True] = True, options: Options = ()) -> Iterator[str]: ...
 @overload
-def read_lines(split: FileSplit, use_unicode: Literal[False]) -> Iterator[bytes]: ...
+def read_lines(split: FileSplit, use_unicode: Literal[False], options: Options = ()) -> Iterator[bytes]: ...
 @overload
-def read_lines(split: FileSplit, use_unicode: bool) -> Iterator[str] | Iterator[bytes]: ...
+def read_lines(split: FileSplit, use_unicode: bool, options: Options = ()) -> Iterator[str] | Iterator[bytes]: ...
 
 
-def read_lines(split: FileSplit, use_unicode: bool = True) -> Iterator[str] | Iterator[bytes]:
+def read_lines(split: FileSplit, use_unicode: bool = True, options: Options = ()) -> Iterator[str] | Iterator[bytes]:
     """The lines of ``split``, without their ends, as a C iterator: no Python code runs per line.
 
     A line ends at ``\\n``, ``\\r\\n`` or ``\\r``; the last one of a file may have no end.  A line belongs to
@@ -272,14 +282,15 @@ def read_lines(split: FileSplit, use_unicode: bool = True) -> Iterator[str] | It
     The file is opened at the first ``next`` and closed at the end or when the iterator goes away.  Raises the
     OSError of the system, or CorruptInput, when it gets there.
     """
-    chunks = _decompressed(split) if split.codec else _plain(split)
+    chunks = _chunks(split, options)
     lines = _split(_without_mark(chunks) if split.start == 0 else chunks)
     if use_unicode:
-        return chain.from_iterable(text.split("\n") for text in map(_decode, lines))
-    return chain.from_iterable(block.split(b"\n") for block in map(_valid, lines))
+        return chain.from_iterable(text.split("\n") for text in map(decode, lines))
+    return chain.from_iterable(block.split(b"\n") for block in map(valid, lines))
 
 
-def _decode(block: bytes) -> str:
+def decode(block: bytes) -> str:
+    """UTF-8 as text; what is not valid is replaced as Java does it."""
     try:
         return block.decode()
     except UnicodeDecodeError:
@@ -287,19 +298,37 @@ def _decode(block: bytes) -> str:
         return re.sub(rb"\xed[\xa0-\xbf][\x80-\xbf]?", b"\xef\xbf\xbd", block).decode(errors="replace")
 
 
-def _valid(block: bytes) -> bytes:
-    return block if block.isascii() else _decode(block).encode()
+def valid(block: bytes) -> bytes:
+    """The same text, valid UTF-8."""
+    return block if block.isascii() else decode(block).encode()
 
 
-def _plain(split: FileSplit) -> Iterator[bytes]:
+@contextmanager
+def open_split(split: FileSplit | TextFile, options: Options) -> Iterator[IO[bytes]]:
+    """The file that a piece is of, open at its beginning, for as long as the block lasts."""
+    fs = file_system(split.url, options)[0] if split.url else LOCAL  # which some files need while they are read
+    in_parts = isinstance(split, FileSplit) and split.codec is None and split.length >= 0
+    with fs.open(split.path, seekable=in_parts) as file:
+        yield file
+
+
+def _chunks(split: FileSplit, options: Options) -> Iterator[bytes]:
     """The bytes of the lines that belong to ``split``, ends included."""
-    with open(split.path, "rb", buffering=0) as file:
-        begin = _line_end(file, split.start) if split.start else 0
-        left = _line_end(file, split.start + split.length) - begin
-        file.seek(begin)
-        while left > 0 and (chunk := file.read(min(CHUNK, left))):
-            left -= len(chunk)
-            yield chunk
+    with open_split(split, options) as file:
+        if split.codec:
+            from asparkle.core.codecs import decompressed
+
+            yield from decompressed(file, split.codec, split.path)
+        elif split.length < 0:
+            while chunk := file.read(CHUNK):
+                yield chunk
+        else:
+            begin = _line_end(file, split.start) if split.start else 0
+            left = _line_end(file, split.start + split.length) - begin
+            file.seek(begin)
+            while left > 0 and (chunk := file.read(min(CHUNK, left))):
+                left -= len(chunk)
+                yield chunk
 
 
 def _line_end(file: IO[bytes], start: int) -> int:
@@ -314,34 +343,6 @@ def _line_end(file: IO[bytes], start: int) -> int:
             return position
         position += len(chunk)
     return position
-
-
-def _decompressed(split: FileSplit) -> Iterator[bytes]:
-    """The content of a compressed file, of all its members one after the other."""
-    import zlib
-
-    try:
-        with _open_compressed(split) as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except EOFError:
-        raise CorruptInput(f"the {split.codec} file is truncated", split.path) from None
-    except zlib.error as error:
-        raise CorruptInput(f"the {split.codec} file is damaged: {error}", split.path) from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise CorruptInput(f"the {split.codec} file is damaged: {error}", split.path) from error
-
-
-def _open_compressed(split: FileSplit) -> BufferedIOBase:
-    if split.codec == "gzip":
-        import gzip
-
-        return gzip.open(split.path, "rb")
-    import bz2
-
-    return bz2.open(split.path, "rb")
 
 
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:

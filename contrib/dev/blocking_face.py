@@ -37,6 +37,8 @@ from asparkle.core.hashing import portable_hash
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
+    import os
+
     from asparkle.barrier import RDDBarrier
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from asparkle.core import protocol, taskcontext
 from asparkle.core.accumulators import updates_of
-from asparkle.core.errors import PicklingFailed, TaskKilled
+from asparkle.core.errors import CommitDenied, PicklingFailed, TaskKilled
 from asparkle.core.failure import describe_failure
 from asparkle.core.payloads import pack
 from asparkle.core.protocol import Live, Payload
@@ -56,7 +56,8 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
         was_killed = task.tid in worker.killing
         fatal = isinstance(error, PicklingFailed)
         described = describe_failure(error, live=worker.in_process)
-        return protocol.Failed(task.tid, described, not was_killed, was_killed, fatal)
+        penalised = not was_killed and not isinstance(error, CommitDenied)
+        return protocol.Failed(task.tid, described, penalised, was_killed, fatal)
     finally:
         taskcontext.leave()
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from asparkle.core import broadcast, protocol
+from asparkle.core import addedfiles, broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
@@ -33,6 +33,9 @@ from asparkle.core.worker.runner import run_attempt
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
 FETCH_WAIT = 5.0  # seconds that a reader waits for a block of another executor before it computes it
+
+
+_STOPPED = "the context was stopped"
 
 
 class Stage:
@@ -98,6 +101,7 @@ class Worker:
         self.mark: mmap.mmap | None = None
         self._answers: dict[Any, SimpleQueue[Any]] = {}
         self._requests = 0
+        self.stopping = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.blocks = self._block_manager()
 
@@ -195,6 +199,8 @@ class Worker:
     def _surroundings(self, message: protocol.Surroundings) -> None:
         if not self.in_process:
             sys.path[:] = list(message.path)
+            importlib.invalidate_caches()
+            addedfiles.enter(self.app.app_id, self.app.directories)
             with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
                 os.chdir(message.directory)
 
@@ -202,7 +208,10 @@ class Worker:
         self.stop()
 
     def stop(self) -> None:
-        """End the slots' loops once they have finished what they run."""
+        """End the slots' loops once they have finished what they run; what they ask the driver, nobody answers."""
+        self.stopping = True
+        for answers in list(self._answers.values()):
+            answers.put(TaskKilled(_STOPPED))
         self.waiting.clear()
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
@@ -216,7 +225,7 @@ class Worker:
             if key[0] != "block" and (reason := self.killing.get(key[1])) is not None:
                 raise TaskKilled(reason)  # before there was anything to wake
             self.report(question)
-            answer = answers.get(timeout=timeout)
+            answer = TaskKilled(_STOPPED) if self.stopping else answers.get(timeout=timeout)
         finally:
             self._answers.pop(key, None)
         if isinstance(answer, TaskKilled):
