@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from asparkle.core.accumulators import Accumulator, AccumulatorParam
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
+    from asparkle.core.coroutines import FailedElement
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+    from asparkle.core.resources import WorkerResource
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
@@ -32,6 +34,7 @@ __all__ = [
     "AccumulatorParam",
     "AsparkleError",
     "Broadcast",
+    "FailedElement",
     "JobCancelled",
     "JobFailed",
     "SparkConf",
@@ -39,6 +42,7 @@ __all__ = [
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "WorkerResource",
     "__version__",
 ]
 
@@ -48,6 +52,7 @@ _WHERE = {
     "AccumulatorParam": "asparkle.core.accumulators",
     "AsparkleError": "asparkle.core.errors",
     "Broadcast": "asparkle.core.broadcast",
+    "FailedElement": "asparkle.core.coroutines",
     "JobCancelled": "asparkle.core.errors",
     "JobFailed": "asparkle.core.errors",
     "SparkConf": "asparkle.core.conf",
@@ -55,6 +60,7 @@ _WHERE = {
     "StatCounter": "asparkle.core.statcounter",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",
+    "WorkerResource": "asparkle.core.resources",
 }
 
 

@@ -12,8 +12,10 @@ from asparkle.core.accumulators import Accumulator, AccumulatorParam
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
+from asparkle.core.coroutines import FailedElement
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
 from asparkle.core.rdd import RDD
+from asparkle.core.resources import WorkerResource
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
 from asparkle.core.taskcontext import TaskContext
@@ -24,6 +26,7 @@ __all__ = [
     "AccumulatorParam",
     "AsparkleError",
     "Broadcast",
+    "FailedElement",
     "JobCancelled",
     "JobFailed",
     "SparkConf",
@@ -31,6 +34,7 @@ __all__ = [
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "WorkerResource",
 ]
 
 

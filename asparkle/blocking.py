@@ -117,13 +117,13 @@ class BlockingContext:
     ) -> None:
         self.stop()
 
-    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **keywords: Any) -> T:
         """Run a coroutine function on the context's loop, and wait for it."""
         if os.getpid() != self._pid:
             raise ForkedContextError
         if not self._finalizer.alive:
             raise ContextStopped
-        return self._portal.call(function, *arguments)
+        return self._portal.call(function, *arguments, **keywords)
 
     def __reduce__(self) -> Any:
         raise NestedContextError("a SparkContext")

@@ -195,6 +195,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
+    "FailedElement": lambda: described("asparkle:FailedElement"),
+    "WorkerResource": lambda: described("asparkle:WorkerResource"),
     "errors": errors,
     "events": events,
 }

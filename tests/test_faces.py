@@ -41,7 +41,7 @@ WITH_EXAMPLES = [
     "asparkle.rdd",
     *(
         f"asparkle.core.{name}"
-        for name in "accumulators conf events hashing partitioner statcounter storagelevel".split()
+        for name in "accumulators conf coroutines events hashing partitioner resources statcounter storagelevel".split()
     ),
 ]
 BECOME_PROPERTIES = {"partitioner"}

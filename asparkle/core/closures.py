@@ -42,10 +42,12 @@ _BUILTINS: Final = (types.BuiltinFunctionType, types.MethodDescriptorType, types
 _OUR_PLANS: Final = frozenset(
     f"asparkle.core.{name}"
     for name in (
+        "coroutines",
         "histograms",
         "lineage",
         "partitioner",
         "program",
+        "rates",
         "reductions",
         "shuffle.aggregator",
         "shuffle.steps",

@@ -111,6 +111,8 @@ class SparkContext:
                 self._stopped = True
                 if self._driver_or_none is not None:
                     self._driver_or_none.stop()
+                    with anyio.CancelScope(shield=True):
+                        await self._driver_or_none.loops_closed()
                 await stack.aclose()
         except Exception as error:
             self._error = error

@@ -134,6 +134,14 @@ class Surroundings(NamedTuple):
     directory: str
 
 
+class Turns(NamedTuple):
+    """The answer to `WantTurns`: how many seconds to wait for the first."""
+
+    rate: int
+    interval: float
+    wait: float
+
+
 class Shutdown(NamedTuple):
     pass
 
@@ -153,6 +161,7 @@ ToExecutor: TypeAlias = (
     | Export
     | TakeBlock
     | Surroundings
+    | Turns
     | Shutdown
 )
 
@@ -230,6 +239,20 @@ class Exported(NamedTuple):
     ref: FileRef | None
 
 
+class WantTurns(NamedTuple):
+    """``turns`` calls are to be made at a rate that all workers share."""
+
+    rate: int
+    interval: float
+    turns: int
+
+
+class HasLoop(NamedTuple):
+    """The worker has an event loop (or, not ``running``, has none any more), which is to be closed before its end."""
+
+    running: bool
+
+
 ToDriver: TypeAlias = (
     Ready
     | Started
@@ -242,6 +265,8 @@ ToDriver: TypeAlias = (
     | BarrierReached
     | WantBlock
     | Exported
+    | WantTurns
+    | HasLoop
 )
 
 # ------------------------------------------------------------------------------------------ byte stream
@@ -273,6 +298,9 @@ _TYPES: list[Any] = [
     BarrierReached,
     WantBlock,
     Exported,
+    Turns,
+    WantTurns,
+    HasLoop,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 _running = threading.local()
+_awaiting: ContextVar[TaskContext | None] = ContextVar("asparkle_task", default=None)  # in a task's coroutines
 
 
 class TaskContext:
-    """Facts about the task attempt that runs in this thread.
+    """Facts about the task attempt that runs in this thread, or that this coroutine is part of.
 
     ``TaskContext.get()`` gives it inside a task, and None in the driver.
     """
@@ -30,8 +32,8 @@ class TaskContext:
 
     @classmethod
     def get(cls) -> TaskContext | None:
-        """The context of the task that runs in this thread; None outside a task."""
-        return getattr(_running, "context", None)
+        """The context of the task that runs in this thread or coroutine; None outside a task."""
+        return getattr(_running, "context", None) or _awaiting.get()
 
     def stageId(self) -> int:
         """The stage that this task belongs to."""
@@ -66,3 +68,8 @@ def enter(context: TaskContext) -> None:
 def leave() -> None:
     """No task runs in this thread any more."""
     _running.context = None
+
+
+def enter_coroutines(context: TaskContext) -> None:
+    """``context`` is the running task of the coroutines that are started with this thread's context variables."""
+    _awaiting.set(context)

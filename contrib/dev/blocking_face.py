@@ -29,8 +29,8 @@ from __future__ import annotations
 '''
 
 RDD_IMPORTS = """
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
@@ -39,6 +39,7 @@ from asparkle.core.storagelevel import StorageLevel
 if TYPE_CHECKING:
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
+    from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
@@ -145,6 +146,8 @@ class Face:
         is_async = isinstance(item, ast.AsyncFunctionDef)
         decorators = {ast.unparse(d) for d in item.decorator_list}
         returns = ast.unparse(item.returns) if item.returns else "None"
+        if "overload" in decorators:
+            return f"    @overload\n    def {item.name}({ast.unparse(item.args)}) -> {returns}: ...\n"
         doc = blocking(ast.get_docstring(item, clean=False) or "")
         lines = []
         if "property" in decorators or item.name in PROPERTIES:
@@ -194,8 +197,7 @@ class Face:
         if args.vararg is not None:
             name = args.vararg.arg
             given.append(f"*map(_unwrap, {name})" if "RDD" in ast.unparse(args.vararg) else f"*{name}")
-        assert not args.kwonlyargs, "keyword-only arguments are not forwarded yet"
-        return given
+        return given + [f"{argument.arg}={argument.arg}" for argument in args.kwonlyargs]
 
 
 def generate() -> dict[Path, str]:
