@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
+    from asparkle.handles import JobHandle
     from asparkle.rdd import RDD
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "FailedElement",
     "JobCancelled",
     "JobFailed",
+    "JobHandle",
     "SparkConf",
     "SparkContext",
     "StatCounter",
@@ -54,6 +56,7 @@ _WHERE = {
     "Broadcast": "asparkle.core.broadcast",
     "FailedElement": "asparkle.core.coroutines",
     "JobCancelled": "asparkle.core.errors",
+    "JobHandle": "asparkle.handles",
     "JobFailed": "asparkle.core.errors",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",

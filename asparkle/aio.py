@@ -14,6 +14,7 @@ from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
 from asparkle.core.coroutines import FailedElement
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+from asparkle.core.handles import JobHandle
 from asparkle.core.rdd import RDD
 from asparkle.core.resources import WorkerResource
 from asparkle.core.statcounter import StatCounter
@@ -29,6 +30,7 @@ __all__ = [
     "FailedElement",
     "JobCancelled",
     "JobFailed",
+    "JobHandle",
     "SparkConf",
     "SparkContext",
     "StatCounter",

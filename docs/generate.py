@@ -54,6 +54,12 @@ def described(path: str) -> str:
     return f"{_text(load(path))}\n\n{methods(path)}"
 
 
+def fields(path: str) -> str:
+    """What a named tuple is, and its fields."""
+    cls = load(path)
+    return f"{_text(cls)}\n\n" + ", ".join(f"`{name}`: {kind}" for name, kind in cls.__annotations__.items())
+
+
 def constructed(path: str) -> str:
     """How one of a class is made, and its members."""
     cls = load(path)
@@ -195,6 +201,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "AccumulatorParam": lambda: described("asparkle:AccumulatorParam"),
     "StatCounter": lambda: constructed("asparkle:StatCounter"),
     "TaskContext": lambda: described("asparkle:TaskContext"),
+    "JobHandle": lambda: described("asparkle.aio:JobHandle"),
+    "JobProgress": lambda: fields("asparkle.core.jobrecords:JobProgress"),
+    "JobMetrics": lambda: fields("asparkle.core.jobrecords:JobMetrics"),
+    "StatusTracker": lambda: described("asparkle.core.status:StatusTracker"),
+    "SparkJobInfo": lambda: fields("asparkle.core.status:SparkJobInfo"),
+    "SparkStageInfo": lambda: fields("asparkle.core.status:SparkStageInfo"),
+    "SparkExecutorInfo": lambda: fields("asparkle.core.status:SparkExecutorInfo"),
     "FailedElement": lambda: described("asparkle:FailedElement"),
     "WorkerResource": lambda: described("asparkle:WorkerResource"),
     "errors": errors,

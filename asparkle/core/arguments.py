@@ -63,6 +63,13 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
     return number
 
 
+def seconds(value: Any, operation: str, name: str) -> float:
+    """A positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
+        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected a number of seconds, above 0")
+    return float(value)
+
+
 def seed(value: Any, operation: str) -> int | None:
     """A whole number, or None."""
     return None if value is None else whole_number(value, operation, "seed")

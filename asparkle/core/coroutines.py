@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from math import inf
-from numbers import Real
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from asparkle.core import arguments
@@ -125,17 +123,11 @@ def calls(
         operation,
         CONCURRENCY if concurrency is None else arguments.whole_number(concurrency, operation, "concurrency", 1),
         bool(ordered),
-        None if timeout is None else _seconds(timeout, operation),
+        None if timeout is None else arguments.seconds(timeout, operation, "timeout"),
         arguments.whole_number(retries, operation, "retries", 0),
         None if rate is None else parse_rate(rate, operation),
         cast(OnError, on_error),
     )
-
-
-def _seconds(value: Any, operation: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
-        raise ArgumentError(f"{operation}: timeout = {shown(value)}: expected a number of seconds, above 0")
-    return float(value)
 
 
 class _OfCoroutine(Transform):

@@ -22,6 +22,7 @@ from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.iteration import Background
+from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
 from asparkle.core.logs import log
@@ -69,6 +70,7 @@ class Driver:
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
+        self.records = JobRecords(self.scheduler)
         self._next_job = 0
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
@@ -294,6 +296,7 @@ class Driver:
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
         self._jobs.pop(job.id, None)
+        self.records.ended(job.id, error, job.size)
         job.finish(error)
 
     def _answer_commit(self, command: m.AnswerCommit) -> None:
@@ -427,7 +430,9 @@ class Driver:
             options.tags,
             name=options.description,
         )
-        self.handle(m.JobSubmitted(spec))
+        self._feed(m.JobSubmitted(spec))
+        self.records.submitted(job.id, options)
+        self._deliver()
         return job
 
     async def _unpack(self, job: Job) -> list[Any]:

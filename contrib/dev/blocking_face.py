@@ -80,9 +80,9 @@ class RDD(Generic[T_co]):
 '''
 
 CONTEXT_IMPORTS = """
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asparkle.blocking import BlockingContext
 from asparkle.rdd import RDD, _unwrap, _unwrap_each
@@ -94,10 +94,13 @@ if TYPE_CHECKING:
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.contracts import Listener
+    from asparkle.core.status import StatusTracker
+    from asparkle.handles import JobHandle
 
 __all__ = ["SparkContext"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 """
 
 CONTEXT_CLASS = '''
@@ -150,13 +153,16 @@ class Face:
             return f"    @overload\n    def {item.name}({ast.unparse(item.args)}) -> {returns}: ...\n"
         doc = blocking(ast.get_docstring(item, clean=False) or "")
         lines = []
+        parameters = ast.unparse(item.args)
+        if item.name == "submit":
+            parameters = parameters.replace("Awaitable[T]", "T")
         if "property" in decorators or item.name in PROPERTIES:
             lines.append("    @property")
         if "contextmanager" in decorators:
             returns = returns.replace("Iterator", "AbstractContextManager")
         if item.name == "toLocalIterator":
             returns = returns.replace("AsyncIterator", "Iterator")
-        lines.append(f"    def {item.name}({ast.unparse(item.args)}) -> {returns}:")
+        lines.append(f"    def {item.name}({parameters}) -> {returns}:")
         lines.append(f'        """{doc}"""')
         lines.append(f"        {self.body(item, is_async, 'property' in decorators, returns)}")
         return "\n".join(lines) + "\n"
@@ -172,6 +178,10 @@ class Face:
         arguments = self.arguments(item.args)
         if item.name == "__add__":
             return "return self.union(other) if isinstance(other, RDD) else NotImplemented"
+        if item.name == "submit":
+            return "return self._submit(action, args, kwargs)"
+        if item.name == "statusTracker":
+            return "return self._tracker()"
         if item.name == "toLocalIterator":
             return f"return self._context._portal.iterate({', '.join([target, *arguments])})"
         if is_async:
