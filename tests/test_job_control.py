@@ -431,7 +431,7 @@ def test_the_blocking_context_reads_asynchronous_iterables_too():
 def test_timeouts_task_groups_and_cancellation_of_asyncio(tmp_path):
     async def main():
         async with SparkContext("processes[2]") as sc:
-            hang = sc.parallelize(range(2), 2).map(waiting_for(tmp_path / "never"))
+            hang = sc.parallelize(range(2), 1).map(waiting_for(tmp_path / "never"))  # leaves a slot
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await hang.collect()
