@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from asparkle.core.addedfiles import SparkFiles
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
+    from asparkle.core.coroutines import FailedElement
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
     from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
+    from asparkle.core.resources import WorkerResource
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
+    from asparkle.handles import JobHandle
     from asparkle.rdd import RDD
 
 __all__ = [
@@ -38,9 +41,11 @@ __all__ = [
     "BarrierTaskContext",
     "BarrierTaskInfo",
     "Broadcast",
+    "FailedElement",
     "InheritableThread",
     "JobCancelled",
     "JobFailed",
+    "JobHandle",
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
@@ -48,6 +53,7 @@ __all__ = [
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "WorkerResource",
     "__version__",
     "inheritable_thread_target",
 ]
@@ -61,7 +67,9 @@ _WHERE = {
     "BarrierTaskInfo": "asparkle.core.barrier",
     "Broadcast": "asparkle.core.broadcast",
     "InheritableThread": "asparkle.core.inheritablethread",
+    "FailedElement": "asparkle.core.coroutines",
     "JobCancelled": "asparkle.core.errors",
+    "JobHandle": "asparkle.handles",
     "JobFailed": "asparkle.core.errors",
     "RDDBarrier": "asparkle.barrier",
     "SparkConf": "asparkle.core.conf",
@@ -71,6 +79,7 @@ _WHERE = {
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",
     "inheritable_thread_target": "asparkle.core.inheritablethread",
+    "WorkerResource": "asparkle.core.resources",
 }
 
 

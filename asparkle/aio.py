@@ -14,9 +14,12 @@ from asparkle.core.barrier import BarrierTaskContext, BarrierTaskInfo, RDDBarrie
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
+from asparkle.core.coroutines import FailedElement
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+from asparkle.core.handles import JobHandle
 from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
 from asparkle.core.rdd import RDD
+from asparkle.core.resources import WorkerResource
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.storagelevel import StorageLevel
 from asparkle.core.taskcontext import TaskContext
@@ -29,9 +32,11 @@ __all__ = [
     "BarrierTaskContext",
     "BarrierTaskInfo",
     "Broadcast",
+    "FailedElement",
     "InheritableThread",
     "JobCancelled",
     "JobFailed",
+    "JobHandle",
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
@@ -39,6 +44,7 @@ __all__ = [
     "StatCounter",
     "StorageLevel",
     "TaskContext",
+    "WorkerResource",
     "inheritable_thread_target",
 ]
 

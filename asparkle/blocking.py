@@ -18,6 +18,9 @@ from asparkle.portal import Portal
 if TYPE_CHECKING:
     from typing import Self
 
+    from asparkle.core.status import StatusTracker
+    from asparkle.handles import JobHandle
+
 T = TypeVar("T")
 
 
@@ -126,14 +129,19 @@ class BlockingContext:
                 return active  # type: ignore[return-value]
             return cls(conf=conf)
 
-    def stop(self) -> None:
+    def stop(self, drain: float = 0.0) -> None:
         """End all executors and remove all files.  Jobs of other threads fail with `ContextStopped`.
+
+        ``drain``: wait so many seconds at most for the jobs that run or wait for their turn; meanwhile new ones are
+        refused with `ContextStopped`, but for those of actions that have begun.
 
         May be called again.
 
-        >>> sc.stop()
+        >>> sc.stop(drain=10)
         >>> sc.stop()  # once more does no harm
         """
+        if drain and self._finalizer.alive:
+            self._call(self._context._drain, drain)
         self._finalizer()
         with BlockingContext._active_lock:
             if BlockingContext._active is not None and BlockingContext._active() is self:
@@ -147,13 +155,32 @@ class BlockingContext:
     ) -> None:
         self.stop()
 
-    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **keywords: Any) -> T:
         """Run a coroutine function on the context's loop, and wait for it."""
         if os.getpid() != self._pid:
             raise ForkedContextError
         if not self._finalizer.alive:
             raise ContextStopped
-        return self._portal.call(function, *arguments)
+        return self._portal.call(function, *arguments, **keywords)
+
+    def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a plain function on the context's loop."""
+
+        async def called() -> T:
+            return function(*arguments)
+
+        return self._call(called)
+
+    def _tracker(self) -> StatusTracker:
+        from asparkle.core.status import StatusTracker
+
+        return StatusTracker(self._context._driver, self._ask)
+
+    def _submit(self, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
+        from asparkle.handles import JobHandle, asynchronous
+
+        coroutine = asynchronous(action, args, kwargs)
+        return JobHandle(self, self._ask(lambda: self._context.submit(coroutine)))
 
     def __reduce__(self) -> Any:
         raise NestedContextError("a SparkContext")

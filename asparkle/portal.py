@@ -90,7 +90,7 @@ class Portal:
             for call in calls:
                 await call.end()
 
-    def call(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    def call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **keywords: Any) -> T:
         """The result of a coroutine function, run on the loop with this thread's context variables.
 
         Ctrl-C cancels it, and is raised once it has ended.
@@ -103,7 +103,7 @@ class Portal:
             )
         if self._stopping.is_set():
             raise ContextStopped
-        call: _Call[T] = _Call(function, arguments)
+        call: _Call[T] = _Call(function, arguments, keywords)
         self._pending.add(call)
         try:
             self._loop_call(call.begin)
@@ -155,9 +155,12 @@ class _Call(Generic[T]):
     a small job feels.
     """
 
-    def __init__(self, function: Callable[..., Awaitable[T]], arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, function: Callable[..., Awaitable[T]], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
         self._function = function
         self._arguments = arguments
+        self._keywords = keywords
         self._variables = contextvars.copy_context()
         self._outcome: tuple[T | None, BaseException | None] | None = None
         self._over = threading.Lock()
@@ -207,7 +210,7 @@ class _Call(Generic[T]):
     async def _run(self) -> None:
         try:
             with self._scope:
-                self._settle(await self._function(*self._arguments), None)
+                self._settle(await self._function(*self._arguments, **self._keywords), None)
         except BaseException as error:  # SystemExit, say, in a function that ran here: it is the caller's
             import asyncio
 

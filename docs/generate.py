@@ -54,6 +54,12 @@ def described(path: str) -> str:
     return f"{_text(load(path))}\n\n{methods(path)}"
 
 
+def fields(path: str) -> str:
+    """What a named tuple is, and its fields."""
+    cls = load(path)
+    return f"{_text(cls)}\n\n" + ", ".join(f"`{name}`: {kind}" for name, kind in cls.__annotations__.items())
+
+
 def constructed(path: str) -> str:
     """How one of a class is made, and its members."""
     cls = load(path)
@@ -218,6 +224,15 @@ PARTS: dict[str, Callable[[], str]] = {
     "SparkSession": lambda: methods("asparkle.sql:SparkSession"),
     "DataFrame": lambda: methods("asparkle.sql:DataFrame"),
     "options": options,
+    "JobHandle": lambda: described("asparkle.aio:JobHandle"),
+    "JobProgress": lambda: fields("asparkle.core.jobrecords:JobProgress"),
+    "JobMetrics": lambda: fields("asparkle.core.jobrecords:JobMetrics"),
+    "StatusTracker": lambda: described("asparkle.core.status:StatusTracker"),
+    "SparkJobInfo": lambda: fields("asparkle.core.status:SparkJobInfo"),
+    "SparkStageInfo": lambda: fields("asparkle.core.status:SparkStageInfo"),
+    "SparkExecutorInfo": lambda: fields("asparkle.core.status:SparkExecutorInfo"),
+    "FailedElement": lambda: described("asparkle:FailedElement"),
+    "WorkerResource": lambda: described("asparkle:WorkerResource"),
     "errors": errors,
     "events": events,
 }

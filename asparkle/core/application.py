@@ -60,6 +60,7 @@ class Application:
         self.flush_timeout = keys.LISTENER_FLUSH_TIMEOUT.read(conf)
         self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
+        self.job_deadline = keys.JOB_DEADLINE.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
         self.slots = max((master.slots or 1) // keys.TASK_CPUS.read(conf), 1)
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)

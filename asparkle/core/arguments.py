@@ -7,19 +7,33 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from math import inf, sqrt
 from numbers import Real
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError
 from asparkle.core.shown import shown
 
+_ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
+_PLAIN = frozenset({type, BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType})
 
-def function(f: Any, operation: str, name: str) -> Any:
-    """``f``.  Raises ArgumentTypeError if it can't be called."""
+
+def function(f: Any, operation: str, name: str, *, takes_async: bool = False) -> Any:
+    """``f``.  Raises ArgumentTypeError if it can't be called, or is a coroutine function and must not be."""
     if not callable(f):
         raise _wrong_type(f, operation, name, "a function")
+    if not takes_async and (code := getattr(f, "__code__", None)) is not None and code.co_flags & _ASYNC:
+        raise _wrong_type(f, operation, name, "a plain function: this operation awaits nothing, map() does")
     return f
+
+
+def surely_plain(f: Any) -> bool:
+    """Whether ``f`` is no coroutine function, as can be told at a glance; others need a closer look."""
+    if type(f) is FunctionType:
+        return not f.__code__.co_flags & _ASYNC
+    return type(f) in _PLAIN
 
 
 def optional_function(f: Any, operation: str, name: str) -> Any:
@@ -49,6 +63,13 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
     if least is not None and number < least:
         raise ArgumentError(f"{operation}: {name} = {shown(n)}: expected {expected}")
     return number
+
+
+def seconds(value: Any, operation: str, name: str) -> float:
+    """A positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
+        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected a number of seconds, above 0")
+    return float(value)
 
 
 def seed(value: Any, operation: str) -> int | None:

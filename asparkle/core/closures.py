@@ -43,12 +43,14 @@ _OUR_PLANS: Final = frozenset(
     f"asparkle.core.{name}"
     for name in (
         "checkpoints",
+        "coroutines",
         "histograms",
         "lineage",
         "output",
         "partitioner",
         "picklefiles",
         "program",
+        "rates",
         "reductions",
         "sampling",
         "sequencefiles",

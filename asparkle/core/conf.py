@@ -189,6 +189,10 @@ class ConfigKey(Generic[T]):
             text = self.default
         if text is None:
             return None  # type: ignore[return-value]  # such a key is declared as ConfigKey[... | None]
+        return self.parsed(text)
+
+    def parsed(self, text: str) -> T:
+        """The value that ``text`` stands for.  Raises ConfigurationError."""
         try:
             return self.parse(text)
         except (ValueError, KeyError, OverflowError):
@@ -260,6 +264,11 @@ def _seconds(name: str, default: str, doc: str, unit: str = "ms") -> ConfigKey[f
     return ConfigKey(name, "duration", expected, lambda text: parse_seconds(text, unit), default, doc)
 
 
+def _optional_seconds(name: str, doc: str, unit: str = "ms") -> ConfigKey[float | None]:
+    expected = f"a duration such as 3s or 100ms (a bare number: {_UNIT_NAMES[unit]})"
+    return ConfigKey[float | None](name, "duration", expected, lambda text: parse_seconds(text, unit), None, doc)
+
+
 def _optional_bytes(name: str, doc: str, unit: str) -> ConfigKey[int | None]:
     expected = f"a size such as 512m or 1g (a bare number: {_UNIT_NAMES[unit]})"
     return ConfigKey[int | None](name, "bytes", expected, lambda text: parse_bytes(text, unit), None, doc)
@@ -308,6 +317,7 @@ SCHEDULER_PREFETCH = _seconds("asparkle.scheduler.prefetch", "5ms", "Work, by me
 BARRIER_SLOT_WAIT = _seconds("asparkle.scheduler.barrierSlotWait", "15s", "How long a barrier stage may want more slots than there are before its job fails.")
 MAX_CONCURRENT_JOBS = _int("asparkle.scheduler.maxConcurrentJobs", "0", "Jobs that run at once, the others wait their turn; 0: no limit.", 0)
 MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may wait for their turn, one more is refused; 0: no limit.", 0)
+JOB_DEADLINE = _optional_seconds("asparkle.job.deadline", "How long a job may take, waiting for its turn included, before it is cancelled; also a local property of jobs.  Not set: no limit.", "s")
 DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")
 CACHE_POLICY = _text("asparkle.cache.policy", "lru", "Which cached block goes first when memory is short: the name of a cache policy.")
 DISK_STORE = _text("asparkle.store.disk", "disk", "Where cached partitions go that are kept on disk: the name of a block store.")

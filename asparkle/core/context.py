@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -19,6 +19,7 @@ from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
+from asparkle.core.conf import JOB_DEADLINE
 from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
 from asparkle.core.errors import (
@@ -27,13 +28,15 @@ from asparkle.core.errors import (
     ContextError,
     ContextStopped,
     ForkedContextError,
+    JobDeadlineExceeded,
     NeedsJVM,
     NestedContextError,
 )
 from asparkle.core.filesystems import Options, check_shared, hadoop_options
+from asparkle.core.handles import submission
 from asparkle.core.jobs import JobGate, JobOptions
 from asparkle.core.lineage import Node, Union
-from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
+from asparkle.core.loop import clean_up, current_loop, current_task, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -45,8 +48,11 @@ from asparkle.core.transforms import Call, Sink
 if TYPE_CHECKING:
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
+    from asparkle.core.handles import JobHandle
+    from asparkle.core.status import StatusTracker
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 # Each context keeps its properties under its own id, so that contexts don't see each other's.
 _properties: ContextVar[Mapping[str, Mapping[str, str]]] = ContextVar(
@@ -59,6 +65,7 @@ GROUP, DESCRIPTION, TAGS, POOL = (
     "spark.job.tags",
     "spark.scheduler.pool",
 )
+DEADLINE = JOB_DEADLINE.name
 
 
 class SparkContext:
@@ -82,6 +89,9 @@ class SparkContext:
         self._life: object = None  # its own task there
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
+        self._callers: set[object] = set()  # tasks that wait for jobs
+        self._admitted: frozenset[object] | None = None  # while it is drained: those that may still submit some
+        self._no_callers: anyio.Event | None = None
         self._broadcast_ids = itertools.count()
         self._checkpoints: Checkpoints | None = None  # once somebody asked for one
         self._added_or_none: AddedFiles | None = None
@@ -117,6 +127,8 @@ class SparkContext:
                 self._stopped = True
                 if self._driver_or_none is not None:
                     self._driver_or_none.stop()
+                    with anyio.CancelScope(shield=True):
+                        await self._driver_or_none.loops_closed()
                 await stack.aclose()
         except Exception as error:
             self._error = error
@@ -168,21 +180,35 @@ class SparkContext:
         with anyio.CancelScope(shield=True):
             await self.stop()
 
-    async def stop(self) -> None:
+    async def stop(self, drain: float = 0.0) -> None:
         """End all executors and remove all files.  Jobs that run fail with `ContextStopped`.
+
+        ``drain``: wait so many seconds at most for the jobs that run or wait for their turn; meanwhile new ones are
+        refused with `ContextStopped`, but for those of actions that have begun.
 
         In any task of the event loop that the context was entered on.  May be called again.
 
-        >>> await sc.stop()
+        >>> await sc.stop(drain=10)
         >>> await sc.stop()  # once more does no harm
         """
         if self._life is not None and self._home != current_loop():
             raise ContextError("a SparkContext is stopped on the event loop that it was entered on")
+        if drain:
+            await self._drain(drain)
         self._stopped = True
         if self._life is not None:
             self._stopping.set()
             await self._ended.wait()
             self._raise_error()
+
+    async def _drain(self, seconds: float) -> None:
+        """Let no new caller in, and wait for those who are inside."""
+        arguments.seconds(seconds, "stop", "drain")
+        self._admitted = frozenset(self._callers)
+        with anyio.move_on_after(seconds):
+            while self._callers:
+                self._no_callers = anyio.Event()
+                await self._no_callers.wait()
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
@@ -301,7 +327,7 @@ class SparkContext:
 
     # ------------------------------------------------------------------------- RDDs
 
-    def parallelize(self, c: Iterable[T], numSlices: int | None = None) -> RDD[T]:
+    def parallelize(self, c: Iterable[T] | AsyncIterable[T], numSlices: int | None = None) -> RDD[T]:
         """An RDD of the elements of ``c``, in order, in ``numSlices`` partitions.
 
         The partitions of a ``range`` differ by one element at most.  Other collections are dealt in batches of
@@ -311,12 +337,18 @@ class SparkContext:
         iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
         Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
 
+        An asynchronous iterable is read into a list when a job first needs it, on the context's event loop, once.
+        What it raises is that job's failure.  If that job is cancelled, so is the reading: the next job begins
+        anew, or fails with ArgumentError where that can't be done, as with an asynchronous generator.
+
         >>> await sc.parallelize("abcde", 2).glom().collect()
         [['a', 'b'], ['c', 'd', 'e']]
         """
         slices = self._slices(numSlices, "parallelize")
         if type(c) is range:
             return self._rdd(sources.Range(c, slices))
+        if isinstance(c, AsyncIterable):
+            return self._rdd(sources.AsyncCollection(c, slices))
         return self._rdd(sources.Collection(sources.sliceable(c), slices))
 
     def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
@@ -591,27 +623,41 @@ class SparkContext:
         return list(itertools.chain.from_iterable(parts))
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
-        driver = self._driver_here
-        if self._gate is None:
-            results = await driver.run_job(node, sink, partitions, self._options())
-        else:
-            async with self._gate.passed():
-                results = await driver.run_job(node, sink, partitions, self._options())
+        driver = self._driver
+        results: list[Any] = await self._limited(lambda options: driver.run_job(node, sink, partitions, options))
         if self._checkpoints is not None:
             await self._checkpoints.after_job(driver, node, self._options())
         return results
 
     async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
-        driver = self._driver_here
-        async with self._gate.passed() if self._gate is not None else nullcontext():
-            return await driver.run_job_for(seconds, node, sink, self._options())
-
-    @property
-    def _driver_here(self) -> Driver:
         driver = self._driver
+        return await self._limited(lambda options: driver.run_job_for(seconds, node, sink, options))
+
+    async def _limited(self, job: Callable[[JobOptions], Awaitable[T]]) -> T:
+        """Run a job when its turn has come, unless the context is about to stop, and for as long as it may take."""
+        self._check_loop()
+        caller = current_task()
+        if self._admitted is not None and caller not in self._admitted:
+            raise ContextStopped("this SparkContext is about to stop, and takes no new jobs")
+        options = self._options()
+        deadline = self._application.job_deadline if options.deadline is None else options.deadline
+        self._callers.add(caller)
+        try:
+            if self._gate is None and deadline is None:
+                return await job(options)
+            with anyio.move_on_after(deadline):
+                async with self._gate.passed() if self._gate is not None else nullcontext():
+                    return await job(options)
+            assert deadline is not None
+            raise JobDeadlineExceeded(deadline)
+        finally:
+            self._callers.discard(caller)
+            if self._no_callers is not None and not self._callers:
+                self._no_callers.set()
+
+    def _check_loop(self) -> None:
         if self._home != current_loop():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
-        return driver
 
     # ------------------------------------------------------------------------- checkpoints
 
@@ -717,6 +763,35 @@ class SparkContext:
         raise NeedsJVM(
             "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
         )
+
+    def submit(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> JobHandle[T]:
+        """Begin an action, and return a handle: to wait for its result, look at its progress, or cancel it.
+
+        ``action``: a method of an RDD or of this context, such as ``rdd.count``, which is called with the other
+        arguments.  Its jobs have the job group, tags and properties that are set here.  A context that stops
+        ends it.  Raises ArgumentTypeError for what can't be called.
+
+        >>> job = sc.submit(sc.parallelize(range(100), 4).count)
+        >>> await job.result()
+        100
+        >>> job.progress()
+        JobProgress(jobs=1, tasks=4, completed=4, running=0, failed=0)
+        """
+        from asparkle.core.handles import JobHandle
+
+        self._check_loop()
+        arguments.function(action, "submit", "action", takes_async=True)
+        return JobHandle(self._driver, lambda: action(*args, **kwargs))
+
+    def statusTracker(self) -> StatusTracker:
+        """What is known of the context's jobs, stages and executors, by number.
+
+        >>> sc.statusTracker().getActiveJobsIds()
+        []
+        """
+        from asparkle.core.status import StatusTracker
+
+        return StatusTracker(self._driver, lambda function, *arguments: function(*arguments))
 
     # ------------------------------------------------------------------------- shared variables
 
@@ -938,16 +1013,39 @@ class SparkContext:
         finally:
             self.setLocalProperty(TAGS, before)
 
+    @contextmanager
+    def jobDeadline(self, seconds: float) -> Iterator[None]:
+        """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
+
+        A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+
+        >>> with sc.jobDeadline(30):
+        ...     await sc.parallelize(range(10)).count()
+        10
+        """
+        seconds = arguments.seconds(seconds, "jobDeadline", "seconds")
+        before = self.getLocalProperty(DEADLINE)
+        self.setLocalProperty(DEADLINE, f"{max(round(seconds * 1e6), 1)}us")
+        try:
+            yield
+        finally:
+            self.setLocalProperty(DEADLINE, before)
+
     def _options(self) -> JobOptions:
         mine = self._local()
-        if not mine:
+        handle = submission.get()
+        if not mine and handle is None:
             return _NO_OPTIONS
+        deadline = mine.get(DEADLINE)
         return JobOptions(
             pool=mine.get(POOL, "default"),
             group=mine.get(GROUP),
             tags=frozenset(self.getJobTags()),
             description=mine.get(DESCRIPTION, ""),
             properties=dict(mine),
+            deadline=None if deadline is None else JOB_DEADLINE.parsed(deadline),
+            submission=handle,
         )
 
     async def cancelJobGroup(self, groupId: str) -> None:

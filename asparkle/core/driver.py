@@ -22,12 +22,14 @@ from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.iteration import Background
+from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller
 from asparkle.core.payloads import load
 from asparkle.core.plan import JobPlan, Planner
+from asparkle.core.rates import Rate, TurnDealer
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
 from asparkle.core.shipping import ShippedStage, Shipping
@@ -40,7 +42,7 @@ _DEFAULTS = JobOptions()
 class Remote:
     """An executor, and what it has been sent so far."""
 
-    __slots__ = ("executor", "outbox", "stages", "surroundings", "tables")
+    __slots__ = ("executor", "has_loop", "outbox", "stages", "surroundings", "tables")
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
@@ -48,6 +50,7 @@ class Remote:
         self.tables: dict[int, int] = {}
         self.outbox: list[Any] = []
         self.surroundings: object = None
+        self.has_loop = False  # which it is given time to close
 
 
 class Driver:
@@ -67,6 +70,7 @@ class Driver:
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
+        self.records = JobRecords(self.scheduler)
         self._next_job = 0
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
@@ -76,6 +80,8 @@ class Driver:
         self._broken: NoExecutors | None = None
         self._later: list[m.Event] = []
         self._kills: dict[int, tuple[float, str]] = {}
+        self._turns = TurnDealer()
+        self._loop_closed = anyio.Event()
         self._dirty: dict[str, Remote] = {}
         self.blocks = BlockDirectory(self._to)
         self.cleaner = Cleaner(self)
@@ -111,6 +117,13 @@ class Driver:
         for remote in self._remotes.values():
             remote.executor.send([protocol.Shutdown()])
 
+    async def loops_closed(self) -> None:
+        """After `stop`: wait until the workers' event loops have closed what they hold, or have had time to."""
+        with anyio.move_on_after(self.app.kill_timeout):
+            while any(remote.has_loop for remote in self._remotes.values()):
+                self._loop_closed = anyio.Event()
+                await self._loop_closed.wait()
+
     async def _admit_executors(self) -> None:
         assert self._cluster is not None
         while True:
@@ -139,6 +152,7 @@ class Driver:
     def _lost(self, executor: Executor, lost: Lost) -> None:
         info = executor.info
         self._remotes.pop(info.id, None)
+        self._loop_closed.set()
         self.blocks.executor_lost(info.id)
         self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, lost.blocks_survive))
         if self._cluster is not None and not self.stopped:
@@ -287,6 +301,7 @@ class Driver:
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
         self._jobs.pop(job.id, None)
+        self.records.ended(job.id, error, job.size)
         job.finish(error)
 
     def _answer_commit(self, command: m.AnswerCommit) -> None:
@@ -364,6 +379,16 @@ class Driver:
     def _exported(self, executor: Executor, r: protocol.Exported) -> None:
         self.blocks.exported(r)
 
+    def _want_turns(self, executor: Executor, r: protocol.WantTurns) -> None:
+        wait = self._turns.deal(Rate(r.rate, r.interval), r.turns, time.monotonic())
+        self._to(executor.info.id, protocol.Turns(r.rate, r.interval, wait))
+
+    def _has_loop(self, executor: Executor, r: protocol.HasLoop) -> None:
+        remote = self._remotes.get(executor.info.id)
+        if remote is not None:
+            remote.has_loop = r.running
+            self._loop_closed.set()
+
     # ------------------------------------------------------------------------- jobs
 
     async def run_job(
@@ -432,7 +457,9 @@ class Driver:
             options.tags,
             name=options.description,
         )
-        self.handle(m.JobSubmitted(spec))
+        self._feed(m.JobSubmitted(spec))
+        self.records.submitted(job.id, options)
+        self._deliver()
         return job
 
     async def _unpack(self, job: Job) -> list[Any]:
@@ -534,4 +561,6 @@ _REPORTS: dict[type, Callable[[Driver, Executor, Any], None]] = {
     protocol.BarrierReached: Driver._barrier_reached,
     protocol.WantBlock: Driver._want_block,
     protocol.Exported: Driver._exported,
+    protocol.WantTurns: Driver._want_turns,
+    protocol.HasLoop: Driver._has_loop,
 }

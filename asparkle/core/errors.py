@@ -340,6 +340,19 @@ class JobCancelled(JobFailed):
     kind = "cancelled"
 
 
+class JobDeadlineExceeded(JobCancelled, TimeoutError):
+    """A job was not done within ``asparkle.job.deadline``, as configured or as `SparkContext.jobDeadline` says."""
+
+    kind = "deadline"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the job took longer than its deadline of {seconds:g} s, waiting for its turn included; "
+            "raise asparkle.job.deadline, or jobDeadline() around the action"
+        )
+        self.seconds = seconds
+
+
 class TooManyJobs(JobFailed):
     """As many jobs wait for their turn as ``asparkle.scheduler.maxQueuedJobs`` allows; none was started."""
 

@@ -27,14 +27,15 @@ class Background(Generic[T]):
         self._done = anyio.Event()
         self._scope = anyio.CancelScope()
         self._value: list[T] = []
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._cancelled: Exception | None = None
 
     async def run(self) -> None:
         """The task."""
         try:
             with self._scope:
                 self._value.append(await self._function())
-        except Exception as error:  # it is the caller's, who gets it from `result`
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # it is the caller's, who gets it from `result`
             self._error = error
         finally:
             self._done.set()
@@ -42,14 +43,24 @@ class Background(Generic[T]):
     async def result(self) -> T:
         """The function's result, or its exception."""
         await self._done.wait()
+        return self.outcome()
+
+    def outcome(self) -> T:
+        """The same, once `is_over`."""
         if self._error is not None:
             raise self._error
         if not self._value:
-            raise ContextStopped
+            raise self._cancelled or ContextStopped()
         return self._value[0]
 
-    def cancel(self) -> None:
-        """Nobody wants the result any more."""
+    @property
+    def is_over(self) -> bool:
+        """Whether `result` returns at once."""
+        return self._done.is_set()
+
+    def cancel(self, error: Exception | None = None) -> None:
+        """Nobody wants the result any more; whoever asks for it still gets ``error``."""
+        self._cancelled = self._cancelled or error
         self._scope.cancel()
 
 

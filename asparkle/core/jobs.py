@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
@@ -14,6 +14,9 @@ from asparkle.core.failure import job_failed, load_failure
 from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure
+
+if TYPE_CHECKING:
+    from asparkle.core.jobrecords import JobRecord
 
 
 class JobOptions(NamedTuple):
@@ -24,6 +27,8 @@ class JobOptions(NamedTuple):
     tags: frozenset[str] = frozenset()
     description: str = ""
     properties: Mapping[str, str] = MappingProxyType({})
+    deadline: float | None = None  # seconds from its submission
+    submission: list[JobRecord] | None = None  # where to note the job, for a handle
 
 
 class Job:

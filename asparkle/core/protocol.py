@@ -135,6 +135,14 @@ class Surroundings(NamedTuple):
     modules: int
 
 
+class Turns(NamedTuple):
+    """The answer to `WantTurns`: how many seconds to wait for the first."""
+
+    rate: int
+    interval: float
+    wait: float
+
+
 class Shutdown(NamedTuple):
     pass
 
@@ -154,6 +162,7 @@ ToExecutor: TypeAlias = (
     | Export
     | TakeBlock
     | Surroundings
+    | Turns
     | Shutdown
 )
 
@@ -231,6 +240,20 @@ class Exported(NamedTuple):
     ref: FileRef | None
 
 
+class WantTurns(NamedTuple):
+    """``turns`` calls are to be made at a rate that all workers share."""
+
+    rate: int
+    interval: float
+    turns: int
+
+
+class HasLoop(NamedTuple):
+    """The worker has an event loop (or, not ``running``, has none any more), which is to be closed before its end."""
+
+    running: bool
+
+
 ToDriver: TypeAlias = (
     Ready
     | Started
@@ -243,6 +266,8 @@ ToDriver: TypeAlias = (
     | BarrierReached
     | WantBlock
     | Exported
+    | WantTurns
+    | HasLoop
 )
 
 # ------------------------------------------------------------------------------------------ byte stream
@@ -274,6 +299,9 @@ _TYPES: list[Any] = [
     BarrierReached,
     WantBlock,
     Exported,
+    Turns,
+    WantTurns,
+    HasLoop,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 

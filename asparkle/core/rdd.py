@@ -16,8 +16,8 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from asparkle.core import arguments
 from asparkle.core import reductions as r
@@ -43,6 +43,7 @@ from asparkle.core.lineage import (
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
 from asparkle.core.sampling import Sample, SampleByKey, Split
+from asparkle.core.scheduler.messages import Determinism
 from asparkle.core.shown import shown
 from asparkle.core.shuffle import steps
 from asparkle.core.shuffle.aggregator import identity
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from asparkle.core.approximate import BoundedFloat
     from asparkle.core.barrier import RDDBarrier
     from asparkle.core.context import SparkContext
+    from asparkle.core.coroutines import Calls, FailedElement, OnError
     from asparkle.core.resultiterable import ResultIterable
 
 T = TypeVar("T")
@@ -319,31 +321,156 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- one element at a time
 
-    def map(self, f: Callable[[T_co], U], preservesPartitioning: bool = False) -> RDD[U]:
+    @overload
+    def map(
+        self,
+        f: Callable[[T_co], Awaitable[U]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[U]: ...
+
+    @overload
+    def map(
+        self,
+        f: Callable[[T_co], U],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    def map(
+        self,
+        f: Callable[..., Any],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[U]:
         """``f`` of each element, in order.
 
         ``preservesPartitioning``: ``f`` keeps keys as they are, so the partitioner stays valid.
 
+        ``f`` may be a coroutine function, which workers call for many elements at once, on an asyncio event loop
+        that each worker keeps.  The parameters from ``concurrency`` on are for these alone:
+
+        - ``concurrency``: calls under way in one task, 32 if not given.  No more than four times as many elements
+          are in a task at once, calls that wait for one before them included.
+        - ``ordered=False``: results in the order in which they come.
+        - ``timeout``: seconds that one attempt at an element may take; then it is cancelled, and fails with
+          TimeoutError.
+        - ``retries``: attempts after the first one that failed, with a growing random wait before each, or with the
+          wait that the exception asks for (``retry_after``, or Retry-After in ``response.headers``).
+        - ``rate``: attempts per time, such as ``"50/s"`` or ``"100/min"``, of all workers together.
+        - ``on_error``: what an element does whose last attempt failed.  ``"raise"``: the task fails, and its other
+          calls are cancelled; ``"skip"``: it is left out, which is logged; ``"collect"``: a `FailedElement` takes
+          its result's place.
+
+        Raises ArgumentError and ArgumentTypeError for what these can't be, or where ``f`` is a plain function.
+
         >>> await sc.parallelize([1, 2, 3]).map(lambda x: x * x).collect()
         [1, 4, 9]
+        >>> async def square(x):
+        ...     return x * x
+        >>> await sc.parallelize(range(5)).map(square, concurrency=100, retries=2).collect()
+        [0, 1, 4, 9, 16]
         """
-        return self._map_pipe(t.Map(arguments.function(f, "map", "f")), preservesPartitioning)
+        calls = _calls(f, "map", concurrency, ordered, timeout, retries, rate, on_error)
+        if calls is not None:
+            return self._awaited("AsyncMap", f, calls, preservesPartitioning)
+        return self._map_pipe(t.Map(f), preservesPartitioning)
 
-    def flatMap(self, f: Callable[[T_co], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
+    @overload
+    def flatMap(
+        self,
+        f: Callable[[T_co], Awaitable[Iterable[U]]] | Callable[[T_co], AsyncIterator[U]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[U]: ...
+
+    @overload
+    def flatMap(
+        self,
+        f: Callable[[T_co], Iterable[U]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    def flatMap(
+        self,
+        f: Callable[..., Any],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[U]:
         """The elements of ``f`` of each element, in order.
+
+        ``f`` may be a coroutine function that returns an iterable, or an asynchronous generator; for these, and for
+        the parameters from ``concurrency`` on, see `map`.
 
         >>> await sc.parallelize(["a b", "c"]).flatMap(str.split).collect()
         ['a', 'b', 'c']
+        >>> async def pages(n):
+        ...     for i in range(n):
+        ...         yield f"page {i} of {n}"
+        >>> await sc.parallelize([2, 1]).flatMap(pages).collect()
+        ['page 0 of 2', 'page 1 of 2', 'page 0 of 1']
         """
-        return self._map_pipe(t.FlatMap(arguments.function(f, "flatMap", "f")), preservesPartitioning)
+        calls = _calls(f, "flatMap", concurrency, ordered, timeout, retries, rate, on_error)
+        if calls is not None:
+            return self._awaited("AsyncFlatMap", f, calls, preservesPartitioning)
+        return self._map_pipe(t.FlatMap(f), preservesPartitioning)
 
-    def filter(self, f: Callable[[T_co], Any]) -> RDD[T_co]:
+    def filter(
+        self,
+        f: Callable[[T_co], Any],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[T_co]:
         """The elements for which ``f`` is true, in order.
+
+        ``f`` may be a coroutine function; for these, and for the parameters from ``concurrency`` on, see `map`.
 
         >>> await sc.parallelize(range(6)).filter(lambda x: x % 2).collect()
         [1, 3, 5]
+        >>> async def is_allowed(x):
+        ...     return x < 4
+        >>> await sc.parallelize(range(6)).filter(is_allowed).collect()
+        [0, 1, 2, 3]
         """
-        return self._map_pipe(t.Filter(arguments.function(f, "filter", "f")), True)
+        calls = _calls(f, "filter", concurrency, ordered, timeout, retries, rate, on_error)
+        if calls is not None:
+            return self._awaited("AsyncFilter", f, calls, True)
+        return self._map_pipe(t.Filter(f), True)
+
+    def _awaited(self, kind: str, f: Any, calls: Calls, preserves: bool) -> RDD[Any]:
+        from asparkle.core import coroutines
+
+        order = Determinism.DETERMINATE if calls.ordered else Determinism.UNORDERED
+        transform = getattr(coroutines, kind)(f, calls)
+        return self._derive(Mapped(self._node, transform, preserves_partitioning=preserves, determinism=order))
 
     def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
         """Pairs ``(f(x), x)``.
@@ -355,26 +482,100 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- one partition at a time
 
-    def mapPartitions(self, f: Callable[[Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False) -> RDD[U]:
+    @overload
+    def mapPartitions(
+        self,
+        f: Callable[[Iterator[T_co]], Iterable[U]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    @overload
+    def mapPartitions(
+        self,
+        f: Callable[[AsyncIterator[T_co]], AsyncIterator[U]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    @overload
+    def mapPartitions(
+        self,
+        f: Callable[[AsyncIterator[T_co]], Awaitable[Iterable[U]]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    def mapPartitions(
+        self,
+        f: Callable[..., Any],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]:
         """The elements of ``f`` of each partition's iterator.
+
+        ``f`` may be an asynchronous generator, or a coroutine function that returns an iterable.  It gets an
+        asynchronous iterator, runs on the worker's event loop, and is closed whatever happens, so that it may hold
+        a connection for as long as its partition takes.  What reads it never falls behind by more than 64 elements.
 
         >>> await sc.parallelize(range(5), 2).mapPartitions(lambda xs: [sum(xs)]).collect()
         [1, 9]
+        >>> async def doubled(xs):
+        ...     async for x in xs:
+        ...         yield 2 * x
+        >>> await sc.parallelize(range(5), 2).mapPartitions(doubled).collect()
+        [0, 2, 4, 6, 8]
         """
-        return self._map_pipe(t.MapPartitions(arguments.function(f, "mapPartitions", "f")), preservesPartitioning)
+        if self._is_async(f, "mapPartitions"):
+            from asparkle.core.coroutines import AsyncMapPartitions
+
+            return self._map_pipe(AsyncMapPartitions(f, "mapPartitions"), preservesPartitioning)
+        return self._map_pipe(t.MapPartitions(f), preservesPartitioning)
+
+    @staticmethod
+    def _is_async(f: Any, operation: str) -> bool:
+        arguments.function(f, operation, "f", takes_async=True)
+        if arguments.surely_plain(f):
+            return False
+        from asparkle.core.coroutines import is_async
+
+        return is_async(f)
+
+    @overload
+    def mapPartitionsWithIndex(
+        self,
+        f: Callable[[int, Iterator[T_co]], Iterable[U]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    @overload
+    def mapPartitionsWithIndex(
+        self,
+        f: Callable[[int, AsyncIterator[T_co]], AsyncIterator[U]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
+
+    @overload
+    def mapPartitionsWithIndex(
+        self,
+        f: Callable[[int, AsyncIterator[T_co]], Awaitable[Iterable[U]]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[U]: ...
 
     def mapPartitionsWithIndex(
-        self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
+        self,
+        f: Callable[..., Any],
+        preservesPartitioning: bool = False,
     ) -> RDD[U]:
         """The elements of ``f`` of each partition's number and iterator.
+
+        ``f`` may be asynchronous, as in `mapPartitions`.
 
         >>> rdd = sc.parallelize(range(4), 2)
         >>> await rdd.mapPartitionsWithIndex(lambda i, xs: ((i, x) for x in xs)).collect()
         [(0, 0), (0, 1), (1, 2), (1, 3)]
         """
-        return self._map_pipe(
-            t.MapPartitionsWithIndex(arguments.function(f, "mapPartitionsWithIndex", "f")), preservesPartitioning
-        )
+        if self._is_async(f, "mapPartitionsWithIndex"):
+            from asparkle.core.coroutines import AsyncMapPartitionsWithIndex
+
+            return self._map_pipe(AsyncMapPartitionsWithIndex(f, "mapPartitionsWithIndex"), preservesPartitioning)
+        return self._map_pipe(t.MapPartitionsWithIndex(f), preservesPartitioning)
 
     def mapPartitionsWithSplit(
         self, f: Callable[[int, Iterator[T_co]], Iterable[U]], preservesPartitioning: bool = False
@@ -658,13 +859,47 @@ class RDD(Generic[T_co]):
         """
         return self._map_pipe(t.Values())
 
-    def mapValues(self: RDD[tuple[K, V]], f: Callable[[V], U]) -> RDD[tuple[K, U]]:
+    @overload
+    def mapValues(
+        self: RDD[tuple[K, V]],
+        f: Callable[[V], Awaitable[U]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[tuple[K, U]]: ...
+
+    @overload
+    def mapValues(
+        self: RDD[tuple[K, V]],
+        f: Callable[[V], U],
+    ) -> RDD[tuple[K, U]]: ...
+
+    def mapValues(
+        self: RDD[tuple[K, V]],
+        f: Callable[..., Any],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> RDD[tuple[K, U]]:
         """Pairs ``(k, f(v))``; the partitioner is kept.
+
+        ``f`` may be a coroutine function; for these, and for the parameters from ``concurrency`` on, see `map`.
 
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).mapValues(len).collect()
         [('a', 2), ('b', 0)]
         """
-        return self._map_pipe(t.MapValues(arguments.function(f, "mapValues", "f")), True)
+        calls = _calls(f, "mapValues", concurrency, ordered, timeout, retries, rate, on_error)
+        if calls is not None:
+            return self._awaited("AsyncMapValues", f, calls, True)
+        return self._map_pipe(t.MapValues(f), True)
 
     def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
         """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
@@ -1023,25 +1258,50 @@ class RDD(Generic[T_co]):
         num = arguments.sample_size(num)
         return await actions.take_sample(self, withReplacement, num, arguments.seed(seed, "takeSample"))
 
-    async def foreach(self, f: Callable[[T_co], Any]) -> None:
+    async def foreach(
+        self,
+        f: Callable[[T_co], Any],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: OnError = "raise",
+    ) -> list[FailedElement[T_co]] | None:
         """Call ``f`` with each element, for what it does.
+
+        ``f`` may be a coroutine function; for these, and for the parameters from ``concurrency`` on, see `map`.
+        Returns None; with ``on_error="collect"``, the elements that failed.
 
         >>> total = sc.accumulator(0)
         >>> await sc.parallelize([1, 2, 3]).foreach(total.add)
         >>> total.value
         6
         """
-        await self._run(t.CallToEnd(r.ForEach(arguments.function(f, "foreach", "f"))))
+        calls = _calls(f, "foreach", concurrency, ordered, timeout, retries, rate, on_error)
+        if calls is None:
+            await self._run(t.CallToEnd(r.ForEach(f)))
+            return None
+        failed: list[FailedElement[T_co]] = await self._awaited("AsyncForEach", f, calls, False).collect()
+        return failed if calls.on_error == "collect" else None
 
-    async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None:
+    async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any] | Callable[[AsyncIterator[T_co]], Any]) -> None:
         """Call ``f`` with each partition's iterator, for what it does.
+
+        ``f`` may be asynchronous, as in `mapPartitions`.
 
         >>> batches = sc.accumulator(0)
         >>> await sc.parallelize(range(10), 3).foreachPartition(lambda xs: batches.add(1))
         >>> batches.value
         3
         """
-        await self._run(t.Call(r.ForPartition(arguments.function(f, "foreachPartition", "f"))))
+        if self._is_async(f, "foreachPartition"):
+            from asparkle.core.coroutines import AsyncForPartition
+
+            await self._map_pipe(AsyncForPartition(f, "foreachPartition"))._run(t.CollectList())
+        else:
+            await self._run(t.Call(r.ForPartition(f)))
 
     # ------------------------------------------------------------------------- actions: files
 
@@ -1455,6 +1715,18 @@ class RDD(Generic[T_co]):
         raise NeedsJVM(
             "saveAsNewAPIHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
         )
+
+
+_NO_PARAMETERS = (None, True, None, 0, None, "raise")
+
+
+def _calls(f: Any, operation: str, *parameters: Any) -> Calls | None:
+    """How a coroutine function is to be called; None for a plain one, and then ``parameters`` are not given."""
+    if parameters == _NO_PARAMETERS and arguments.surely_plain(f):
+        return None
+    from asparkle.core.coroutines import calls
+
+    return calls(f, operation, *parameters)
 
 
 def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], operation: str) -> PartitionerPlan:

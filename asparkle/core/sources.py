@@ -6,10 +6,11 @@ import itertools
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.errors import ArgumentError
+from asparkle.core.failure import job_failed, told
 from asparkle.core.lineage import Source
 from asparkle.core.program import Step
 from asparkle.core.protocol import Live, Payload
@@ -89,6 +90,35 @@ class Collection(Source):
         return CollectionStep()
 
 
+class AsyncCollection(Collection):
+    """An asynchronous iterable of the driver's, read as a whole when a job first needs it."""
+
+    def __init__(self, elements: AsyncIterable[Any], slices: int) -> None:
+        super().__init__((), slices)
+        if getattr(elements, "ag_frame", elements) is None:
+            raise exhausted(elements)
+        self.elements: AsyncIterable[Any] | None = elements
+        self.slices = slices
+        self.begun = False
+
+    async def prepare(self, planner: Planner) -> None:
+        assert self.elements is not None
+        elements = self.elements.__aiter__()
+        if self.begun and elements is self.elements:
+            raise ArgumentError(
+                f"{elements!r} was read in part when an earlier job failed or was cancelled, and can't be read again; "
+                "make a new RDD of a new one, or give parallelize a list"
+            )
+        self.begun = True
+        try:
+            self.data = [element async for element in elements]
+        except Exception as error:
+            raise job_failed(told(error)) from error
+        self.elements = None
+        self.bounds = slice_bounds(len(self.data), self.slices)
+        await super().prepare(planner)
+
+
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
@@ -101,10 +131,14 @@ def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
         return elements  # type: ignore[return-value]
     state = getattr(elements, "gi_frame", elements)
     if state is None:
-        raise ArgumentError(
-            f"{elements!r} is a generator that is already exhausted; make a new one, or a list to use it twice"
-        )
+        raise exhausted(elements)
     return list(elements)
+
+
+def exhausted(generator: object) -> ArgumentError:
+    return ArgumentError(
+        f"{generator!r} is a generator that is already exhausted; make a new one, or a list to use it twice"
+    )
 
 
 def _is_array(value: object) -> bool:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from decimal import Decimal
+from contextvars import ContextVar
 
 _running = threading.local()
+_awaiting: ContextVar[TaskContext | None] = ContextVar("asparkle_task", default=None)  # in a task's coroutines
 
 
 class TaskContext:
-    """Facts about the task attempt that runs in this thread.
+    """Facts about the task attempt that runs in this thread, or that this coroutine is part of.
 
     ``TaskContext.get()`` gives it inside a task, and None in the driver.
     """
@@ -37,8 +39,8 @@ class TaskContext:
 
     @classmethod
     def get(cls) -> TaskContext | None:
-        """The context of the task that runs in this thread; None outside a task."""
-        return getattr(_running, "context", None)
+        """The context of the task that runs in this thread or coroutine; None outside a task."""
+        return getattr(_running, "context", None) or _awaiting.get()
 
     def stageId(self) -> int:
         """The stage that this task belongs to."""
@@ -91,3 +93,8 @@ def enter(context: TaskContext) -> None:
 def leave() -> None:
     """No task runs in this thread any more."""
     _running.context = None
+
+
+def enter_coroutines(context: TaskContext) -> None:
+    """``context`` is the running task of the coroutines that are started with this thread's context variables."""
+    _awaiting.set(context)

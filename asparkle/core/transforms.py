@@ -63,17 +63,18 @@ class MapPartitions(_OfFunction):
     __slots__ = ()
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return _iterable(self.function(elements), self.function, "mapPartitions")
+        return iterable(self.function(elements), self.function, "mapPartitions")
 
 
 class MapPartitionsWithIndex(_OfFunction):
     __slots__ = ()
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return _iterable(self.function(partition, elements), self.function, "mapPartitionsWithIndex")
+        return iterable(self.function(partition, elements), self.function, "mapPartitionsWithIndex")
 
 
-def _iterable(value: Any, function: Callable[..., Any], operation: str) -> Iterable[Any]:
+def iterable(value: Any, function: Callable[..., Any], operation: str) -> Iterable[Any]:
+    """What a user's function returned.  Raises UserFunctionError if it can't be iterated."""
     if hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
         return value  # type: ignore[no-any-return]
     raise UserFunctionError(

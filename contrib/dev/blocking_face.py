@@ -29,8 +29,8 @@ from __future__ import annotations
 '''
 
 RDD_IMPORTS = """
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from asparkle.context import SparkContext
     from asparkle.core import rdd as core
     from asparkle.core.approximate import BoundedFloat
+    from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
@@ -102,9 +103,9 @@ class RDD(Generic[T_co]):
 '''
 
 CONTEXT_IMPORTS = """
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asparkle.blocking import BlockingContext
 from asparkle.rdd import RDD, _unwrap, _unwrap_each
@@ -116,10 +117,13 @@ if TYPE_CHECKING:
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.contracts import Listener
+    from asparkle.core.status import StatusTracker
+    from asparkle.handles import JobHandle
 
 __all__ = ["SparkContext"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 """
 
 CONTEXT_CLASS = '''
@@ -168,15 +172,20 @@ class Face:
         is_async = isinstance(item, ast.AsyncFunctionDef)
         decorators = {ast.unparse(d) for d in item.decorator_list}
         returns = ast.unparse(item.returns) if item.returns else "None"
+        if "overload" in decorators:
+            return f"    @overload\n    def {item.name}({ast.unparse(item.args)}) -> {returns}: ...\n"
         doc = blocking(ast.get_docstring(item, clean=False) or "")
         lines = []
+        parameters = ast.unparse(item.args)
+        if item.name == "submit":
+            parameters = parameters.replace("Awaitable[T]", "T")
         if "property" in decorators or item.name in PROPERTIES:
             lines.append("    @property")
         if "contextmanager" in decorators:
             returns = returns.replace("Iterator", "AbstractContextManager")
         if item.name == "toLocalIterator":
             returns = returns.replace("AsyncIterator", "Iterator")
-        lines.append(f"    def {item.name}({ast.unparse(item.args)}) -> {returns}:")
+        lines.append(f"    def {item.name}({parameters}) -> {returns}:")
         lines.append(f'        """{doc}"""')
         lines.append(f"        {self.body(item, is_async, 'property' in decorators, returns)}")
         return "\n".join(lines) + "\n"
@@ -192,6 +201,10 @@ class Face:
         arguments = self.arguments(item.args)
         if item.name == "__add__":
             return "return self.union(other) if isinstance(other, RDD) else NotImplemented"
+        if item.name == "submit":
+            return "return self._submit(action, args, kwargs)"
+        if item.name == "statusTracker":
+            return "return self._tracker()"
         if item.name == "toLocalIterator":
             return f"return self._context._portal.iterate({', '.join([target, *arguments])})"
         if is_async:
@@ -221,8 +234,7 @@ class Face:
         if args.vararg is not None:
             name = args.vararg.arg
             given.append(f"*map(_unwrap, {name})" if "RDD" in ast.unparse(args.vararg) else f"*{name}")
-        assert not args.kwonlyargs, "keyword-only arguments are not forwarded yet"
-        return given
+        return given + [f"{argument.arg}={argument.arg}" for argument in args.kwonlyargs]
 
 
 def generate() -> dict[Path, str]:

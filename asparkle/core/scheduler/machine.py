@@ -194,6 +194,7 @@ class Scheduler:
             return
         tasks = attempt.stage.tasks
         if attempt.wanted and tasks is not None:
+            attempt.stage.seconds += event.seconds
             self._dispatch.observe(tasks, attempt, event.seconds)
             if tasks.watch is not None:
                 self._speculation.succeeded(tasks, event.seconds)
@@ -217,6 +218,7 @@ class Scheduler:
         assert tasks is not None
         alone = self._withdraw(tasks, attempt)
         if penalised:
+            stage.failures += 1
             count = tasks.failures[partition] = tasks.failures.get(partition, 0) + 1
             self._exclusion.failed(tasks, attempt)
             if fatal or count >= self._turn.conf.max_failures:
@@ -420,6 +422,10 @@ class Scheduler:
     def shuffle_complete(self, shuffle: int) -> bool:
         stage = self._lineage.shuffles.get(shuffle)
         return stage is not None and stage.complete
+
+    def job(self, job: int) -> Job | None:
+        """A live job's record; to be looked at, and not to be kept for longer than the job lives."""
+        return self._lineage.jobs.get(job)
 
     def jobs(self) -> list[JobView]:
         return [JobView.of(job) for job in self._lineage.jobs.values()]

@@ -188,6 +188,7 @@ class Stage:
         "blocked",
         "children",
         "commits",
+        "failures",
         "fetch_failed",
         "generation",
         "id",
@@ -198,6 +199,7 @@ class Stage:
         "parents",
         "readers",
         "removed",
+        "seconds",
         "size",
         "spec",
         "state",
@@ -222,6 +224,8 @@ class Stage:
         self.tasks: TaskSet | None = None
         self.accepted = flags(spec.tasks, wanted)
         self.tries = counts(spec.tasks, wanted)  # attempts at each partition so far
+        self.failures = 0  # attempts that failed and were not killed, since the stage is known
+        self.seconds = 0.0  # that its successful tasks took
         self.commits: dict[int, int] = {}  # partition: the attempt that may commit
         self.fetch_failed: set[int] = set()  # attempts of this stage, since its last success, that could not read
         self.open = True  # StageDone has not been said

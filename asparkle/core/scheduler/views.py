@@ -31,20 +31,28 @@ class StageView(NamedTuple):
     name: str
     state: str  # 'idle', 'waiting' for a parent, or 'active'
     attempt: int  # -1: never started
-    tasks: int
+    tasks: int  # of a result stage, those that its job wants
+    completed: int
     pending: int
     running: int
-    failures: int
+    failures: int  # attempts that failed and were not killed
+    seconds: float  # that its successful tasks took
     mean_seconds: float | None
 
     @classmethod
-    def of(cls, stage: Stage) -> StageView:
+    def of(cls, stage: Stage, job: Job | None = None) -> StageView:
+        """``job``: one that has the stage; any live one if not given."""
+        job = job or next(iter(stage.jobs.values()), None)
+        total, completed = stage.size, stage.size - stage.missing
+        if job is not None and job.result is stage:
+            total = len(job.wanted)
+            completed = total - job.left
+        head = (stage.id, stage.spec.name, STATES[stage.state], stage.attempt, total, completed)
         tasks = stage.tasks
-        head = (stage.id, stage.spec.name, STATES[stage.state], stage.attempt, stage.size)
         if tasks is None:
-            return cls(*head, 0, 0, 0, None)
+            return cls(*head, 0, 0, stage.failures, stage.seconds, None)
         mean = tasks.mean if tasks.observed else None
-        return cls(*head, tasks.pending, tasks.running, sum(tasks.failures.values()), mean)
+        return cls(*head, tasks.pending, tasks.running, stage.failures, stage.seconds, mean)
 
 
 class ExecutorView(NamedTuple):

@@ -54,6 +54,7 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
     threading.Thread(target=_listen_or_die, args=(connection, worker), name="asparkle-listener", daemon=True).start()
     worker.report(Ready(os.getpid()))
     worker.run_slot()
+    worker.join_event_loop()
     connection.close()
 
 

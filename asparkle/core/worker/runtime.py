@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asparkle.core import addedfiles, broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
@@ -24,11 +24,15 @@ from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
+from asparkle.core.rates import Rate
 from asparkle.core.serializer import CorruptBlock, read_frames
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
+
+if TYPE_CHECKING:
+    from asparkle.core.worker.eventloop import EventLoop, Stream
 
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
@@ -99,9 +103,12 @@ class Worker:
         self.killing: dict[int, str] = {}
         self.interruptible: int | None = None  # the attempt that is inside a user's code, of a single slot
         self.mark: mmap.mmap | None = None
+        self._event_loop: EventLoop | None = None
+        self._event_loop_lock = threading.Lock()
+        self._streams: dict[int, list[Stream]] = {}  # of running attempts
         self._answers: dict[Any, SimpleQueue[Any]] = {}
         self._requests = 0
-        self.stopping = False
+        self._stopped = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.blocks = self._block_manager()
 
@@ -157,6 +164,8 @@ class Worker:
                 if self.interrupt is not None:
                     self.interrupt()
                 self._wake_asking(tid, TaskKilled(message.reason))
+                for stream in self._streams.get(tid, ()):
+                    stream.kill()
         if given_back:
             self.report(protocol.Returned(given_back))
 
@@ -204,17 +213,62 @@ class Worker:
             with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
                 os.chdir(message.directory)
 
+    def _turns(self, message: protocol.Turns) -> None:
+        if self._event_loop is not None:
+            self._event_loop.turns_dealt(Rate(message.rate, message.interval), message.wait)
+
     def _shutdown(self, message: protocol.Shutdown) -> None:
         self.stop()
 
     def stop(self) -> None:
-        """End the slots' loops once they have finished what they run; what they ask the driver, nobody answers."""
-        self.stopping = True
+        """End the slots' loops once they have finished what they run, and the event loop, whose tasks are cancelled;
+        what they ask the driver, nobody answers."""
+        with self._event_loop_lock:
+            self._stopped = True
+            loop = self._event_loop
         for answers in list(self._answers.values()):
             answers.put(TaskKilled(_STOPPED))
         self.waiting.clear()
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
+        if loop is not None:
+            for tid in list(self.running):
+                self.killing.setdefault(tid, _STOPPED)
+            loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
+
+    # ------------------------------------------------------------------------- coroutines
+
+    def event_loop(self) -> EventLoop:
+        """The loop of the worker's coroutines, started when it is first asked for.
+
+        Raises TaskKilled once the worker is stopped.
+        """
+        if self._event_loop is None:
+            running, self.interruptible = self.interruptible, None  # half a start is worse than a late interrupt
+            with self._event_loop_lock:
+                if self._event_loop is None and not self._stopped:
+                    from asparkle.core.worker.eventloop import EventLoop
+
+                    self._event_loop = EventLoop(f"asparkle-coroutines-{self.executor}", self._want_turns)
+                    self.report(protocol.HasLoop(True))
+            self.interruptible = running
+            if self._event_loop is None:
+                raise TaskKilled("the worker ends")
+        return self._event_loop
+
+    def join_event_loop(self) -> None:
+        """After `stop`: wait until the event loop has ended, or has had time to."""
+        if self._event_loop is not None:
+            self._event_loop.join(self.app.kill_timeout)
+
+    def _want_turns(self, rate: Rate, count: int) -> None:
+        self.report(protocol.WantTurns(rate.id, rate.interval, count))
+
+    def watch(self, tid: int, stream: Stream) -> None:
+        """Cancel the stream when the attempt is killed.  Raises TaskKilled if it was."""
+        self._streams.setdefault(tid, []).append(stream)
+        if tid in self.killing:  # perhaps before it was known here
+            raise TaskKilled(self.killing[tid])
 
     # ------------------------------------------------------------------------- asking the driver
 
@@ -225,7 +279,7 @@ class Worker:
             if key[0] != "block" and (reason := self.killing.get(key[1])) is not None:
                 raise TaskKilled(reason)  # before there was anything to wake
             self.report(question)
-            answer = TaskKilled(_STOPPED) if self.stopping else answers.get(timeout=timeout)
+            answer = TaskKilled(_STOPPED) if self._stopped else answers.get(timeout=timeout)
         finally:
             self._answers.pop(key, None)
         if isinstance(answer, TaskKilled):
@@ -337,6 +391,7 @@ class Worker:
                 mark[:] = NO_TASK
             self.running.pop(tid, None)
             self.killing.pop(tid, None)
+            self._streams.pop(tid, None)
             now = time.monotonic()
             if self.holds_back and self.waiting and now - started < HOLD_BACK and now - self._flushed < HOLD_BACK:
                 self.report_later(report)
@@ -379,5 +434,6 @@ _HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
     protocol.Export: Worker._export,
     protocol.TakeBlock: Worker._take_block,
     protocol.Surroundings: Worker._surroundings,
+    protocol.Turns: Worker._turns,
     protocol.Shutdown: Worker._shutdown,
 }

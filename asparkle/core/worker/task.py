@@ -13,6 +13,7 @@ from asparkle.core.shuffle import SpillSpace
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
+    from asparkle.core.worker.eventloop import Work
     from asparkle.core.worker.runtime import Worker
 
 
@@ -55,6 +56,19 @@ class TaskEnvironment:
     def keep_block(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         """Store a partition that is being computed; returns its elements."""
         return self.worker.blocks.keep(cached, partition, elements)
+
+    # --- coroutines
+
+    def stream(self, elements: Iterator[Any], work: Work, ahead: int) -> Iterator[Any]:
+        """What the coroutine function ``work`` emits for ``elements``, on the worker's event loop.
+
+        At most ``ahead`` elements wait to be looked at there, and as many results to be taken.  When the attempt
+        ends, or is killed, the coroutine is cancelled; the attempt is over when that has ended.
+        """
+        stream = self.worker.event_loop().stream(elements, work, ahead, self.context)
+        self.context._add_cleanup(stream.close)
+        self.worker.watch(self.task.tid, stream)
+        return stream.results()
 
     # --- shuffle
 

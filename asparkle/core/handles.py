@@ -1,0 +1,77 @@
+"""An action that goes on by itself: a handle to wait for it, look at it, and end it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from asparkle.core.errors import JobCancelled
+from asparkle.core.jobrecords import JobMetrics, JobProgress, JobRecord, metrics_of, progress_of
+
+if TYPE_CHECKING:
+    from asparkle.core.driver import Driver
+
+T = TypeVar("T")
+
+# Where the jobs that are submitted here are noted: those of the action that a handle is for.
+submission: ContextVar[list[JobRecord] | None] = ContextVar("asparkle_submission", default=None)
+
+
+class JobHandle(Generic[T]):
+    """An action under way, made by `SparkContext.submit`.
+
+    ``await handle`` is its result.  To give up waiting does not end it; `cancel` does.
+    """
+
+    def __init__(self, driver: Driver, action: Callable[[], Awaitable[T]]) -> None:
+        self._records: list[JobRecord] = []
+        self._started = time.monotonic()
+        self._ended: float | None = None
+        self._action = action
+        token = submission.set(self._records)
+        try:
+            self._background = driver.in_background(self._run)
+        finally:
+            submission.reset(token)
+
+    async def _run(self) -> T:
+        try:
+            return await self._action()
+        finally:
+            self._ended = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or badly."""
+        return self._background.is_over
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> T:
+        """What the action returns, or raises; JobCancelled if it was cancelled.
+
+        Raises TimeoutError after ``timeout`` seconds; the action goes on.
+        """
+        with anyio.fail_after(timeout):
+            return await self._background.result()
+
+    def cancel(self) -> None:
+        """End it, and the jobs that it has submitted.  Whoever waits gets JobCancelled."""
+        self._background.cancel(JobCancelled("it was cancelled by its handle"))
+
+    def progress(self) -> JobProgress:
+        """How far its jobs are."""
+        return progress_of(self._records)
+
+    def metrics(self) -> JobMetrics:
+        """What its jobs took so far."""
+        return metrics_of(self._records, (self._ended or time.monotonic()) - self._started)
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "under way"
+        return f"<JobHandle: {state}, {len(self._records)} jobs>"

@@ -1,0 +1,575 @@
+"""Coroutine functions in tasks: the results are those of plain functions, and what goes wrong stays bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asparkle.aio import FailedElement, SparkConf, SparkContext, TaskContext, WorkerResource
+from asparkle.core.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ContextError,
+    JobFailed,
+    UserFunctionError,
+)
+
+
+def nap(x: int) -> float:
+    """Short, and different for each element."""
+    return (x * 7919 % 13) / 3000
+
+
+async def square(x):
+    await asyncio.sleep(nap(x))
+    return x * x
+
+
+async def is_odd(x):
+    await asyncio.sleep(nap(x))
+    return x % 2
+
+
+async def up_to(x):
+    await asyncio.sleep(nap(x))
+    return range(x % 4)
+
+
+async def count_to(x):
+    for i in range(x % 4):
+        await asyncio.sleep(0)
+        yield i
+
+
+async def invert(x):
+    await asyncio.sleep(nap(x))
+    return 1 / x
+
+
+async def in_pairs(elements):
+    last = None
+    async for x in elements:
+        yield last, x
+        last = x
+
+
+async def total(elements):
+    return [sum([x async for x in elements])]
+
+
+async def until(condition) -> None:
+    with anyio.fail_after(20):
+        while not condition():
+            await anyio.sleep(0.01)
+
+
+# ---------------------------------------------------------------------------------------------- results
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    data=st.lists(st.integers(0, 99), max_size=60),
+    slices=st.integers(1, 4),
+    concurrency=st.integers(1, 20),
+    ordered=st.booleans(),
+)
+def test_the_results_are_those_of_plain_functions(running, data, slices, concurrency, ordered):
+    async def check(sc: SparkContext) -> None:
+        rdd = sc.parallelize(data, slices)
+        order = list if ordered else sorted
+        how = {"concurrency": concurrency, "ordered": ordered}
+        assert order(await rdd.map(square, **how).collect()) == order([x * x for x in data])
+        assert order(await rdd.filter(is_odd, **how).collect()) == order([x for x in data if x % 2])
+        expected = order([i for x in data for i in range(x % 4)])
+        assert order(await rdd.flatMap(up_to, **how).collect()) == expected
+        assert order(await rdd.flatMap(count_to, **how).collect()) == expected
+        pairs = await rdd.map(lambda x: (x, x)).mapValues(square, **how).collect()
+        assert order(pairs) == order([(x, x * x) for x in data])
+        assert order(await rdd.map(square, **how).map(square, **how).collect()) == order([x**4 for x in data])
+        plain = [list(xs) for xs in await rdd.glom().collect()]
+        assert await rdd.mapPartitions(total).collect() == [sum(xs) for xs in plain]
+        assert await rdd.mapPartitions(in_pairs).collect() == [
+            pair for xs in plain for pair in zip([None, *xs], xs, strict=False)
+        ]
+
+    running.run(check, running.context)
+
+
+async def test_an_index_comes_with_a_partition(sc):
+    async def numbered(index, elements):
+        async for x in elements:
+            yield index, x
+
+    rdd = sc.parallelize(range(4), 2).mapPartitionsWithIndex(numbered)
+    assert await rdd.collect() == [(0, 0), (0, 1), (1, 2), (1, 3)]
+
+
+async def test_what_is_done_for_its_effect_is_done_once_for_each(sc, tmp_path):
+    async def touch(x):
+        (tmp_path / str(x)).touch(exist_ok=False)
+
+    async def touch_partition(elements):
+        names = [x async for x in elements]
+        (tmp_path / f"{names}").touch(exist_ok=False)
+
+    async def touch_each(elements):
+        async for x in elements:
+            (tmp_path / f"each {x}").touch(exist_ok=False)
+            yield None
+
+    rdd = sc.parallelize(range(4), 2)
+    assert await rdd.foreach(touch) is None
+    await rdd.foreachPartition(touch_partition)
+    await rdd.foreachPartition(touch_each)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *"0123",
+        "[0, 1]",
+        "[2, 3]",
+        *(f"each {i}" for i in range(4)),
+    }
+
+
+async def test_the_partitioner_is_kept_where_a_plain_function_keeps_it(sc):
+    rdd = sc.parallelize([(1, 2), (3, 4)]).partitionBy(3)
+    for derived in (rdd.mapValues(square), rdd.filter(invert_of_key), rdd.map(swap, preservesPartitioning=True)):
+        assert await derived.partitioner() == await rdd.partitioner()
+    assert await rdd.map(swap).partitioner() is None
+
+
+async def invert_of_key(pair):
+    return 1 / pair[0]
+
+
+async def swap(pair):
+    return pair[1], pair[0]
+
+
+async def test_the_task_is_known_in_its_coroutines(sc):
+    async def where(x):
+        await asyncio.sleep(0.01)
+        context = TaskContext.get()
+        in_thread = await asyncio.to_thread(TaskContext.get)
+        seen.add(1)
+        return context.partitionId(), in_thread.partitionId(), context.getLocalProperty("colour")
+
+    seen = sc.accumulator(0)
+    sc.setLocalProperty("colour", "red")
+    found = await sc.parallelize(range(8), 4).map(where).collect()
+    sc.setLocalProperty("colour", None)
+    assert found == [(i // 2, i // 2, "red") for i in range(8)]
+    assert seen.value == 8
+
+
+async def test_objects_with_an_asynchronous_call_and_partial_functions_do_as_well(sc):
+    import functools
+
+    class Adder:
+        async def __call__(self, x):
+            return x + 1
+
+        async def method(self, x):
+            return x + 2
+
+    async def add(x, y):
+        return x + y
+
+    rdd = sc.parallelize([1])
+    assert await rdd.map(Adder()).collect() == [2]
+    assert await rdd.map(Adder().method).collect() == [3]
+    assert await rdd.map(functools.partial(add, 3)).collect() == [4]
+    assert type((await rdd.map(lambda x: Adder).collect())[0]) is type
+
+
+async def test_a_later_step_that_wants_little_cancels_what_it_does_not_want(sc, tmp_path):
+    async def slow_after_the_first(x):
+        if x:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                (tmp_path / str(x)).touch()
+        return x
+
+    assert await sc.parallelize(range(100), 1).map(slow_after_the_first, concurrency=5).first() == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {str(x) for x in range(1, 20)}
+    assert await sc.parallelize(range(3)).map(square).collect() == [0, 1, 4]  # the slot is free
+
+
+# ----------------------------------------------------------------------------------------------- errors
+
+
+async def test_an_error_cancels_its_siblings_and_is_the_jobs(sc, tmp_path):
+    async def fail_one(x):
+        if x == 3:
+            raise KeyError("three") from ValueError("why")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            (tmp_path / f"{x}-{TaskContext.get().attemptNumber()}").touch()
+            raise
+
+    with pytest.raises(JobFailed, match="three") as failed:
+        await sc.parallelize(range(6), 1).map(fail_one).collect()
+    assert isinstance(failed.value.__cause__, KeyError)
+    assert "fail_one" in str(failed.value)
+    assert {path.name for path in tmp_path.iterdir()} >= {f"{x}-0" for x in (0, 1, 2)}
+
+
+async def test_skipped_and_collected_failures(sc):
+    rdd = sc.parallelize([1, 0, 2], 2)
+    assert await rdd.map(invert, on_error="skip").collect() == [1.0, 0.5]
+    one, failed, two = await rdd.map(invert, on_error="collect").collect()
+    assert (one, two) == (1.0, 0.5)
+    assert isinstance(failed, FailedElement) and failed.element == 0
+    assert isinstance(failed.error, ZeroDivisionError)
+    pairs = await rdd.map(lambda x: ("k", x)).mapValues(invert, on_error="collect").collect()
+    assert [key for key, _ in pairs] == ["k"] * 3 and pairs[1][1].element == 0
+    (failed,) = await rdd.foreach(invert, on_error="collect")
+    assert failed.element == 0
+
+
+async def test_an_error_that_cannot_be_pickled_is_collected_as_its_story(sc):
+    class Local(Exception):
+        def __init__(self, a, b):
+            super().__init__(f"{a} and {b}")
+            self.lock = __import__("threading").Lock()
+
+    async def fail(x):
+        raise Local(1, 2)
+
+    (failed,) = await sc.parallelize([7], 1).map(fail, on_error="collect").collect()
+    assert failed.element == 7 and "1 and 2" in str(failed.error)
+
+
+async def test_retries_and_the_last_error(sc, tmp_path):
+    async def at_third(x):
+        tries = tmp_path / str(x)
+        with tries.open("a") as file:
+            file.write(".")
+        if len(tries.read_text()) < 3:
+            raise OSError("not yet")
+        return x
+
+    assert await sc.parallelize(range(3), 1).map(at_third, retries=2).collect() == [0, 1, 2]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    (failed,) = await sc.parallelize([5], 1).map(at_third, retries=1, on_error="collect").collect()
+    assert isinstance(failed.error, OSError) and (tmp_path / "5").read_text() == ".."
+
+
+async def test_a_timeout_is_for_one_attempt_at_one_element(sc):
+    async def hang_on_one(x):
+        await asyncio.sleep(60 if x == 1 else 0)
+        return x
+
+    failed = (await sc.parallelize(range(3), 1).map(hang_on_one, timeout=0.2, on_error="collect").collect())[1]
+    assert isinstance(failed.error, TimeoutError)
+    assert "hang_on_one" in str(failed.error) and "timeout=0.2" in str(failed.error)
+
+
+async def test_a_server_that_asks_for_a_wait_gets_it(local, tmp_path):
+    class Busy(Exception):
+        retry_after = "0.7"
+
+    class Response:
+        headers = {"Retry-After": "0.7"}
+
+    class Refused(Exception):
+        response = Response()
+
+    async def once_busy(x):
+        seen = tmp_path / f"{x.__name__}"
+        if not seen.exists():
+            seen.touch()
+            raise x
+        return time.time() - seen.stat().st_mtime
+
+    for waited in await local.parallelize([Busy, Refused], 2).map(once_busy, retries=1).collect():
+        assert waited >= 0.6  # the file's time is coarse
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
+async def test_whatever_a_coroutine_raises_is_the_tasks_failure(sc, error):
+    async def fail(x):
+        raise error("no more")
+
+    async def fail_all(elements):
+        raise error("no more")
+
+    for rdd in (sc.parallelize([1], 1).map(fail), sc.parallelize([1], 1).mapPartitions(fail_all)):
+        with pytest.raises(JobFailed):
+            await rdd.collect()
+    assert await sc.parallelize([3], 1).map(square).collect() == [9]  # the loop goes on
+
+
+async def test_an_error_upstream_cancels_what_is_under_way(sc, tmp_path):
+    def fail_at_five(x):
+        if x == 5:
+            raise ValueError("five")
+        return x
+
+    async def slow(x):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            (tmp_path / f"{x}").touch()
+
+    with pytest.raises(JobFailed, match="five"):
+        await sc.parallelize(range(6), 1).map(fail_at_five).map(slow).collect()
+
+
+async def test_wrong_parameters_fail_at_the_call(local):
+    rdd = local.parallelize([1])
+    for how in (
+        {"concurrency": 0},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"retries": -1},
+        {"rate": "fast"},
+        {"rate": "0/s"},
+        {"on_error": "ignore"},
+    ):
+        with pytest.raises(ArgumentError, match=f"map: {next(iter(how))} = "):
+            rdd.map(square, **how)
+    for how in ({"concurrency": 2}, {"ordered": False}, {"on_error": "skip"}, {"rate": "1/s"}):
+        with pytest.raises(ArgumentTypeError, match=f"map: {next(iter(how))} is for coroutine functions"):
+            rdd.map(lambda x: x, **how)
+    with pytest.raises(ArgumentTypeError, match="asynchronous generator"):
+        rdd.map(count_to)
+    with pytest.raises(ArgumentTypeError, match="keyBy: f = .*plain function"):
+        rdd.keyBy(square)
+    with pytest.raises(ArgumentTypeError, match="rate"):
+        rdd.map(square, rate=5)
+
+
+async def test_a_result_that_is_not_iterable_is_named(sc):
+    for rdd in (sc.parallelize([1]).flatMap(square), sc.parallelize([1]).mapPartitions(none)):
+        with pytest.raises(JobFailed, match="not iterable") as failed:
+            await rdd.collect()
+        assert isinstance(failed.value.__cause__, UserFunctionError)
+
+
+async def none(elements):
+    return None
+
+
+# ---------------------------------------------------------------------------------- rates, kills, losses
+
+
+async def test_a_rate_holds_over_all_workers(sc):
+    async def stamp(x):
+        return time.time()
+
+    times = sorted(await sc.parallelize(range(60), 4).map(stamp, rate="100/s").collect())
+    assert times[-1] - times[0] >= 0.55  # 59 intervals of 10 ms
+    for i in range(len(times) - 20):
+        assert times[i + 20] - times[i] >= 0.12  # 20 intervals, less what a message may be late
+
+
+async def test_cancelling_a_job_cancels_its_coroutines(sc, tmp_path):
+    async def hang(x):
+        (tmp_path / f"begun {x}").touch()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            (tmp_path / f"cancelled {x}").touch()
+
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sc.parallelize(range(4), 1).map(hang).collect)
+            await until(lambda: len(list(tmp_path.glob("begun*"))) == 4)
+            scope.cancel()
+    await until(lambda: len(list(tmp_path.glob("cancelled*"))) == 4)
+    # the slots are free at once, of threads too
+    with anyio.fail_after(20):
+        assert await sc.parallelize(range(4), 4).map(square).collect() == [0, 1, 4, 9]
+
+
+async def test_a_worker_that_dies_in_a_coroutine_is_replaced(running, tmp_path):
+    async def die_once(x):
+        if x == 2:
+            try:
+                (tmp_path / "died").touch(exist_ok=False)
+            except FileExistsError:
+                return x
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0.01)
+        return x
+
+    sc = running.context
+    if sc.master.startswith("processes"):
+        assert await sc.parallelize(range(6), 2).map(die_once).collect() == list(range(6))
+
+
+# ---------------------------------------------------------------------------------------------- resources
+
+
+class CountingServer:
+    """Answers each line with its length, and counts connections."""
+
+    def __init__(self) -> None:
+        self.opened = self.open = 0
+
+    async def serve(self, stream) -> None:
+        self.opened += 1
+        self.open += 1
+        try:
+            with suppress(anyio.BrokenResourceError):  # a cancelled client leaves answers unread: a reset
+                async with stream:
+                    async for data in stream:
+                        for line in data.splitlines():
+                            await stream.send(b"%d\n" % len(line))
+        finally:
+            self.open -= 1
+
+
+@asynccontextmanager
+async def counting_server():
+    server = CountingServer()
+    async with anyio.create_task_group() as tasks:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        tasks.start_soon(listener.serve, server.serve)
+        yield server, listener.extra(anyio.abc.SocketAttribute.local_port)
+        tasks.cancel_scope.cancel()
+
+
+class Client:
+    """One connection, and its turns."""
+
+    def __init__(self, reader, writer) -> None:
+        self.reader, self.writer, self.lock = reader, writer, asyncio.Lock()
+
+    async def length(self, text: str) -> int:
+        async with self.lock:
+            self.writer.write(f"{text}\n".encode())
+            return int(await self.reader.readline())
+
+
+def connector(port: int):
+    @asynccontextmanager
+    async def connect():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    return connect
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize(("master", "workers"), [("inline", 1), ("threads[2]", 1), ("processes[2]", 2)])
+def test_a_resource_is_opened_once_per_worker_and_closed_with_it(loop, master, workers):
+    async def main():
+        async with counting_server() as (server, port):
+            async with SparkContext(master) as sc:
+                client = WorkerResource(connector(port))
+
+                async def length(x):
+                    return await (await client).length("x" * x)
+
+                for _ in range(3):
+                    assert await sc.parallelize(range(1, 41), 8).map(length).collect() == list(range(1, 41))
+                assert 1 <= server.opened <= workers
+                assert server.open == server.opened
+            await until(lambda: server.open == 0)
+
+    anyio.run(main, backend=loop)
+
+
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_a_connection_is_held_for_a_partition(master):
+    async def main():
+        async with counting_server() as (server, port), SparkContext(master) as sc:
+            connect = connector(port)
+
+            async def lengths(elements):
+                async with connect() as client:
+                    async for x in elements:
+                        yield await client.length("x" * x)
+
+            rdd = sc.parallelize(range(1, 41), 4).mapPartitions(lengths)
+            assert await rdd.collect() == list(range(1, 41))
+            assert server.opened == 4
+            assert await rdd.first() == 1  # which leaves the partition in the middle
+            await until(lambda: server.open == 0)
+            assert server.opened == 5
+
+    anyio.run(main)
+
+
+async def test_a_resource_that_cannot_be_opened_fails_who_awaits_it_and_is_tried_again(local, tmp_path):
+    @asynccontextmanager
+    async def flaky():
+        if not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise ConnectionRefusedError("not yet")
+        yield "here"
+
+    resource = WorkerResource(flaky)
+
+    async def use(x):
+        return await resource
+
+    first, second = await local.parallelize([1, 2], 1).map(use, concurrency=1, on_error="collect").collect()
+    assert isinstance(first.error, ConnectionRefusedError) and second == "here"
+
+
+async def test_a_resource_is_awaited_where_there_is_a_worker(local):
+    with pytest.raises(ArgumentTypeError, match="factory = 5"):
+        WorkerResource(5)
+    with pytest.raises(ContextError, match="coroutine function"):
+        await WorkerResource(counting_server)
+    wrong = WorkerResource(dict)
+
+    async def use(x):
+        return await wrong
+
+    with pytest.raises(JobFailed, match="no asynchronous context manager"):
+        await local.parallelize([1], 1).map(use).collect()
+
+
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_stopping_cancels_coroutines_and_closes_resources(master, tmp_path: Path):
+    @asynccontextmanager
+    async def resource():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0.05)
+            (tmp_path / f"closed {os.getpid()}").touch()
+
+    held = WorkerResource(resource)
+
+    async def hang(x):
+        await held
+        (tmp_path / f"begun {x}").touch()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            (tmp_path / f"cancelled {x}").touch()
+
+    async def main():
+        conf = SparkConf().set("spark.task.reaper.killTimeout", "20s")
+        async with SparkContext(master, conf=conf) as sc, anyio.create_task_group() as tasks:
+
+            async def fails():
+                with pytest.raises(ContextError):
+                    await sc.parallelize(range(2), 2).map(hang).collect()
+
+            tasks.start_soon(fails)
+            await until(lambda: len(list(tmp_path.glob("begun*"))) == 2)
+            await sc.stop()
+
+    anyio.run(main)
+    assert len(list(tmp_path.glob("cancelled*"))) == 2
+    assert len(list(tmp_path.glob("closed*"))) == (1 if master == "threads[2]" else 2)

@@ -1,0 +1,164 @@
+"""A worker's event loop by itself: how much is under way, and how rates are dealt out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asparkle.core.coroutines import AsyncMap, calls
+from asparkle.core.errors import ArgumentError, TaskKilled
+from asparkle.core.rates import Rate, TurnDealer, parse_rate
+from asparkle.core.taskcontext import TaskContext
+from asparkle.core.worker.concurrently import call_each
+from asparkle.core.worker.eventloop import EventLoop, Stream
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    made = EventLoop("test", lambda rate, count: None)
+    yield made
+    closed = threading.Event()
+    made.close(10, closed.set)
+    assert closed.wait(20)
+    made.join(20)
+
+
+def stream_of(loop: EventLoop, elements, function, **parameters) -> Stream:
+    how = {"concurrency": None, "ordered": True, "timeout": None, "retries": 0, "rate": None, "on_error": "raise"}
+    each = AsyncMap(function, calls(function, "map", **{**how, **parameters}))
+
+    async def work(elements, emit):
+        await call_each(each, elements, emit)
+
+    return loop.stream(elements, work, each.ahead, TaskContext(0, 0, 0, 0))
+
+
+class Gauge:
+    """How many are inside, and the most there ever were."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def up(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def down(self) -> None:
+        self.now -= 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("concurrency", [1, 3, 10])
+def test_what_is_under_way_and_what_waits_is_bounded(loop, concurrency, ordered):
+    """The first call takes as long as all others together, and the consumer stops for a while."""
+    under_way, held = Gauge(), Gauge()
+    release = asyncio.Event()
+
+    def elements():
+        for x in range(400):
+            held.up()
+            yield x
+
+    async def call(x):
+        under_way.up()
+        if x == 0 and ordered:
+            await release.wait()
+        else:
+            await asyncio.sleep(0)
+        under_way.down()
+        return x
+
+    stream = stream_of(loop, elements(), call, concurrency=concurrency, ordered=ordered)
+    if ordered:  # once nothing moves any more
+        loop.call(loop.loop.call_later, 0.3, release.set)
+    found = []
+    for x in stream.results():
+        held.down()
+        found.append(x)
+    assert sorted(found) == list(range(400)) and (found == sorted(found) or not ordered)
+    assert under_way.most == concurrency
+    assert held.most <= 4 * concurrency
+
+
+def test_closing_half_way_waits_for_the_coroutines(loop):
+    ended = []
+
+    async def call(x):
+        try:
+            if x:
+                await asyncio.sleep(60)
+        finally:
+            ended.append(x)
+        return x
+
+    stream = stream_of(loop, iter(range(100)), call, concurrency=4)
+    results = stream.results()
+    assert next(results) == 0
+    results.close()
+    assert len(ended) == len(set(ended)) <= 8
+    stream.close()  # once more does no harm
+
+
+def test_a_stream_that_never_began_is_closed(loop):
+    stream_of(loop, iter([1]), asyncio.sleep).close()
+
+
+def test_the_end_of_the_loop_ends_its_streams():
+    loop = EventLoop("test", lambda rate, count: None)
+    results = stream_of(loop, iter(range(9)), asyncio.sleep, concurrency=1).results()
+    next(results)
+    closed = threading.Event()
+    loop.close(10, closed.set)
+    with pytest.raises(TaskKilled):
+        list(results)
+    assert closed.wait(20)
+    loop.join(20)
+    with pytest.raises(TaskKilled):
+        stream_of(loop, iter([1]), asyncio.sleep)
+
+
+def test_an_error_group_of_the_users_own_stays_one(loop):
+    async def fail(x):
+        raise ExceptionGroup("mine", [ValueError(x)])
+
+    with pytest.raises(ExceptionGroup, match="mine"):
+        list(stream_of(loop, iter([1]), fail).results())
+
+
+# ------------------------------------------------------------------------------------------------ rates
+
+
+@given(
+    interval=st.floats(0.001, 10),
+    questions=st.lists(st.tuples(st.floats(0, 5), st.integers(1, 20)), min_size=1, max_size=30),
+)
+def test_turns_are_an_interval_apart_whoever_asks_and_when(interval, questions):
+    dealer, rate, now = TurnDealer(), Rate(0, interval), 0.0
+    turns = []
+    for pause, count in questions:
+        now += pause
+        wait = dealer.deal(rate, count, now)
+        assert wait >= 0
+        turns += [now + wait + i * interval for i in range(count)]
+    assert all(b - a >= interval * 0.999 for a, b in pairwise(turns))
+
+
+def test_rates_are_counted_apart_and_forgotten_when_they_are_idle():
+    dealer = TurnDealer()
+    for i in range(1000):
+        assert dealer.deal(Rate(i, 1.0), 1, now=float(i)) == 0
+    assert len(dealer._next) <= 65
+
+
+def test_how_rates_are_written():
+    for text, interval in {"50/s": 0.02, " 30 / min": 2.0, "30/m": 2.0, "0.5/s": 2.0, "7200/h": 0.5}.items():
+        assert parse_rate(text, "map").interval == pytest.approx(interval)
+    for text in ("", "50", "50/", "/s", "50/week", "-1/s", "0/s", "50/s/s"):
+        with pytest.raises(ArgumentError, match="map: rate = "):
+            parse_rate(text, "map")
