@@ -195,6 +195,7 @@ async def test_a_deadline_holds_while_a_job_waits_for_its_turn(tmp_path):
             await sc.parallelize([2]).count()
         (tmp_path / "end").touch()
         assert await first == [1]
+        sc.setLocalProperty("asparkle.job.deadline", "1h")
         assert await sc.parallelize([2]).count() == 1
 
 

@@ -287,6 +287,8 @@ EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor 
 MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
 PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")
 LOCAL_DIR = _list("spark.local.dir", "Directories for shuffle files, spills and disk blocks; not set: the system's temporary directory.")
+FILES = _list("spark.files", "Files, paths or URLs, that every task finds with `SparkFiles.get`: as with `addFile`, when the context starts.")
+ARCHIVES = _list("spark.archives", "Archives, likewise: as with `addArchive`.")
 SHOW_PROGRESS = _bool("spark.ui.showConsoleProgress", "false", "Whether jobs of more than half a second show a progress bar, where stderr is a terminal; the shell sets it.")
 
 # Tasks, stages and jobs

@@ -19,7 +19,7 @@ from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
-from asparkle.core.conf import JOB_DEADLINE
+from asparkle.core.conf import ARCHIVES, FILES, JOB_DEADLINE
 from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
 from asparkle.core.errors import (
@@ -153,6 +153,10 @@ class SparkContext:
         for listener in application.listeners():
             self.addListener(listener)
         await driver.start(cluster, application.executors)
+        for path in FILES.read(self._conf):
+            await self.addFile(path)
+        for path in ARCHIVES.read(self._conf):
+            await self.addArchive(path)
 
     @property
     def _added(self) -> AddedFiles:

@@ -38,9 +38,6 @@ def collect(options: argparse.Namespace, environment: Mapping[str, str], name: s
     for key in _LISTS:
         if key in values:
             values[key] = ",".join(_existing(values[key], key))
-    for key in ("spark.files", "spark.archives"):
-        if values.get(key):
-            raise ConfigurationError(f"{key} = {values[key]!r}: this version sends no files to executors; leave it out")
     _choose_master(values)
     return values
 

@@ -222,6 +222,21 @@ with SparkContext("processes[1]") as sc:
     assert done.stdout == "[4]\n", done.stderr
 
 
+def test_files_and_archives_are_found_by_tasks(tmp_path):
+    (tmp_path / "words.txt").write_text("tiger")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("more.txt", "burning")
+    source = (
+        "from asparkle import SparkContext, SparkFiles\n"
+        "with SparkContext() as sc:\n"
+        "    names = sc.parallelize(['words.txt', 'more.zip/more.txt'])\n"
+        "    print(names.map(lambda name: open(SparkFiles.get(name)).read()).collect())\n"
+    )
+    name = script(tmp_path, source)
+    done = run(tmp_path, "--master", "local[2]", "--files", "words.txt", "--archives", "more.zip", name)
+    assert done.stdout == "['tiger', 'burning']\n"
+
+
 # ---------------------------------------------------------------------------------------- refusals
 
 
@@ -239,7 +254,6 @@ with SparkContext("processes[1]") as sc:
         ("--executor-memory 2x script.py", "asparkle run: spark.executor.memory = '2x': expected a size"),
         ("--num-executors two script.py", "asparkle run: spark.executor.instances = 'two': expected a whole number"),
         ("--files missing.txt script.py", "asparkle run: spark.files: 'missing.txt': no such file"),
-        ("--archives script.py script.py", "script.py': this version sends no files to executors; leave it out"),
         ("--py-files s3://b/x.py script.py", "asparkle run: spark.submit.pyFiles: 's3://b/x.py': only local files"),
         ("--properties-file missing.conf script.py", "asparkle run: properties file 'missing.conf'"),
         ("", "asparkle: the following arguments are required: script"),
