@@ -129,7 +129,7 @@ class BlockingContext:
                 return active  # type: ignore[return-value]
             return cls(conf=conf)
 
-    def stop(self, drain: float = 0.0) -> None:
+    def stop(self, *, drain: float = 0.0) -> None:
         """End all executors and remove all files.  Jobs of other threads fail with `ContextStopped`.
 
         ``drain``: wait so many seconds at most for the jobs that run or wait for their turn; meanwhile new ones are

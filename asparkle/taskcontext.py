@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asparkle.core.barrier import BarrierTaskContext, BarrierTaskInfo
 from asparkle.core.taskcontext import TaskContext
 
-__all__ = ["TaskContext"]
+__all__ = ["BarrierTaskContext", "BarrierTaskInfo", "TaskContext"]

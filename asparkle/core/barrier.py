@@ -7,7 +7,8 @@ training of a model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core import arguments
 from asparkle.core.errors import UserFunctionError
@@ -48,7 +49,8 @@ class RDDBarrier(Generic[T_co]):
         return self.rdd._derive(Mapped(self.rdd._node, transform, preserves_partitioning=preserves, barrier=True))
 
 
-class BarrierTaskInfo(NamedTuple):
+@dataclass(frozen=True)
+class BarrierTaskInfo:
     """``address``: the host that a task of the barrier stage runs on."""
 
     address: str

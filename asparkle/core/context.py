@@ -184,7 +184,7 @@ class SparkContext:
         with anyio.CancelScope(shield=True):
             await self.stop()
 
-    async def stop(self, drain: float = 0.0) -> None:
+    async def stop(self, *, drain: float = 0.0) -> None:
         """End all executors and remove all files.  Jobs that run fail with `ContextStopped`.
 
         ``drain``: wait so many seconds at most for the jobs that run or wait for their turn; meanwhile new ones are

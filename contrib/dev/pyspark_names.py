@@ -20,7 +20,7 @@ CLASSES = {  # PySpark's module and class: where asparkle has it
     "core/context.py:SparkContext": "asparkle.SparkContext",
     "core/broadcast.py:Broadcast": "asparkle.Broadcast",
     "core/files.py:SparkFiles": "asparkle.SparkFiles",
-    "core/status.py:StatusTracker": "asparkle.StatusTracker",
+    "core/status.py:StatusTracker": "asparkle.status.StatusTracker",
     "accumulators.py:Accumulator": "asparkle.Accumulator",
     "accumulators.py:AccumulatorParam": "asparkle.AccumulatorParam",
     "conf.py:SparkConf": "asparkle.SparkConf",
@@ -39,6 +39,8 @@ EXPECTED: dict[str, str] = {  # what differs, and why
     "Broadcast.dump": "how PySpark writes the value to a file for its workers",
     "Broadcast.load": "how PySpark reads that file",
     "Broadcast.load_from_path": "how PySpark reads that file",
+    "RDDBarrier.__init__": "made by RDD.barrier alone",
+    "SparkContext.serializer": "there is one serializer",
     "RDD.__init__": "PySpark's wraps an RDD of the JVM",
     "SparkConf.__init__": "PySpark's also takes a JVM and its SparkConf",
     "SparkContext.__init__": "PySpark's also takes a gateway to the JVM, and classes of profilers",
@@ -87,7 +89,7 @@ def parameters_of(function: ast.FunctionDef) -> list[tuple[str, str]]:
 def ours(function: object) -> list[tuple[str, str]]:
     pairs = []
     for parameter in inspect.signature(function).parameters.values():  # type: ignore[arg-type]
-        if parameter.kind is parameter.KEYWORD_ONLY or parameter.name == "self":
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD) or parameter.name == "self":
             continue  # what asparkle adds is by keyword
         star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
         default = "" if parameter.default is parameter.empty else _shown(parameter.default)
@@ -112,6 +114,8 @@ def find(path: str) -> object:
 
 
 def differences(root: Path) -> dict[str, str]:
+
+    importlib.import_module("asparkle.sql.session")  # gives RDDs toDF
     found = {}
     for where, path in CLASSES.items():
         file, _, name = where.partition(":")
