@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asparkle.core.coroutines import FailedElement
     from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
     from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
+    from asparkle.core.profiling import BasicProfiler, Profiler
     from asparkle.core.resources import WorkerResource
     from asparkle.core.statcounter import StatCounter
     from asparkle.core.storagelevel import StorageLevel
@@ -40,12 +41,14 @@ __all__ = [
     "AsparkleError",
     "BarrierTaskContext",
     "BarrierTaskInfo",
+    "BasicProfiler",
     "Broadcast",
     "FailedElement",
     "InheritableThread",
     "JobCancelled",
     "JobFailed",
     "JobHandle",
+    "Profiler",
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
@@ -65,12 +68,14 @@ _WHERE = {
     "AsparkleError": "asparkle.core.errors",
     "BarrierTaskContext": "asparkle.core.barrier",
     "BarrierTaskInfo": "asparkle.core.barrier",
+    "BasicProfiler": "asparkle.core.profiling",
     "Broadcast": "asparkle.core.broadcast",
     "InheritableThread": "asparkle.core.inheritablethread",
     "FailedElement": "asparkle.core.coroutines",
     "JobCancelled": "asparkle.core.errors",
     "JobHandle": "asparkle.handles",
     "JobFailed": "asparkle.core.errors",
+    "Profiler": "asparkle.core.profiling",
     "RDDBarrier": "asparkle.barrier",
     "SparkConf": "asparkle.core.conf",
     "SparkContext": "asparkle.context",

@@ -18,6 +18,7 @@ from asparkle.core.coroutines import FailedElement
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
 from asparkle.core.handles import JobHandle
 from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
+from asparkle.core.profiling import BasicProfiler, Profiler
 from asparkle.core.rdd import RDD
 from asparkle.core.resources import WorkerResource
 from asparkle.core.statcounter import StatCounter
@@ -31,12 +32,14 @@ __all__ = [
     "AsparkleError",
     "BarrierTaskContext",
     "BarrierTaskInfo",
+    "BasicProfiler",
     "Broadcast",
     "FailedElement",
     "InheritableThread",
     "JobCancelled",
     "JobFailed",
     "JobHandle",
+    "Profiler",
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
@@ -59,15 +62,17 @@ class SparkContext(_SparkContext):
         *,
         conf: SparkConf | None = None,
         plugins: Iterable[object] = (),
+        profiler_cls: type[Profiler] | None = None,
     ) -> None:
         """A context that starts its executors when it is entered with ``async with``.
 
         ``master``: where tasks run, such as ``local[4]``; ``appName``: the application's name.  Both go before
         what ``conf``, which is copied, says.  ``plugins``: plugins and listeners of this context alone.
+        ``profiler_cls``: what profiles tasks if ``spark.python.profile`` is set.
 
         Raises ConfigurationError for a bad key or master URL, PluginError for a plugin that can't be used, and
         StorageError if nothing can be written in ``spark.local.dir``; then nothing was started.
         """
         from asparkle.newapplication import new_application
 
-        super().__init__(new_application(master, appName, conf, plugins))
+        super().__init__(new_application(master, appName, conf, plugins), profiler_cls)

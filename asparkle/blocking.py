@@ -18,6 +18,7 @@ from asparkle.portal import Portal
 if TYPE_CHECKING:
     from typing import Self
 
+    from asparkle.core.profiling import Profiler
     from asparkle.core.status import StatusTracker
     from asparkle.handles import JobHandle
 
@@ -42,12 +43,14 @@ class BlockingContext:
         conf: SparkConf | None = None,
         *,
         plugins: Iterable[object] = (),
+        profiler_cls: type[Profiler] | None = None,
     ) -> None:
         """Start executors; the context is ready when this returns.
 
         ``master``: where tasks run, such as ``local[4]``; ``appName``: the application's name.  Both go before
         what ``conf``, which is copied, says.  ``environment``: environment variables of the executors.
-        ``plugins``: plugins and listeners of this context alone.
+        ``plugins``: plugins and listeners of this context alone.  ``profiler_cls``: what profiles tasks if
+        ``spark.python.profile`` is set.
 
         ``pyFiles``: paths to add with `addPyFile`.  ``sparkHome`` and ``batchSize`` are PySpark's and are ignored.
         ``serializer`` is refused: pickle is all there is.
@@ -77,7 +80,7 @@ class BlockingContext:
             self._pid = os.getpid()
             application.begin()
             try:
-                self._portal = Portal(application)
+                self._portal = Portal(application, profiler_cls)
                 self._portal.start()
             except BaseException:
                 application.end()

@@ -637,6 +637,30 @@ class SparkContext(BlockingContext):
         """
         self._call(self._context.cancelAllJobs)
 
+    def show_profiles(self) -> None:
+        """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.
+
+        Raises ContextError unless ``spark.python.profile`` is set.
+
+        >>> sc.show_profiles()
+        Traceback (most recent call last):
+            ...
+        asparkle.core.errors.ContextError: nothing was profiled: set spark.python.profile to true before the ...
+        """
+        self._context.show_profiles()
+
+    def dump_profiles(self, path: str) -> None:
+        """Write the profiles of tasks into the directory ``path``, for `pstats`, as ``rdd_5.pstats``; and forget them.
+
+        Raises ContextError unless ``spark.python.profile`` is set.
+
+        >>> sc.dump_profiles("profiles")
+        Traceback (most recent call last):
+            ...
+        asparkle.core.errors.ContextError: nothing was profiled: set spark.python.profile to true before the ...
+        """
+        self._context.dump_profiles(path)
+
     def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
         """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
 

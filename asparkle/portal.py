@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asparkle.core.application import Application
     from asparkle.core.context import SparkContext
     from asparkle.core.loop import LoopCaller
+    from asparkle.core.profiling import Profiler
 
 T = TypeVar("T")
 
@@ -31,10 +32,11 @@ T = TypeVar("T")
 class Portal:
     """Runs one asynchronous context in a background thread, and coroutines beside it."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, profiler_cls: type[Profiler] | None = None) -> None:
         from concurrent.futures import Future
 
         self._application = application
+        self._profiler_cls = profiler_cls
         self._started: Future[None] = Future()
         self._stopping = threading.Event()
         self._pending: set[_Call[Any]] = set()
@@ -80,7 +82,7 @@ class Portal:
         self._loop_call = loop_caller()
         if self._stopping.is_set():  # given up already
             return
-        self.context = SparkContext(self._application)
+        self.context = SparkContext(self._application, self._profiler_cls)
         async with self.context:
             self._started.set_result(None)
             await self._stop_event.wait()

@@ -218,6 +218,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "TaskContext": lambda: described("asparkle:TaskContext"),
     "RDDBarrier": lambda: described("asparkle:RDDBarrier"),
     "BarrierTaskContext": lambda: described("asparkle:BarrierTaskContext"),
+    "Profiler": lambda: described("asparkle:Profiler"),
+    "BasicProfiler": lambda: _text(load("asparkle:BasicProfiler")),
     "InheritableThread": lambda: _text(load("asparkle:InheritableThread")),
     "inheritable_thread_target": lambda: _text(load("asparkle:inheritable_thread_target")),
     "BarrierTaskInfo": lambda: _text(load("asparkle:BarrierTaskInfo")),

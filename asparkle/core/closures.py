@@ -75,6 +75,8 @@ class Reach(NamedTuple):
 
 def reach(program: Program, sink: object) -> Reach:
     """Walk along all that the program and its sink hold, up to the first that an attempt could change."""
+    if program.profiler is not None:
+        return Reach(False, False)
     walk = _Walk()
     try:
         for step in program.steps:

@@ -289,6 +289,8 @@ PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one ta
 LOCAL_DIR = _list("spark.local.dir", "Directories for shuffle files, spills and disk blocks; not set: the system's temporary directory.")
 FILES = _list("spark.files", "Files, paths or URLs, that every task finds with `SparkFiles.get`: as with `addFile`, when the context starts.")
 ARCHIVES = _list("spark.archives", "Archives, likewise: as with `addArchive`.")
+PROFILE = _bool("spark.python.profile", "false", "Whether tasks are profiled: see `show_profiles`.")
+PROFILE_DUMP = _text("spark.python.profile.dump", "", "A directory that profiles are written to when the context stops; not set: they are printed then, unless that was done.")
 SHOW_PROGRESS = _bool("spark.ui.showConsoleProgress", "false", "Whether jobs of more than half a second show a progress bar, where stderr is a terminal; the shell sets it.")
 
 # Tasks, stages and jobs

@@ -19,7 +19,7 @@ from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
-from asparkle.core.conf import ARCHIVES, FILES, JOB_DEADLINE
+from asparkle.core.conf import ARCHIVES, FILES, JOB_DEADLINE, PROFILE, PROFILE_DUMP
 from asparkle.core.contracts import Listener
 from asparkle.core.driver import Driver
 from asparkle.core.errors import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
     from asparkle.core.handles import JobHandle
+    from asparkle.core.profiling import Profiler, Profilers
     from asparkle.core.status import StatusTracker
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ class SparkContext:
     that sets them and to the tasks it starts afterwards, and go with each job that these submit.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, profiler_cls: type[Profiler] | None = None) -> None:
         self._application = application
         self._scheduler_conf = application.scheduler  # read now: what is wrong with it is said at once
         self._conf = application.conf
@@ -95,6 +96,11 @@ class SparkContext:
         self._broadcast_ids = itertools.count()
         self._checkpoints: Checkpoints | None = None  # once somebody asked for one
         self._added_or_none: AddedFiles | None = None
+        self._profilers: Profilers | None = None
+        if PROFILE.read(self._conf):
+            from asparkle.core.profiling import BasicProfiler, Profilers
+
+            self._profilers = Profilers(profiler_cls or BasicProfiler, self)
         running, queued = application.max_concurrent_jobs, application.max_queued_jobs
         self._gate = JobGate(running, queued) if running else None
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
@@ -147,9 +153,11 @@ class SparkContext:
         planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
         driver.planner = planner
         planner.options = self._options
+        planner.profilers = self._profilers
         self._driver_or_none = driver
         enter(self.applicationId, application.spec.directories)
         stack.callback(self._forget_files)
+        stack.callback(self._leave_profiles)
         for listener in application.listeners():
             self.addListener(listener)
         await driver.start(cluster, application.executors)
@@ -157,6 +165,14 @@ class SparkContext:
             await self.addFile(path)
         for path in ARCHIVES.read(self._conf):
             await self.addArchive(path)
+
+    def _leave_profiles(self) -> None:
+        """What was profiled and nobody has seen is shown, or written to where the configuration says."""
+        directory = PROFILE_DUMP.read(self._conf)
+        if self._profilers is not None and directory:
+            self._profilers.dump(directory)
+        elif self._profilers is not None:
+            self._profilers.show()
 
     @property
     def _added(self) -> AddedFiles:
@@ -1075,6 +1091,37 @@ class SparkContext:
         >>> await sc.cancelAllJobs()
         """
         self._driver.cancel_jobs(reason="all jobs were cancelled")
+
+    def show_profiles(self) -> None:
+        """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.
+
+        Raises ContextError unless ``spark.python.profile`` is set.
+
+        >>> sc.show_profiles()
+        Traceback (most recent call last):
+            ...
+        asparkle.core.errors.ContextError: nothing was profiled: set spark.python.profile to true before the ...
+        """
+        self._profiled().show()
+
+    def dump_profiles(self, path: str) -> None:
+        """Write the profiles of tasks into the directory ``path``, for `pstats`, as ``rdd_5.pstats``; and forget them.
+
+        Raises ContextError unless ``spark.python.profile`` is set.
+
+        >>> sc.dump_profiles("profiles")
+        Traceback (most recent call last):
+            ...
+        asparkle.core.errors.ContextError: nothing was profiled: set spark.python.profile to true before the ...
+        """
+        self._profiled().dump(arguments.path(path, "dump_profiles", "path"))
+
+    def _profiled(self) -> Profilers:
+        if self._profilers is None:
+            from asparkle.core.profiling import not_profiled
+
+            raise not_profiled()
+        return self._profilers
 
     def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
         """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.

@@ -23,6 +23,7 @@ from asparkle.core.transforms import CollectList, Count, Sink
 
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
+    from asparkle.core.profiling import Profiler, Profilers
 
 
 class StageBuilder:
@@ -60,6 +61,7 @@ class StagePlan:
         self.sink = sink
         self.parents: list[Shuffle] = []
         self.barrier = False
+        self.profiler: Profiler | None = None
         self.simple = True
         self.sources: list[Source] = []
         self.builder = StageBuilder()
@@ -91,7 +93,7 @@ class StagePlan:
 
     @property
     def program(self) -> Program:
-        return Program(self.builder.steps)
+        return Program(self.builder.steps, self.profiler)
 
     def leaves(self, partition: int) -> Iterator[tuple[int, Source, int]]:
         """(step, source, source partition) for each piece of outside data that ``partition`` needs."""
@@ -192,6 +194,7 @@ class Planner:
         self.default_reduce_partitions = default_reduce_partitions
         self.default_min_partitions = default_min_partitions
         self.options: Callable[[], JobOptions] = JobOptions  # of the jobs that the running task submits
+        self.profilers: Profilers | None = None
         self._shuffle_ids = itertools.count()
         self._stage_ids = itertools.count()
 
@@ -249,6 +252,8 @@ class Planner:
                             )
                         )
         for stage in stages:
+            if self.profilers is not None:
+                stage.profiler = self.profilers.of(stage.final.id)
             if stage.barrier:
                 stage.check_barrier(len(wanted) if stage is stages[-1] else stage.tasks)
         return JobPlan(stages, wanted)

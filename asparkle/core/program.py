@@ -21,6 +21,7 @@ from asparkle.core.errors import UserFunctionError
 from asparkle.core.shown import name_of
 
 if TYPE_CHECKING:
+    from asparkle.core.profiling import Profiler
     from asparkle.core.worker.task import TaskEnvironment
 
 # How deep iterators may be nested.  Generators that pull from one another count towards the interpreter's
@@ -307,14 +308,15 @@ class Program:
     those which need them are begun.
     """
 
-    __slots__ = ("_cuts", "steps")
+    __slots__ = ("_cuts", "profiler", "steps")
 
-    def __init__(self, steps: list[Step]) -> None:
+    def __init__(self, steps: list[Step], profiler: Profiler | None = None) -> None:
         self.steps = steps
+        self.profiler = profiler  # of its tasks, if they are profiled
         self._cuts: frozenset[int] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Program, (self.steps,))
+        return (Program, (self.steps,) if self.profiler is None else (self.steps, self.profiler))
 
     def run(self, partition: int, sink: Callable[[int, Iterator[Any]], Any], task: TaskEnvironment) -> Any:
         """Compute ``partition`` of the last step and give it to ``sink``, which consumes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import protocol, taskcontext
@@ -35,13 +36,16 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
             worker.interruptible = task.tid
             if task.tid in worker.killing:  # asked for before the interrupt could strike
                 raise TaskKilled(worker.killing[task.tid])
+            write, run = ShuffleWrite.write, program.run
+            if program.profiler is not None:
+                write, run = partial(program.profiler.profile, write), partial(program.profiler.profile, run)
             if type(sink) is ShuffleWrite:
-                written = sink.write(program, task.partition, environment)
+                written = write(sink, program, task.partition, environment)
                 updates = _pack_updates(worker, context)
                 return protocol.Succeeded(
                     task.tid, time.perf_counter() - started, written.location, updates, written.sizes
                 )
-            value = program.run(task.partition, sink, environment)
+            value = run(task.partition, sink, environment)
         finally:
             worker.interruptible = None
             _clean_up(context)
