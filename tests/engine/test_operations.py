@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import operator
 import sys
 import threading
 import types
 from collections import Counter
+from pathlib import Path
 
 import anyio
 import cloudpickle
@@ -890,7 +890,9 @@ async def test_as_many_elements_as_there_are(local, many):
     assert await rdd.take(many) == [3, 1, 2]
     assert await rdd.top(many) == [3, 2, 1]
     assert await rdd.takeOrdered(many) == [1, 2, 3]
-    assert sorted(await rdd.takeSample(False, many)) == [1, 2, 3]
+    with pytest.raises(ArgumentError, match="takeSample: num"):  # as in PySpark
+        await rdd.takeSample(False, many)
+    assert sorted(await rdd.takeSample(False, 2**62)) == [1, 2, 3]
 
 
 async def test_a_partition_may_be_endless_for_take(sc):
@@ -1327,17 +1329,20 @@ async def test_shuffles_are_computed_again_after_they_were_cleaned(sc):
 
     def note(x):
         mapped.add(1)
-        return x % 2, x
+        return x % 2, str(x) * 20_000  # too much for a report: a file
 
-    sums = sc.parallelize(range(8), 4).map(note).reduceByKey(operator.add, 2)
-    expected = {0: 12, 1: 16}
-    assert [await sums.collectAsMap(), await sums.collectAsMap()] == [expected, expected]
-    files = glob.glob(f"{sc._application.spec.directories[0]}/shuffle-*")
-    await sums.cleanShuffleDependencies(blocking=True)
-    assert not set(files) & set(glob.glob(f"{sc._application.spec.directories[0]}/shuffle-*"))
-    assert await sums.collectAsMap() == expected
-    await sums.cleanShuffleDependencies()
-    assert await sums.mapValues(str).collectAsMap() == {0: "12", 1: "16"}
+    largest = sc.parallelize(range(8), 4).map(note).reduceByKey(max, 2).mapValues(lambda text: text[0])
+    expected = {0: "6", 1: "7"}
+    assert [await largest.collectAsMap(), await largest.collectAsMap()] == [expected, expected]
+    (parent,) = largest._node.parents
+    files = Path(sc._application.spec.directories[0], f"shuffle-{parent.shuffle.spec.id}")
+    assert len(list(files.iterdir())) == 4
+    await largest.cleanShuffleDependencies(blocking=True)
+    assert not files.exists()
+    assert await largest.collectAsMap() == expected
+    assert len(list(files.iterdir())) == 4
+    await largest.cleanShuffleDependencies()
+    assert await largest.map(list).count() == 2
     assert mapped.value == 24  # computed three times
 
 
