@@ -13,33 +13,18 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
+from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound, MissingDependency
 from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 PACKAGES: Final = (".zip", ".egg", ".jar")
 """Archives that Python imports from where they lie."""
 
 _ARCHIVES: Final = (".zip", ".jar", ".tar", ".tar.gz", ".tgz")
-
-_roots: dict[str, str] = {}  # of the contexts of this process, or of the application whose worker it is
-
-
-def root_below(directories: Sequence[str]) -> str:
-    """Where the files of an application with these directories are."""
-    return os.path.join(directories[0], "files")
-
-
-def enter(application: str, directories: Sequence[str]) -> None:
-    """`SparkFiles` finds the application's files in this process from now on."""
-    _roots[application] = root_below(directories)
-
-
-def leave(application: str) -> None:
-    _roots.pop(application, None)
 
 
 class SparkFiles:
@@ -64,8 +49,8 @@ class SparkFiles:
         """
         context = TaskContext.get()
         if context is not None:
-            return root_below(context._environment.worker.app.directories)
-        roots = list(_roots.values())
+            return files_below(context._environment.worker.app.directories)
+        roots = list(added_files.values())
         if len(roots) != 1:
             problem = "no SparkContext is running" if not roots else f"{len(roots)} contexts are running"
             raise ContextError(f"SparkFiles: {problem} in this process; ask inside a task, whose context is known")

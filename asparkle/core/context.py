@@ -15,12 +15,12 @@ from anyio import to_thread
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
-from asparkle.core.addedfiles import AddedFiles, enter, leave, root_below
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
 from asparkle.core.conf import ARCHIVES, FILES, JOB_DEADLINE, PROFILE, PROFILE_DUMP
 from asparkle.core.contracts import Listener
+from asparkle.core.directories import added_files, files_below
 from asparkle.core.driver import Driver
 from asparkle.core.errors import (
     ArgumentError,
@@ -32,9 +32,7 @@ from asparkle.core.errors import (
     NeedsJVM,
     NestedContextError,
 )
-from asparkle.core.filesystems import Options, check_shared, hadoop_options
-from asparkle.core.handles import submission
-from asparkle.core.jobs import JobGate, JobOptions
+from asparkle.core.jobs import JobGate, JobOptions, submission
 from asparkle.core.lineage import Node, Union
 from asparkle.core.loop import clean_up, current_loop, current_task, loop_caller, start_detached
 from asparkle.core.payloads import write_file
@@ -46,8 +44,10 @@ from asparkle.core.taskcontext import TaskContext
 from asparkle.core.transforms import Call, Sink
 
 if TYPE_CHECKING:
+    from asparkle.core.addedfiles import AddedFiles
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
+    from asparkle.core.filesystems import Options
     from asparkle.core.handles import JobHandle
     from asparkle.core.profiling import Profiler, Profilers
     from asparkle.core.status import StatusTracker
@@ -155,7 +155,7 @@ class SparkContext:
         planner.options = self._options
         planner.profilers = self._profilers
         self._driver_or_none = driver
-        enter(self.applicationId, application.spec.directories)
+        added_files[self.applicationId] = files_below(application.spec.directories)
         stack.callback(self._forget_files)
         stack.callback(self._leave_profiles)
         for listener in application.listeners():
@@ -179,11 +179,14 @@ class SparkContext:
         if self._added_or_none is None:
             self._check_usable()
             spec = self._application.spec
-            self._added_or_none = AddedFiles(root_below(spec.directories), hadoop_options(self._conf))
+            from asparkle.core.addedfiles import AddedFiles
+            from asparkle.core.filesystems import hadoop_options
+
+            self._added_or_none = AddedFiles(files_below(spec.directories), hadoop_options(self._conf))
         return self._added_or_none
 
     def _forget_files(self) -> None:
-        leave(self.applicationId)
+        added_files.pop(self.applicationId, None)
         if self._added_or_none is not None:
             self._added_or_none.close()
 
@@ -582,6 +585,8 @@ class SparkContext:
         if min_partitions is not None:
             min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
         paths = arguments.path(path, operation, name)
+        from asparkle.core.filesystems import check_shared, hadoop_options
+
         check_shared(paths, self._application.spec.in_process)
         return paths, min_partitions, hadoop_options(self._conf)
 

@@ -14,6 +14,13 @@ from asparkle.core.errors import StorageError
 
 _PREFIX = "asparkle-"
 _PARTS = ("blocks", "data", "results", "spill")
+added_files: dict[str, str] = {}
+"""Where `SparkFiles` finds what was added: by context of this process, or for the application whose worker it is."""
+
+
+def files_below(directories: Sequence[str]) -> str:
+    """Where the added files of an application with these directories are."""
+    return os.path.join(directories[0], "files")
 
 
 class ApplicationDirectories:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
 from asparkle.core.errors import JobCancelled
 from asparkle.core.jobrecords import JobMetrics, JobProgress, JobRecord, metrics_of, progress_of
+from asparkle.core.jobs import submission
 
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
 
 T = TypeVar("T")
-
-# Where the jobs that are submitted here are noted: those of the action that a handle is for.
-submission: ContextVar[list[JobRecord] | None] = ContextVar("asparkle_submission", default=None)
 
 
 class JobHandle(Generic[T]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,9 @@ from asparkle.core.scheduler.messages import FailureKind, JobFailure
 
 if TYPE_CHECKING:
     from asparkle.core.jobrecords import JobRecord
+
+# Where the jobs that are submitted here are noted: those of the action that a handle is for.
+submission: ContextVar[list[JobRecord] | None] = ContextVar("asparkle_submission", default=None)
 
 
 class JobOptions(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,6 +53,8 @@ def write_frames(values: Iterable[Any], path: str) -> FileRef:
     """Write each of ``values`` as a frame to a new file at ``path``, which no one sees before it is whole.
 
     Of two that write to one path, the file is what the later one wrote."""
+    import tempfile  # late: it is not needed to start
+
     directory = os.path.dirname(path)
     fd, partial = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".partial", dir=directory)
     try:

@@ -42,7 +42,6 @@ from asparkle.core.lineage import (
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
-from asparkle.core.sampling import Sample, SampleByKey, Split
 from asparkle.core.scheduler.messages import Determinism
 from asparkle.core.shown import shown
 from asparkle.core.shuffle import steps
@@ -624,6 +623,8 @@ class RDD(Generic[T_co]):
         >>> await rdd.sample(False, 0.1, seed=1).collect() == await rdd.sample(False, 0.1, seed=1).collect()
         True
         """
+        from asparkle.core.sampling import Sample
+
         fraction = arguments.fraction(fraction, "sample", withReplacement)
         seed = arguments.seed(seed, "sample")
         if seed is None:
@@ -640,6 +641,8 @@ class RDD(Generic[T_co]):
         >>> await first.count() + await second.count()
         500
         """
+        from asparkle.core.sampling import Split
+
         bounds = arguments.cumulated(weights, "randomSplit", "weights")
         seed = arguments.seed(seed, "randomSplit")
         if seed is None:
@@ -1130,6 +1133,8 @@ class RDD(Generic[T_co]):
         >>> sorted(sampled.items())
         [(1, 500)]
         """
+        from asparkle.core.sampling import SampleByKey
+
         fractions = arguments.fractions(fractions, "sampleByKey")
         seed = arguments.seed(seed, "sampleByKey")
         if seed is None:

@@ -18,8 +18,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asparkle.core import addedfiles, broadcast, protocol
+from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
+from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
@@ -209,7 +210,7 @@ class Worker:
         if not self.in_process:
             sys.path[:] = list(message.path)
             importlib.invalidate_caches()
-            addedfiles.enter(self.app.app_id, self.app.directories)
+            added_files[self.app.app_id] = files_below(self.app.directories)
             with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
                 os.chdir(message.directory)
 
