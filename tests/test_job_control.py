@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -217,7 +218,7 @@ async def test_draining_lets_jobs_end_and_no_new_ones_begin(sc, tmp_path):
     job = sc.submit(sc.parallelize([1], 1).map(waiting_for(end)).collect)
     await until(lambda: (tmp_path / "begun 1").exists())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sc.stop, 20)
+        tasks.start_soon(partial(sc.stop, drain=20))
         await until(lambda: sc._admitted is not None)
         with pytest.raises(ContextStopped, match="takes no new jobs"):
             await sc.parallelize([2]).count()
@@ -231,7 +232,7 @@ async def test_draining_lets_an_action_of_several_jobs_end(sc, tmp_path):
     job = sc.submit(rdd.take, 30)
     await until(lambda: (tmp_path / "begun 0").exists())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sc.stop, 20)
+        tasks.start_soon(partial(sc.stop, drain=20))
         await until(lambda: sc._admitted is not None)
         end.touch()
     assert await job == list(range(30)) and job.progress().jobs > 1
