@@ -45,7 +45,7 @@ def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
         os.rename(partial, path)
     except OSError as error:
         remove_file(partial)
-        raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
+        raise _not_written(os.path.dirname(path), error) from error
     return FileRef(path, length)
 
 
@@ -56,19 +56,33 @@ def write_frames(values: Iterable[Any], path: str) -> FileRef:
     import tempfile  # late: it is not needed to start
 
     directory = os.path.dirname(path)
-    fd, partial = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".partial", dir=directory)
+    try:
+        fd, partial = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".partial", dir=directory)
+    except OSError as error:
+        raise _not_written(directory, error) from error
+    length = 0
     try:
         try:
-            length = sum(write_all(fd, pack_frame(dumps(value))) for value in values)
+            for value in values:  # an OSError in here is whose values these are
+                pieces = pack_frame(dumps(value))
+                try:
+                    length += write_all(fd, pieces)
+                except OSError as error:
+                    raise _not_written(directory, error) from error
         finally:
             os.close(fd)
-        os.rename(partial, path)
-    except BaseException as error:
+        try:
+            os.rename(partial, path)
+        except OSError as error:
+            raise _not_written(directory, error) from error
+    except BaseException:
         remove_file(partial)
-        if isinstance(error, OSError):
-            raise StorageError(directory, error.strerror or str(error)) from error
         raise
     return FileRef(path, length)
+
+
+def _not_written(directory: str, error: OSError) -> StorageError:
+    return StorageError(directory, error.strerror or str(error))
 
 
 def remove_file(path: str) -> bool:

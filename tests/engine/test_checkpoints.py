@@ -159,3 +159,21 @@ async def test_a_save_that_fails_says_so_and_is_tried_with_the_next_job(sc, tmp_
     Path(sc.getCheckpointDir(), f"rdd-{rdd.id()}").unlink()
     assert await rdd.count() == 4
     assert rdd.isCheckpointed()
+
+
+async def test_what_a_function_raises_while_its_rdd_is_saved_is_no_failure_of_the_disk(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+    seen = tmp_path / "seen"
+
+    def once(x):
+        if seen.exists():
+            raise FileNotFoundError("what the function looked for")
+        seen.touch()
+        return x
+
+    rdd = sc.parallelize([1], 1).map(once)
+    rdd.checkpoint()
+    with pytest.raises(JobFailed) as failed:
+        await rdd.count()
+    assert isinstance(failed.value.__cause__, FileNotFoundError)
+    assert [path.name for path in Path(sc.getCheckpointDir(), f"rdd-{rdd.id()}").iterdir()] == []
