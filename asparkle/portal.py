@@ -58,9 +58,9 @@ class Portal:
             raise
 
     def _run(self) -> None:
-        import anyio
-
         try:
+            import anyio
+
             anyio.run(self._main)
         except BaseException as error:
             if not self._started.done():

@@ -92,7 +92,9 @@ def test_the_scheduler_imports_nothing_that_does_io():
     for module in MODULES:
         if module.startswith("asparkle.core.scheduler"):
             for imported in imports_of(module):
-                own = imported.startswith("asparkle.core.scheduler") or imported == "asparkle.core.events"
+                own = imported.startswith(
+                    ("asparkle.core.scheduler", "asparkle.core.namedtuple", "asparkle.core.events")
+                )
                 assert own or imported.split(".")[0] in allowed, f"{module} imports {imported}"
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from typing import Any, Final
 
 from asparkle.core.contracts import AppSpec
+
+AHEAD: Final = 64  # workers that are asked for before anybody listens: as many as surely fit the socket's buffer
 
 
 def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
@@ -47,18 +50,51 @@ def _flags() -> list[str]:
 
 
 class ZygoteProcess:
-    """The driver's end of the process that starts workers (see `asparkle.backends.zygote`)."""
+    """The driver's end of the process that starts workers (see `asparkle.backends.zygote`).
 
-    def __init__(self, app: AppSpec) -> None:
+    It is told at once to start the first ``ahead`` workers, named "0", "1" and so on: they come up while the
+    driver still imports what it needs to talk to them.
+    """
+
+    def __init__(self, app: AppSpec, ahead: int = 0) -> None:
         self.control, theirs = socket.socketpair()
         try:
             self.pid = start_python("asparkle.backends.zygote", "main", theirs, app)
         finally:
             theirs.close()
+        self.tell(["app", app._asdict()])
+        self._ahead = {executor: self._start(executor) for executor in map(str, range(min(ahead, AHEAD)))}
         self.control.setblocking(False)
+
+    def worker(self, executor: str) -> socket.socket:
+        """The driver's end of the channel to this worker, which is started unless that was done ahead."""
+        return self._ahead.pop(executor, None) or self._start(executor)
+
+    def _start(self, executor: str) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            self.tell(["start", executor], theirs)
+        return ours
+
+    def tell(self, message: list[Any], passing: socket.socket | None = None) -> None:
+        """Send a message, and with it a socket for a worker."""
+        from asparkle.core.bytestream import pack  # late: the process that this one starts need not wait for it
+
+        try:
+            if passing is not None:
+                socket.send_fds(self.control, [pack(message)], [passing.fileno()])
+            else:
+                self.control.sendall(pack(message))
+        except OSError as error:  # who listens to it, or to the worker, finds out
+            from asparkle.core.logs import log
+
+            log().warning("the process that starts workers is gone", error=str(error))
 
     def close(self) -> None:
         """Let go of it: it ends its workers and itself."""
+        for connection in self._ahead.values():
+            connection.close()
         self.control.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.core.bytestream import Unpacker, pack
+from asparkle.core.bytestream import Unpacker
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
 from asparkle.core.loop import Receiver, clean_up
@@ -86,7 +86,7 @@ class ProcessExecutor(Executor):
 
     def kill(self) -> bool:
         self._killed = True
-        self._cluster.tell(["kill", self.info.id])
+        self._cluster.zygote.tell(["kill", self.info.id])
         return True
 
     def hang_up(self) -> None:
@@ -115,7 +115,7 @@ class ProcessCluster(Cluster):
         self.app = app
         self.target = 0
         self.tasks: Any = None
-        self._zygote = zygote
+        self.zygote = zygote
         self._next = 0
         self._live: dict[str, ProcessExecutor] = {}
         self._starting: dict[str, ProcessExecutor] = {}
@@ -141,12 +141,9 @@ class ProcessCluster(Cluster):
     def _start_one(self) -> None:
         executor_id = str(self._next)
         self._next += 1
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         info = ExecutorInfo(executor_id, self._next, "localhost", 1)
-        executor = ProcessExecutor(self, info, ours)
+        executor = ProcessExecutor(self, info, self.zygote.worker(executor_id))
         self._starting[executor_id] = executor
-        self.tell(["start", executor_id], theirs)
         self.tasks.start_soon(self._await_ready, executor)
 
     async def _await_ready(self, executor: ProcessExecutor) -> None:
@@ -182,23 +179,6 @@ class ProcessCluster(Cluster):
             if executor is not None:
                 executor.kill()
 
-    # ------------------------------------------------------------------------- the zygote
-
-    def tell(self, message: list[Any], passing: socket.socket | None = None) -> None:
-        """Send the zygote a message, and with it a socket for a worker."""
-        try:
-            if passing is not None:
-                socket.send_fds(self._zygote.control, [pack(message)], [passing.fileno()])
-            else:
-                self._zygote.control.send(pack(message))
-        except OSError as error:
-            from asparkle.core.logs import log
-
-            log().warning("the process that starts workers is gone", error=str(error))
-        finally:
-            if passing is not None:
-                passing.close()
-
     async def listen(self) -> None:
         """Take note of what the zygote says; start another one when it dies."""
         while True:
@@ -207,7 +187,7 @@ class ProcessCluster(Cluster):
 
     async def _listen_to_zygote(self) -> None:
         unpacker = Unpacker()
-        receiver = Receiver(self._zygote.control)
+        receiver = Receiver(self.zygote.control)
         try:
             while data := await receiver.receive():
                 for kind, executor, _pid, *rest in unpacker.feed(data):
@@ -226,16 +206,12 @@ class ProcessCluster(Cluster):
 
     async def _replace_zygote(self) -> None:
         await anyio.sleep(0.1)
-        self._zygote.close()
-        await anyio.to_thread.run_sync(reap, self._zygote.pid)
-        self._zygote = ZygoteProcess(self.app)
-        self._introduce()
+        self.zygote.close()
+        await anyio.to_thread.run_sync(reap, self.zygote.pid)
+        self.zygote = ZygoteProcess(self.app)
         for executor in list(self._starting.values()):
             executor.close()  # it was never started, and its channel leads nowhere
         self._fill()
-
-    def _introduce(self) -> None:
-        self.tell(["app", self.app._asdict()])
 
     async def exit_status(self, executor: str) -> int | None:
         """How a worker's process ended; None if nobody says so in time."""
@@ -247,7 +223,7 @@ class ProcessCluster(Cluster):
     def close(self) -> None:
         for executor in [*self._live.values(), *self._starting.values()]:
             executor.close()
-        self._zygote.close()
+        self.zygote.close()
 
 
 @asynccontextmanager
@@ -257,7 +233,6 @@ async def open_cluster(app: AppSpec, zygote: ZygoteProcess) -> AsyncIterator[Clu
     try:
         async with anyio.create_task_group() as tasks:
             cluster.tasks = tasks
-            cluster._introduce()
             tasks.start_soon(cluster.listen)
             try:
                 yield cluster
@@ -265,4 +240,4 @@ async def open_cluster(app: AppSpec, zygote: ZygoteProcess) -> AsyncIterator[Clu
                 tasks.cancel_scope.cancel()
     finally:
         cluster.close()
-        await clean_up(lambda: reap(cluster._zygote.pid))
+        await clean_up(lambda: reap(cluster.zygote.pid))

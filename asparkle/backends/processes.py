@@ -17,8 +17,8 @@ class ProcessesManager(ClusterManager):
     def __init__(self) -> None:
         self._zygote: ZygoteProcess | None = None
 
-    def prestart(self, app: AppSpec) -> None:
-        self._zygote = ZygoteProcess(app)
+    def prestart(self, app: AppSpec, executors: int) -> None:
+        self._zygote = ZygoteProcess(app, executors)
 
     def abandon(self) -> None:
         if self._zygote is not None:

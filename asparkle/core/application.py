@@ -118,7 +118,7 @@ class Application:
             self._directories = ApplicationDirectories(self._roots, self.spec.app_id)
             try:
                 self.spec = self.spec._replace(directories=tuple(self._directories.paths))
-                self.manager.prestart(self.spec)
+                self.manager.prestart(self.spec, self.executors)
             except BaseException:
                 self._undo()
                 raise

@@ -16,12 +16,13 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pickle import PicklingError
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import cloudpickle
 
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.program import Program, Step, Transform
 from asparkle.core.serializer import goes_by_value
 from asparkle.core.shown import shown

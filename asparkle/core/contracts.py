@@ -8,7 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from asparkle.core.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
     from asparkle.core.protocol import ToDriver, ToExecutor
@@ -117,8 +119,11 @@ class ClusterManager(ABC):
     @abstractmethod
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]: ...
 
-    def prestart(self, app: AppSpec) -> None:
-        """Begin what takes time and needs no event loop (starting a process), before `open`.  Optional."""
+    def prestart(self, app: AppSpec, executors: int) -> None:
+        """Begin what takes time and needs no event loop (starting processes), before `open`.  Optional.
+
+        ``executors``: the first target of the cluster that `open` will give.
+        """
 
     def abandon(self) -> None:
         """Undo `prestart` when `open` will not follow."""

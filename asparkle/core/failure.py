@@ -10,12 +10,13 @@ import pickle
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 
 import asparkle
 from asparkle.core.errors import AsparkleError, JobFailed, UserFunctionError, rebuild
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import load
 
 _OURS = os.path.join(asparkle.__path__[0], "")

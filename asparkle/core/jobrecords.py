@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.scheduler.views import StageView
 
 if TYPE_CHECKING:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
 from asparkle.core.failure import job_failed, load_failure
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import FailureKind, JobFailure

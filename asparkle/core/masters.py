@@ -15,9 +15,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator
-from typing import NamedTuple
 
 from asparkle.core.errors import ConfigurationError
+from asparkle.core.namedtuple import NamedTuple
 
 _LOCAL_FORMS = "local, local[N], local[*], local[N,F], inline, threads[N], processes[N]"
 

@@ -8,9 +8,10 @@ already pickled bytes, or a `FileRef` to them when it is large and the executor 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from asparkle.core.bytestream import Unpacker, pack
+from asparkle.core.namedtuple import NamedTuple
 
 
 class FileRef(NamedTuple):

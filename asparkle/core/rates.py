@@ -8,9 +8,10 @@ two hosts need not agree.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.shown import shown
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

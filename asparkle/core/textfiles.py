@@ -19,10 +19,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, pairwise
-from typing import IO, Final, Literal, NamedTuple, overload
+from typing import IO, Final, Literal, overload
 
 from asparkle.core.errors import ArgumentError, InputNotFound
 from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote, local_path
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.shown import shown
 
 BLOCK_SIZE: Final = 32 << 20

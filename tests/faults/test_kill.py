@@ -200,7 +200,7 @@ async def test_a_task_that_exits_its_worker_by_os_exit_is_said_to(tmp_path: Path
 async def test_the_process_that_starts_workers_may_die_too() -> None:
     async with SparkContext("processes[2]") as sc:
         await sc.parallelize(range(2)).count()
-        kill(sc._driver._cluster._zygote.pid)  # type: ignore[union-attr]
+        kill(sc._driver._cluster.zygote.pid)  # type: ignore[union-attr]
         for pid in pids_of(sc):
             kill(pid)
         with anyio.fail_after(20):
@@ -226,7 +226,7 @@ async def test_the_process_that_starts_workers_may_die_before_it_has_started_any
         tasks.start_soon(job)
         await anyio.sleep(0.2)
         assert not results
-        kill(sc._driver._cluster._zygote.pid)  # type: ignore[union-attr]
+        kill(sc._driver._cluster.zygote.pid)  # type: ignore[union-attr]
         with anyio.fail_after(20):
             while not results:
                 await anyio.sleep(0.01)

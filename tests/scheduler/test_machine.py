@@ -27,7 +27,8 @@ class TestRules:
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {name for name in names if name.startswith("asparkle.")}
-        assert all(name.startswith("asparkle.core.scheduler") or name == "asparkle.core.events" for name in ours)
+        pure = {"asparkle.core.events", "asparkle.core.namedtuple"}
+        assert all(name.startswith("asparkle.core.scheduler") or name in pure for name in ours)
         roots = {name.split(".")[0] for name in names - ours}
         assert roots <= sys.stdlib_module_names
         assert not roots & {"asyncio", "io", "logging", "os", "random", "socket", "threading", "time"}

@@ -21,7 +21,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+from asparkle.core.namedtuple import NamedTuple
 
 BlockId: TypeAlias = tuple[int, int]  # (rdd, partition)
 

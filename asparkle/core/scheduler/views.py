@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.scheduler.records import ACTIVE, IDLE, WAITING, Executor, Job, Stage
 
 STATES: Final = {IDLE: "idle", WAITING: "waiting", ACTIVE: "active"}

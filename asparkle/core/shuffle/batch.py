@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice, starmap
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from asparkle.core.hashing import portable_hash
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.pairs import check_pair
 
 JOINED_LENGTH = 64

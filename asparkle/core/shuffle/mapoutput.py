@@ -23,11 +23,12 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.serializer import HEADER, CorruptBlock, dumps, frame_length, pack_frame, read_frame
 from asparkle.core.shuffle.batch import Batch, pack_column, unpack_column
 from asparkle.core.shuffle.spill import read_into

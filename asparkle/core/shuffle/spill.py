@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from asparkle.core.errors import StorageError
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.serializer import CorruptBlock, dumps, pack_frame, read_frame, write_all
 
 _RSS_STEP = 4 << 20  # look at /proc once in so many bytes taken

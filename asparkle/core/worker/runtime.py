@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
+from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
