@@ -21,6 +21,7 @@ import socket
 import sys
 from typing import Any
 
+from asparkle.core import shuffle
 from asparkle.core.bytestream import Unpacker, pack
 from asparkle.core.contracts import AppSpec
 from asparkle.core.directories import remove_tree
@@ -29,6 +30,7 @@ from asparkle.core.worker.channel import serve
 # What the programs of tasks are made of: imported once, here, for all workers.
 for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter", "textfiles"):
     importlib.import_module(f"asparkle.core.{_name}")
+shuffle.import_all()
 
 FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"
 

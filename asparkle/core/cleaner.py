@@ -7,7 +7,6 @@ then the application's directories are removed as a whole.
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import weakref
@@ -105,9 +104,11 @@ class Cleaner:
         """Delete what is left of an RDD's partitions on disk: those of workers that have died since, and which
         nobody else deletes.  Called in a thread."""
         for directory in self._driver.app.directories:
-            for path in glob.glob(os.path.join(directory, "blocks", f"rdd-{rdd}-*")):
-                if "." not in os.path.basename(path):  # or it is being written: its writer looks after it
-                    remove_file(path)
+            blocks = os.path.join(directory, "blocks")
+            with suppress(FileNotFoundError):
+                for name in os.listdir(blocks):
+                    if name.startswith(f"rdd-{rdd}-") and "." not in name:  # or its writer still looks after it
+                        remove_file(os.path.join(blocks, name))
 
     def drop_broadcast(self, identity: int, path: str = "") -> None:
         """Drop the workers' copies of a broadcast value, and with ``path`` its file."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import random
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -628,7 +627,7 @@ class RDD(Generic[T_co]):
         fraction = arguments.fraction(fraction, "sample", withReplacement)
         seed = arguments.seed(seed, "sample")
         if seed is None:
-            seed = random.getrandbits(62)
+            seed = _new_seed()
         return self._map_pipe(Sample(withReplacement, fraction, seed), True)
 
     def randomSplit(self, weights: Sequence[float], seed: int | None = None) -> list[RDD[T_co]]:
@@ -646,7 +645,7 @@ class RDD(Generic[T_co]):
         bounds = arguments.cumulated(weights, "randomSplit", "weights")
         seed = arguments.seed(seed, "randomSplit")
         if seed is None:
-            seed = random.getrandbits(62)
+            seed = _new_seed()
         return [self._map_pipe(Split(low, high, seed), True) for low, high in itertools.pairwise(bounds)]
 
     def zipWithUniqueId(self) -> RDD[tuple[T_co, int]]:
@@ -1138,7 +1137,7 @@ class RDD(Generic[T_co]):
         fractions = arguments.fractions(fractions, "sampleByKey")
         seed = arguments.seed(seed, "sampleByKey")
         if seed is None:
-            seed = random.getrandbits(62)
+            seed = _new_seed()
         return self._map_pipe(SampleByKey(withReplacement, fractions, seed), True)
 
     def subtractByKey(
@@ -1741,3 +1740,10 @@ def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], oper
 
 def _deprecated(name: str, instead: str) -> None:
     warnings.warn(f"{name} is deprecated; {instead}", FutureWarning, stacklevel=3)
+
+
+def _new_seed() -> int:
+    """Of those that `random.seed` repeats."""
+    import random  # late: it is not needed to start
+
+    return random.getrandbits(62)

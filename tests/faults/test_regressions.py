@@ -103,10 +103,13 @@ async def test_a_cancelled_job_leaves_the_binary_of_a_stage_that_another_job_sha
             first.cancel()
 
 
-async def test_unpersist_forgets_the_disk_blocks_of_dead_workers_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["plain", "in [brackets]"])  # which mean something to glob
+async def test_unpersist_forgets_the_disk_blocks_of_dead_workers_too(tmp_path: Path, name: str) -> None:
     source = tmp_path / "source"
     source.write_text("old")
-    async with AsyncSparkContext("processes[1]") as sc:
+    (tmp_path / name).mkdir()
+    conf = SparkConf().set("spark.local.dir", str(tmp_path / name))
+    async with AsyncSparkContext("processes[1]", conf=conf) as sc:
         read = sc.parallelize([0], 1).map(lambda _: source.read_text()).persist(StorageLevel.DISK_ONLY)
         assert await read.collect() == ["old"]
         (pid,) = await sc.parallelize([1], 1).map(lambda x: os.getpid()).collect()

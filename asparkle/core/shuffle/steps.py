@@ -12,29 +12,15 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core import shuffle as sh
 from asparkle.core.errors import AsparkleError
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import GENERATOR, Apply, Program, Step, Transform
 from asparkle.core.resultiterable import ResultIterable
-from asparkle.core.shuffle import (
-    DISTINCT,
-    GROUP,
-    Aggregator,
-    Batch,
-    MapOutputInfo,
-    MapOutputLost,
-    batches_of,
-    cogroup,
-    combine,
-    distinct,
-    group,
-    read_reduce_partition,
-    records_of,
-    sort,
-    write_map_output,
-)
+from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator
 
 if TYPE_CHECKING:
+    from asparkle.core.shuffle import Batch, MapOutputInfo
     from asparkle.core.worker.task import TaskEnvironment
 
 
@@ -64,7 +50,7 @@ class ShuffleSpec:
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
         """The elements of a partition, from the batches that its map outputs hold."""
-        return records_of(batches)
+        return sh.records_of(batches)
 
     def local_step(self, input: int) -> Step:
         """The same for records that are in the right partition already."""
@@ -82,7 +68,7 @@ class Gather(Transform):
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         from asparkle.core.worker.task import current_environment
 
-        return self.spec.gather(batches_of(elements), current_environment())
+        return self.spec.gather(sh.batches_of(elements), current_environment())
 
 
 class GatherElements(Gather):
@@ -94,7 +80,7 @@ class GatherElements(Gather):
         from asparkle.core.worker.task import current_environment
 
         chunks = iter(lambda: list(islice(elements, 1024)), [])
-        return self.spec.gather((Batch(chunk, None, True) for chunk in chunks), current_environment())
+        return self.spec.gather((sh.Batch(chunk, None, True) for chunk in chunks), current_environment())
 
 
 class RecordsSpec(ShuffleSpec):
@@ -129,7 +115,7 @@ class CombineSpec(ShuffleSpec):
         self.aggregator: Aggregator = Aggregator(create, merge_value, merge_combiners)
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
-        return iter(combine(batches, self.aggregator, task.space))
+        return iter(sh.combine(batches, self.aggregator, task.space))
 
 
 class GroupSpec(ShuffleSpec):
@@ -140,7 +126,7 @@ class GroupSpec(ShuffleSpec):
     aggregator = GROUP
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
-        return ((k, ResultIterable(values)) for k, values in group(batches, task.space))
+        return ((k, ResultIterable(values)) for k, values in sh.group(batches, task.space))
 
 
 class DistinctSpec(ShuffleSpec):
@@ -151,7 +137,7 @@ class DistinctSpec(ShuffleSpec):
     aggregator = DISTINCT
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
-        return iter(distinct(batches, task.space))
+        return iter(sh.distinct(batches, task.space))
 
     def local_step(self, input: int) -> Step:
         return Apply(input, GatherElements(self))
@@ -171,7 +157,7 @@ class SortSpec(ShuffleSpec):
 
     def gather(self, batches: Iterator[Batch], task: TaskEnvironment) -> Iterator[Any]:
         key = itemgetter(0) if self.key_func is None else _OfKey(self.key_func)
-        return iter(sort(records_of(batches), key, not self.ascending, task.space))
+        return iter(sh.sort(sh.records_of(batches), key, not self.ascending, task.space))
 
 
 class _OfKey:
@@ -216,7 +202,7 @@ class ShuffleWrite:
         return Written((info.path, sizes, info.inline), sizes)
 
     def _output(self, records: Iterator[Any], partition: int, task: TaskEnvironment) -> MapOutputInfo:
-        return write_map_output(
+        return sh.write_map_output(
             records,
             partitioner=self.spec.partitioner,
             aggregator=self.spec.aggregator,
@@ -256,8 +242,8 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
     if not sizes[reducer]:
         return
     try:
-        yield from read_reduce_partition(MapOutputInfo(path, sizes, 0, inline), reducer)
-    except MapOutputLost as lost:
+        yield from sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer)
+    except sh.MapOutputLost as lost:
         raise MapOutputMissing(shuffle, map_partition, tid, lost.reason) from lost
 
 
@@ -280,11 +266,11 @@ class CoGroupStep(Step):
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
         inputs = [self._batches(program, step, partition, task) for step in self.inputs]
-        return iter(self.function(cogroup(inputs, task.space)))
+        return iter(self.function(sh.cogroup(inputs, task.space)))
 
     @staticmethod
     def _batches(program: Program, index: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         step = program.steps[index]
         if type(step) is ShuffleRead and type(step.spec) is RecordsSpec and step.cached is None:
             return step.batches(partition, task)
-        return batches_of(program.iterator(index, partition, task))
+        return sh.batches_of(program.iterator(index, partition, task))
