@@ -10,7 +10,7 @@ import argparse
 import ast
 import builtins
 import doctest
-import importlib.util
+import importlib
 import os
 import re
 import sys
@@ -19,6 +19,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pyspark_names import pyspark_directory
 
 MODULES = [
     "core/rdd.py",
@@ -66,13 +68,6 @@ EXPECTED: dict[str, str] = {  # a docstring's name, and for which masters if not
     "rdd.RDDBarrier.mapPartitions": "expects the name of PySpark's module",
     "rdd.RDDBarrier.mapPartitionsWithIndex": "expects the name of PySpark's module, and four slots at once",
 }
-
-
-def pyspark() -> Path:
-    spec = importlib.util.find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        sys.exit("PySpark is not installed here: pip install pyspark")
-    return Path(spec.origin).parent
 
 
 def docstrings(file: Path) -> Iterator[tuple[str, str, int]]:
@@ -144,7 +139,7 @@ def main() -> int:
     arguments = options.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # some examples print sets, as they are under this one
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
-    root = pyspark()
+    root = pyspark_directory()
     from asparkle.pyspark import install
 
     install()
