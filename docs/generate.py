@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,27 @@ def fields(path: str) -> str:
     return f"{_text(cls)}\n\n" + ", ".join(f"`{name}`: {kind}" for name, kind in cls.__annotations__.items())
 
 
+def contract(path: str) -> str:
+    """What there is to implement: a section for each method, those included whose names say it all."""
+    cls = load(path)
+    own = {name: value for name, value in vars(cls).items() if name[0] != "_" and _is_method(value)}
+    return "\n\n".join([_text(cls), *(section(name, value) for name, value in own.items())])
+
+
+def table(path: str) -> str:
+    """What a class of plain data is, and a table of its fields, with what the source says behind each."""
+    cls = load(path)
+    lines = ["| field | type | meaning |", "|---|---|---|"]
+    for found in re.finditer(r"^    (\w+): (.+?)(?: = .+?)?(?:  # (.*))?$", inspect.getsource(cls), re.MULTILINE):
+        name, kind, meaning = found.groups(default="")
+        lines.append(f"| `{name}` | {_in_cell(kind)} | {_in_cell(meaning)} |")
+    return "\n\n".join(filter(None, [_text(cls), "\n".join(lines)]))
+
+
+def _in_cell(text: str) -> str:
+    return text.replace("|", "or").replace("*", "\\*")
+
+
 def constructed(path: str) -> str:
     """How one of a class is made, and its members."""
     cls = load(path)
@@ -89,7 +111,7 @@ def section(name: str, member: object, note: str = "") -> str:
         return f"### `{name}`{note}\n\n{_text(member)}"
     function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
     assert callable(function)
-    return f"### `{name}({_parameters(function)})`{_kind(function)}{note}\n\n{_text(function)}"
+    return f"### `{name}({_parameters(function)})`{_kind(function)}{note}\n\n{_text(function)}".rstrip()
 
 
 def _is_method(value: object) -> bool:
@@ -143,14 +165,15 @@ def _text(value: object) -> str:
 
 def events() -> str:
     """A section for each event type: its docstring, and a table of its fields."""
-    from asparkle.core.events import event_types
+    from asparkle.core.events import StageInfo, UnknownEvent, event_types
 
     sections = []
-    for name, event_type in sorted(event_types().items()):
+    shown = {**event_types(), "StageInfo": StageInfo, "UnknownEvent": UnknownEvent}
+    for name, event_type in sorted(shown.items()):
         fields = [f"`{field.name}`: {field.type}".replace("|", "or") for field in dataclasses.fields(event_type)]
         doc = inspect.getdoc(event_type) or ""
         text = "" if doc.startswith(f"{name}(") else doc.replace("``", "`")
-        sections.append(f"### `{name}`\n\n{text}\n\n{', '.join(fields)}".replace("\n\n\n\n", "\n\n"))
+        sections.append(f"## `{name}`\n\n{text}\n\n{', '.join(fields)}".replace("\n\n\n\n", "\n\n"))
     return "\n\n".join(sections)
 
 
@@ -159,7 +182,7 @@ def errors() -> str:
     module = import_module("asparkle.errors")
     kinds = sorted((getattr(module, name) for name in module.__all__), key=lambda kind: _line_of(kind))
     tree = [f"{'  ' * _depth(kind)}- {_link(kind)}{_also(kind)}" for kind in _depth_first(kinds)]
-    sections = [f"### `{kind.__name__}`\n\n{_text(kind)}" for kind in kinds]
+    sections = [f"## `{kind.__name__}`\n\n{_text(kind)}" for kind in kinds]
     return "\n\n".join(["\n".join(tree), *sections])
 
 
@@ -170,7 +193,7 @@ def _line_of(kind: type) -> int:
 def _depth_first(kinds: list[type], parent: type | None = None) -> list[type]:
     found = []
     for kind in kinds:
-        if (kind.__base__ if kind.__base__ in kinds else None) is parent:
+        if next((base for base in kind.__bases__ if base in kinds), None) is parent:
             found += [kind, *_depth_first(kinds, kind)]
     return found
 
@@ -186,7 +209,8 @@ def _link(kind: type) -> str:
 def _also(kind: type) -> str:
     """The built-in types that an error is as well, where these say anything."""
     builtin = [base.__name__ for base in kind.__bases__ if base.__module__ != kind.__module__ and base is not Exception]
-    return f", a `{'`, `'.join(builtin)}`" if builtin else ""
+    article = "an" if builtin and builtin[0][0] in "AEIOU" else "a"
+    return f", {article} `{'`, `'.join(builtin)}`" if builtin else ""
 
 
 def options() -> str:
@@ -202,6 +226,8 @@ def options() -> str:
     ]
     return "\n".join([*lines, "", *refused])
 
+
+CONTRACTS = ["Listener", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy"]
 
 PARTS: dict[str, Callable[[], str]] = {
     "spark keys": lambda: keys("spark."),
@@ -235,8 +261,14 @@ PARTS: dict[str, Callable[[], str]] = {
     "SparkExecutorInfo": lambda: fields("asparkle.core.status:SparkExecutorInfo"),
     "FailedElement": lambda: described("asparkle:FailedElement"),
     "WorkerResource": lambda: described("asparkle:WorkerResource"),
+    "ResultIterable": lambda: described("asparkle.core.resultiterable:ResultIterable"),
     "errors": errors,
     "events": events,
+    **{name: partial(contract, f"asparkle.core.contracts:{name}") for name in CONTRACTS},
+    **{name: partial(table, f"asparkle.core.contracts:{name}") for name in ("AppSpec", "ExecutorInfo", "Lost")},
+    "EventRecorder": lambda: contract("asparkle.plugins.listeners:EventRecorder"),
+    "LogListener": lambda: _text(load("asparkle.plugins.listeners:LogListener")),
+    "ProgressListener": lambda: _text(load("asparkle.plugins.progress:ProgressListener")),
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import asparkle
+from asparkle.core import contracts
 from asparkle.core.conf import KEYS, PREFIXES
 from asparkle.plugins import hookspecs
 from asparkle.plugins.manager import BUILTIN, MANAGERS
@@ -51,6 +52,11 @@ def imports_of(module: str, *, types_too: bool = False) -> set[str]:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
     return names
+
+
+def own_class(value: object, module: object) -> bool:
+    """Whether ``value`` is a class that ``module`` defines itself."""
+    return isinstance(value, type) and value.__module__ == module.__name__
 
 
 def layer(module: str) -> int:
@@ -138,6 +144,11 @@ def test_every_configuration_key_is_used(key):
     uses = [module for module, file in MODULES.items() if re.search(rf"\b{constant}\b", file.read_text())]
     in_conf = len(re.findall(rf"\b{constant}\b", MODULES["asparkle.core.conf"].read_text()))
     assert len(uses) > 1 or in_conf > 1, f"nobody reads {constant}"
+
+
+@pytest.mark.parametrize("name", [name for name, value in vars(contracts).items() if own_class(value, contracts)])
+def test_every_contract_is_documented(name):
+    assert f"\n## {name}\n" in (ROOT / "docs/reference/contracts.md").read_text()
 
 
 @pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("asparkle_")])
