@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from asparkle.blocking import BlockingContext
 from asparkle.rdd import RDD, _unwrap, _unwrap_each
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SparkContext"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 P = ParamSpec("P")
 
 
@@ -156,9 +157,29 @@ class SparkContext(BlockingContext):
         """
         return RDD(self._context.emptyRDD(), self)
 
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: Literal[True] = True
+    ) -> RDD[str]: ...
+
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None, use_unicode: Literal[False]
+    ) -> RDD[bytes]: ...
+
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, *, use_unicode: Literal[False]
+    ) -> RDD[bytes]: ...
+
+    @overload
     def textFile(
         self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
-    ) -> RDD[str]:
+    ) -> RDD[str | bytes]: ...
+
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[Any]:
         """The lines of text files, without their ends; UTF-8.
 
         ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
@@ -176,9 +197,29 @@ class SparkContext(BlockingContext):
         """
         return RDD(self._context.textFile(name, minPartitions, use_unicode), self)
 
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: Literal[True] = True
+    ) -> RDD[tuple[str, str]]: ...
+
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None, use_unicode: Literal[False]
+    ) -> RDD[tuple[bytes, bytes]]: ...
+
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, *, use_unicode: Literal[False]
+    ) -> RDD[tuple[bytes, bytes]]: ...
+
+    @overload
     def wholeTextFiles(
         self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
-    ) -> RDD[tuple[str, str]]:
+    ) -> RDD[tuple[str, str] | tuple[bytes, bytes]]: ...
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[Any]:
         """Each text file as one pair: (its URL, its text), in the order of names.
 
         ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
@@ -277,10 +318,10 @@ class SparkContext(BlockingContext):
     def runJob(
         self,
         rdd: RDD[T],
-        partitionFunc: Callable[[Iterator[T]], Iterable[Any]],
+        partitionFunc: Callable[[Iterator[T]], Iterable[U]],
         partitions: Sequence[int] | None = None,
         allowLocal: bool = False,
-    ) -> list[Any]:
+    ) -> list[U]:
         """``partitionFunc`` of each partition's iterator, all results in one list, in order of ``partitions``.
 
         ``partitions`` defaults to all; ``allowLocal`` is ignored, as in Spark since 2.0.

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iter
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
 from anyio import to_thread
@@ -44,6 +44,8 @@ from asparkle.core.taskcontext import TaskContext
 from asparkle.core.transforms import Call, Sink
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from asparkle.core.addedfiles import AddedFiles
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from asparkle.core.status import StatusTracker
 
 T = TypeVar("T")
+U = TypeVar("U")
 P = ParamSpec("P")
 
 # Each context keeps its properties under its own id, so that contexts don't see each other's.
@@ -107,7 +110,7 @@ class SparkContext:
 
     # ------------------------------------------------------------------------- life
 
-    async def __aenter__(self) -> SparkContext:
+    async def __aenter__(self) -> Self:
         if self._stopped or self._life is not None:
             raise ContextStopped("a SparkContext is entered once; make a new one")
         self._home = current_loop()
@@ -396,9 +399,29 @@ class SparkContext:
         """
         return self._rdd(sources.Empty())
 
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: Literal[True] = True
+    ) -> RDD[str]: ...
+
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None, use_unicode: Literal[False]
+    ) -> RDD[bytes]: ...
+
+    @overload
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, *, use_unicode: Literal[False]
+    ) -> RDD[bytes]: ...
+
+    @overload
     def textFile(
         self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
-    ) -> RDD[str]:
+    ) -> RDD[str | bytes]: ...
+
+    def textFile(
+        self, name: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[Any]:
         """The lines of text files, without their ends; UTF-8.
 
         ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
@@ -427,9 +450,29 @@ class SparkContext:
             )
         )
 
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: Literal[True] = True
+    ) -> RDD[tuple[str, str]]: ...
+
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None, use_unicode: Literal[False]
+    ) -> RDD[tuple[bytes, bytes]]: ...
+
+    @overload
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, *, use_unicode: Literal[False]
+    ) -> RDD[tuple[bytes, bytes]]: ...
+
+    @overload
     def wholeTextFiles(
         self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
-    ) -> RDD[tuple[str, str]]:
+    ) -> RDD[tuple[str, str] | tuple[bytes, bytes]]: ...
+
+    def wholeTextFiles(
+        self, path: str | os.PathLike[str], minPartitions: int | None = None, use_unicode: bool = True
+    ) -> RDD[Any]:
         """Each text file as one pair: (its URL, its text), in the order of names.
 
         ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
@@ -624,10 +667,10 @@ class SparkContext:
     async def runJob(
         self,
         rdd: RDD[T],
-        partitionFunc: Callable[[Iterator[T]], Iterable[Any]],
+        partitionFunc: Callable[[Iterator[T]], Iterable[U]],
         partitions: Sequence[int] | None = None,
         allowLocal: bool = False,
-    ) -> list[Any]:
+    ) -> list[U]:
         """``partitionFunc`` of each partition's iterator, all results in one list, in order of ``partitions``.
 
         ``partitions`` defaults to all; ``allowLocal`` is ignored, as in Spark since 2.0.

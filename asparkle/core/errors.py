@@ -129,7 +129,7 @@ class PicklingFailed(AsparkleError, PicklingError):
         why = f": {reason}" if reason else ""
         super().__init__(f"can't pickle {what}{at}{way}{why}")
         self.name = name
-        self.path = path
+        self.path: tuple[str, ...] = path
 
 
 class KeyHashError(AsparkleError, TypeError):
@@ -170,6 +170,8 @@ class NeedsJVM(AsparkleError, NotImplementedError):
 class InputNotFound(AsparkleError, FileNotFoundError):
     """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
 
+    filename: str
+
     def __init__(self, problem: str, path: str) -> None:
         super().__init__(f"{problem}: {path!r}")
         self.filename = path
@@ -181,6 +183,8 @@ class InputNotFound(AsparkleError, FileNotFoundError):
 class RemoteFileError(AsparkleError, OSError):
     """A file system elsewhere can't be reached, or refuses what was asked of it.  ``filename`` is the URL as it was
     given, ``__cause__`` what the file system's package said."""
+
+    filename: str
 
     def __init__(self, url: str, cause: BaseException) -> None:
         super().__init__(
@@ -196,6 +200,8 @@ class RemoteFileError(AsparkleError, OSError):
 class CorruptInput(AsparkleError, OSError):
     """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
 
+    filename: str
+
     def __init__(self, problem: str, path: str) -> None:
         super().__init__(f"{path!r}: {problem}")
         self.filename = path
@@ -210,6 +216,8 @@ class OutputExists(AsparkleError, FileExistsError):
 
     Save under another name, or remove what is there; or set ``spark.hadoop.validateOutputSpecs`` to false,
     which replaces files of the same names and leaves the others."""
+
+    filename: str
 
     def __init__(self, path: str) -> None:
         super().__init__(

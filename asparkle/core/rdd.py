@@ -16,7 +16,20 @@ import os
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Never,
+    Protocol,
+    SupportsFloat,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
 from asparkle.core import arguments
 from asparkle.core import reductions as r
@@ -56,11 +69,27 @@ if TYPE_CHECKING:
     from asparkle.core.coroutines import Calls, FailedElement, OnError
     from asparkle.core.resultiterable import ResultIterable
 
+    class _NamedTuple(Protocol):
+        def _asdict(self) -> dict[str, Any]: ...
+
+    class _Row(Protocol):
+        def asDict(self) -> dict[str, Any]: ...
+
+    Named: TypeAlias = _NamedTuple | _Row
+    """Tuples of a class of their own, which an RDD of them keeps."""
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+W = TypeVar("W")
+X = TypeVar("X")
+B = TypeVar("B", bound="list[Any] | tuple[Any, ...]")
+R = TypeVar("R", bound="Named")
+# Other tuples have overloads of their own, with tuple[*Ts]: as a plain U pyright takes the ("a", 1) of a lambda for
+# tuple[str, Literal[1]], and then refuses to add to it.
+Ts = TypeVarTuple("Ts")
 
 
 class RDD(Generic[T_co]):
@@ -330,8 +359,36 @@ class RDD(Generic[T_co]):
         timeout: float | None = None,
         retries: int = 0,
         rate: str | None = None,
-        on_error: OnError = "raise",
+        on_error: Literal["collect"],
+    ) -> RDD[U | FailedElement[T_co]]: ...
+
+    @overload
+    def map(
+        self,
+        f: Callable[[T_co], Awaitable[U]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> RDD[U]: ...
+
+    @overload
+    def map(
+        self,
+        f: Callable[[T_co], R],
+        preservesPartitioning: bool = False,
+    ) -> RDD[R]: ...
+
+    @overload
+    def map(
+        self,
+        f: Callable[[T_co], tuple[*Ts]],
+        preservesPartitioning: bool = False,
+    ) -> RDD[tuple[*Ts]]: ...
 
     @overload
     def map(
@@ -388,7 +445,7 @@ class RDD(Generic[T_co]):
     @overload
     def flatMap(
         self,
-        f: Callable[[T_co], Awaitable[Iterable[U]]] | Callable[[T_co], AsyncIterator[U]],
+        f: Callable[[T_co], Awaitable[Iterable[U]]],
         preservesPartitioning: bool = False,
         *,
         concurrency: int | None = None,
@@ -396,7 +453,49 @@ class RDD(Generic[T_co]):
         timeout: float | None = None,
         retries: int = 0,
         rate: str | None = None,
-        on_error: OnError = "raise",
+        on_error: Literal["collect"],
+    ) -> RDD[U | FailedElement[T_co]]: ...
+
+    @overload
+    def flatMap(
+        self,
+        f: Callable[[T_co], AsyncIterator[U]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["collect"],
+    ) -> RDD[U | FailedElement[T_co]]: ...
+
+    @overload
+    def flatMap(
+        self,
+        f: Callable[[T_co], Awaitable[Iterable[U]]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> RDD[U]: ...
+
+    @overload
+    def flatMap(
+        self,
+        f: Callable[[T_co], AsyncIterator[U]],
+        preservesPartitioning: bool = False,
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> RDD[U]: ...
 
     @overload
@@ -436,6 +535,32 @@ class RDD(Generic[T_co]):
             return self._awaited("AsyncFlatMap", f, calls, preservesPartitioning)
         return self._map_pipe(t.FlatMap(f), preservesPartitioning)
 
+    @overload
+    def filter(
+        self,
+        f: Callable[[T_co], Awaitable[Any]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["collect"],
+    ) -> RDD[T_co | FailedElement[T_co]]: ...
+
+    @overload
+    def filter(
+        self,
+        f: Callable[[T_co], Any],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> RDD[T_co]: ...
+
     def filter(
         self,
         f: Callable[[T_co], Any],
@@ -446,7 +571,7 @@ class RDD(Generic[T_co]):
         retries: int = 0,
         rate: str | None = None,
         on_error: OnError = "raise",
-    ) -> RDD[T_co]:
+    ) -> RDD[Any]:
         """The elements for which ``f`` is true, in order.
 
         ``f`` may be a coroutine function; for these, and for the parameters from ``concurrency`` on, see `map`.
@@ -470,7 +595,7 @@ class RDD(Generic[T_co]):
         transform = getattr(coroutines, kind)(f, calls)
         return self._derive(Mapped(self._node, transform, preserves_partitioning=preserves, determinism=order))
 
-    def keyBy(self, f: Callable[[T_co], K]) -> RDD[tuple[K, T_co]]:
+    def keyBy(self, f: Callable[[T_co], U]) -> RDD[tuple[U, T_co]]:
         """Pairs ``(f(x), x)``.
 
         >>> await sc.parallelize(["a", "bb"]).keyBy(len).collect()
@@ -688,7 +813,7 @@ class RDD(Generic[T_co]):
         """
         return self._derive(Union((self._node, self._other(other, "union")._node)))
 
-    def __add__(self, other: RDD[T_co]) -> RDD[T_co]:
+    def __add__(self, other: RDD[U]) -> RDD[T_co | U]:
         """The same as `union`.
 
         >>> await (sc.parallelize([1]) + sc.parallelize([2])).collect()
@@ -793,7 +918,7 @@ class RDD(Generic[T_co]):
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
         ascending: bool = True,
-        keyfunc: Callable[[Any], Any] | None = None,
+        keyfunc: Callable[[K], Any] | None = None,
     ) -> RDD[tuple[K, V]]:
         """As `partitionBy`, with each partition sorted by ``keyfunc(key)``; equal keys stay in map order.
 
@@ -810,11 +935,11 @@ class RDD(Generic[T_co]):
     # ------------------------------------------------------------------------- sorting
 
     def sortByKey(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[T, V]],
         ascending: bool = True,
         numPartitions: int | None = None,
-        keyfunc: Callable[[Any], Any] | None = None,
-    ) -> RDD[tuple[K, V]]:
+        keyfunc: Callable[[T], Any] | None = None,
+    ) -> RDD[tuple[T, V]]:
         """The pairs sorted by ``keyfunc(key)`` over all partitions; equal keys stay in their order.
 
         The bounds of the partitions come from a sample, which a job takes when this is first computed.
@@ -845,7 +970,7 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- pairs
 
-    def keys(self: RDD[tuple[K, V]]) -> RDD[K]:
+    def keys(self: RDD[tuple[T, Any]]) -> RDD[T]:
         """The first of each pair.
 
         >>> await sc.parallelize([("a", 1), ("b", 2)]).keys().collect()
@@ -853,7 +978,7 @@ class RDD(Generic[T_co]):
         """
         return self._map_pipe(t.Keys())
 
-    def values(self: RDD[tuple[K, V]]) -> RDD[V]:
+    def values(self: RDD[tuple[Any, V]]) -> RDD[V]:
         """The second of each pair.
 
         >>> await sc.parallelize([("a", 1), ("b", 2)]).values().collect()
@@ -863,7 +988,7 @@ class RDD(Generic[T_co]):
 
     @overload
     def mapValues(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[T, V]],
         f: Callable[[V], Awaitable[U]],
         *,
         concurrency: int | None = None,
@@ -871,17 +996,42 @@ class RDD(Generic[T_co]):
         timeout: float | None = None,
         retries: int = 0,
         rate: str | None = None,
-        on_error: OnError = "raise",
-    ) -> RDD[tuple[K, U]]: ...
+        on_error: Literal["collect"],
+    ) -> RDD[tuple[T, U | FailedElement[V]]]: ...
 
     @overload
     def mapValues(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[T, V]],
+        f: Callable[[V], Awaitable[U]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> RDD[tuple[T, U]]: ...
+
+    @overload
+    def mapValues(
+        self: RDD[tuple[T, V]],
+        f: Callable[[V], R],
+    ) -> RDD[tuple[T, R]]: ...
+
+    @overload
+    def mapValues(
+        self: RDD[tuple[T, V]],
+        f: Callable[[V], tuple[*Ts]],
+    ) -> RDD[tuple[T, tuple[*Ts]]]: ...
+
+    @overload
+    def mapValues(
+        self: RDD[tuple[T, V]],
         f: Callable[[V], U],
-    ) -> RDD[tuple[K, U]]: ...
+    ) -> RDD[tuple[T, U]]: ...
 
     def mapValues(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[T, V]],
         f: Callable[..., Any],
         *,
         concurrency: int | None = None,
@@ -890,7 +1040,7 @@ class RDD(Generic[T_co]):
         retries: int = 0,
         rate: str | None = None,
         on_error: OnError = "raise",
-    ) -> RDD[tuple[K, U]]:
+    ) -> RDD[tuple[T, U]]:
         """Pairs ``(k, f(v))``; the partitioner is kept.
 
         ``f`` may be a coroutine function; for these, and for the parameters from ``concurrency`` on, see `map`.
@@ -903,7 +1053,7 @@ class RDD(Generic[T_co]):
             return self._awaited("AsyncMapValues", f, calls, True)
         return self._map_pipe(t.MapValues(f), True)
 
-    def flatMapValues(self: RDD[tuple[K, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[K, U]]:
+    def flatMapValues(self: RDD[tuple[T, V]], f: Callable[[V], Iterable[U]]) -> RDD[tuple[T, U]]:
         """A pair ``(k, u)`` for each u in ``f(v)``; the partitioner is kept.
 
         >>> await sc.parallelize([("a", [1, 2]), ("b", [])]).flatMapValues(lambda v: v).collect()
@@ -911,6 +1061,27 @@ class RDD(Generic[T_co]):
         """
         return self._map_pipe(t.FlatMapValues(arguments.function(f, "flatMapValues", "f")), True)
 
+    @overload
+    def combineByKey(
+        self: RDD[tuple[K, V]],
+        createCombiner: Callable[[V], R],
+        mergeValue: Callable[[R, V], R],
+        mergeCombiners: Callable[[R, R], R],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, R]]: ...
+
+    @overload
+    def combineByKey(
+        self: RDD[tuple[K, V]],
+        createCombiner: Callable[[V], tuple[*Ts]],
+        mergeValue: Callable[[tuple[*Ts], V], tuple[*Ts]],
+        mergeCombiners: Callable[[tuple[*Ts], tuple[*Ts]], tuple[*Ts]],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, tuple[*Ts]]]: ...
+
+    @overload
     def combineByKey(
         self: RDD[tuple[K, V]],
         createCombiner: Callable[[V], U],
@@ -918,7 +1089,16 @@ class RDD(Generic[T_co]):
         mergeCombiners: Callable[[U, U], U],
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
-    ) -> RDD[tuple[K, U]]:
+    ) -> RDD[tuple[K, U]]: ...
+
+    def combineByKey(
+        self: RDD[tuple[K, V]],
+        createCombiner: Callable[[V], Any],
+        mergeValue: Callable[[Any, V], Any],
+        mergeCombiners: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, Any]]:
         """One pair per key: its values combined, in map order, with three functions.
 
         ``createCombiner(v)`` starts with a key's first value, ``mergeValue(c, v)`` adds another,
@@ -966,6 +1146,27 @@ class RDD(Generic[T_co]):
         function = arguments.function(func, "reduceByKey", "func")
         return self._combined(_hashed(numPartitions, partitionFunc, "reduceByKey"), identity, function, function)
 
+    @overload
+    def aggregateByKey(
+        self: RDD[tuple[K, V]],
+        zeroValue: R,
+        seqFunc: Callable[[R, V], R],
+        combFunc: Callable[[R, R], R],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, R]]: ...
+
+    @overload
+    def aggregateByKey(
+        self: RDD[tuple[K, V]],
+        zeroValue: tuple[*Ts],
+        seqFunc: Callable[[tuple[*Ts], V], tuple[*Ts]],
+        combFunc: Callable[[tuple[*Ts], tuple[*Ts]], tuple[*Ts]],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, tuple[*Ts]]]: ...
+
+    @overload
     def aggregateByKey(
         self: RDD[tuple[K, V]],
         zeroValue: U,
@@ -973,7 +1174,16 @@ class RDD(Generic[T_co]):
         combFunc: Callable[[U, U], U],
         numPartitions: int | None = None,
         partitionFunc: Callable[[K], int] = portable_hash,
-    ) -> RDD[tuple[K, U]]:
+    ) -> RDD[tuple[K, U]]: ...
+
+    def aggregateByKey(
+        self: RDD[tuple[K, V]],
+        zeroValue: Any,
+        seqFunc: Callable[[Any, V], Any],
+        combFunc: Callable[[Any, Any], Any],
+        numPartitions: int | None = None,
+        partitionFunc: Callable[[K], int] = portable_hash,
+    ) -> RDD[tuple[K, Any]]:
         """One pair per key, folded from a copy of ``zeroValue`` per key and partition with ``seqFunc``, and
         joined with ``combFunc``.
 
@@ -1066,7 +1276,27 @@ class RDD(Generic[T_co]):
         """
         return self._cogroup_with((other,), numPartitions, r.cogroup)
 
-    def groupWith(self: RDD[tuple[K, V]], other: RDD[Any], *others: RDD[Any]) -> RDD[tuple[K, tuple[Any, ...]]]:
+    @overload
+    def groupWith(
+        self: RDD[tuple[K, V]], other: RDD[tuple[K, U]]
+    ) -> RDD[tuple[K, tuple[ResultIterable[V], ResultIterable[U]]]]: ...
+
+    @overload
+    def groupWith(
+        self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], other2: RDD[tuple[K, W]], /
+    ) -> RDD[tuple[K, tuple[ResultIterable[V], ResultIterable[U], ResultIterable[W]]]]: ...
+
+    @overload
+    def groupWith(
+        self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], other2: RDD[tuple[K, W]], other3: RDD[tuple[K, X]], /
+    ) -> RDD[tuple[K, tuple[ResultIterable[V], ResultIterable[U], ResultIterable[W], ResultIterable[X]]]]: ...
+
+    @overload
+    def groupWith(
+        self: RDD[tuple[K, Any]], other: RDD[tuple[K, Any]], *others: RDD[tuple[K, Any]]
+    ) -> RDD[tuple[K, tuple[ResultIterable[Any], ...]]]: ...
+
+    def groupWith(self: RDD[tuple[K, Any]], other: RDD[Any], *others: RDD[Any]) -> RDD[Any]:
         """`cogroup` of any number of RDDs.
 
         >>> a, b, c = (sc.parallelize([("x", i)]) for i in range(3))
@@ -1262,6 +1492,32 @@ class RDD(Generic[T_co]):
         num = arguments.sample_size(num)
         return await actions.take_sample(self, withReplacement, num, arguments.seed(seed, "takeSample"))
 
+    @overload
+    async def foreach(
+        self,
+        f: Callable[[T_co], Awaitable[Any]],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["collect"],
+    ) -> list[FailedElement[T_co]]: ...
+
+    @overload
+    async def foreach(
+        self,
+        f: Callable[[T_co], Any],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = None,
+        retries: int = 0,
+        rate: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None: ...
+
     async def foreach(
         self,
         f: Callable[[T_co], Any],
@@ -1290,7 +1546,13 @@ class RDD(Generic[T_co]):
         failed: list[FailedElement[T_co]] = await self._awaited("AsyncForEach", f, calls, False).collect()
         return failed if calls.on_error == "collect" else None
 
-    async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any] | Callable[[AsyncIterator[T_co]], Any]) -> None:
+    @overload
+    async def foreachPartition(self, f: Callable[[Iterator[T_co]], Any]) -> None: ...
+
+    @overload
+    async def foreachPartition(self, f: Callable[[AsyncIterator[T_co]], Any]) -> None: ...
+
+    async def foreachPartition(self, f: Callable[..., Any]) -> None:
         """Call ``f`` with each partition's iterator, for what it does.
 
         ``f`` may be asynchronous, as in `mapPartitions`.
@@ -1357,7 +1619,7 @@ class RDD(Generic[T_co]):
         await save(self, path, WritePickles(arguments.whole_number(batchSize, "saveAsPickleFile", "batchSize", -1)))
 
     async def saveAsSequenceFile(
-        self: RDD[tuple[K, V]], path: str | os.PathLike[str], compressionCodecClass: str | None = None
+        self: RDD[tuple[Any, Any]], path: str | os.PathLike[str], compressionCodecClass: str | None = None
     ) -> None:
         """Write the pairs as Hadoop's SequenceFiles, which Spark reads.
 
@@ -1419,7 +1681,7 @@ class RDD(Generic[T_co]):
             raise EmptyRDDError("Cannot reduce empty RDD.")
         return cast(T_co, found[0])
 
-    async def fold(self, zeroValue: T, op: Callable[[Any, Any], T]) -> T:
+    async def fold(self: RDD[T], zeroValue: T, op: Callable[[T, T], T]) -> T:
         """The elements folded with ``op`` from ``zeroValue``, in each partition and then over the partitions.
 
         >>> from operator import add
@@ -1429,7 +1691,23 @@ class RDD(Generic[T_co]):
         parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(op, "fold", "op"))))
         return cast(T, await self._in_driver(r.folded, op, parts, zeroValue))
 
-    async def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U:
+    @overload
+    async def aggregate(self, zeroValue: R, seqOp: Callable[[R, T_co], R], combOp: Callable[[R, R], R]) -> R: ...
+
+    @overload
+    async def aggregate(
+        self,
+        zeroValue: tuple[*Ts],
+        seqOp: Callable[[tuple[*Ts], T_co], tuple[*Ts]],
+        combOp: Callable[[tuple[*Ts], tuple[*Ts]], tuple[*Ts]],
+    ) -> tuple[*Ts]: ...
+
+    @overload
+    async def aggregate(self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U]) -> U: ...
+
+    async def aggregate(
+        self, zeroValue: Any, seqOp: Callable[[Any, T_co], Any], combOp: Callable[[Any, Any], Any]
+    ) -> Any:
         """The elements folded with ``seqOp`` from ``zeroValue`` in each partition, and these with ``combOp``.
 
         >>> words = sc.parallelize(["a", "bb", "ccc"])
@@ -1438,11 +1716,30 @@ class RDD(Generic[T_co]):
         """
         arguments.function(combOp, "aggregate", "combOp")
         parts = await self._run(t.CallToEnd(r.Fold(zeroValue, arguments.function(seqOp, "aggregate", "seqOp"))))
-        return cast(U, await self._in_driver(r.folded, combOp, parts, zeroValue))
+        return await self._in_driver(r.folded, combOp, parts, zeroValue)
 
+    @overload
+    async def treeAggregate(
+        self, zeroValue: R, seqOp: Callable[[R, T_co], R], combOp: Callable[[R, R], R], depth: int = 2
+    ) -> R: ...
+
+    @overload
+    async def treeAggregate(
+        self,
+        zeroValue: tuple[*Ts],
+        seqOp: Callable[[tuple[*Ts], T_co], tuple[*Ts]],
+        combOp: Callable[[tuple[*Ts], tuple[*Ts]], tuple[*Ts]],
+        depth: int = 2,
+    ) -> tuple[*Ts]: ...
+
+    @overload
     async def treeAggregate(
         self, zeroValue: U, seqOp: Callable[[U, T_co], U], combOp: Callable[[U, U], U], depth: int = 2
-    ) -> U:
+    ) -> U: ...
+
+    async def treeAggregate(
+        self, zeroValue: Any, seqOp: Callable[[Any, T_co], Any], combOp: Callable[[Any, Any], Any], depth: int = 2
+    ) -> Any:
         """As `aggregate`, joining the partitions' results in a tree of ``depth`` levels on the executors.
 
         >>> from operator import add
@@ -1458,7 +1755,19 @@ class RDD(Generic[T_co]):
             return zeroValue
         folded = self.mapPartitions(r.FoldOne(zeroValue, seqOp))
         found = await actions.merged_in_tree(folded, r.Reduce(combOp), depth)
-        return cast(U, found[0])
+        return found[0]
+
+    @overload
+    async def sum(self: RDD[Never]) -> Any: ...  # an RDD[Any]'s
+
+    @overload
+    async def sum(self: RDD[int]) -> int: ...
+
+    @overload
+    async def sum(self: RDD[float]) -> float: ...
+
+    @overload
+    async def sum(self) -> Any: ...
 
     async def sum(self) -> Any:
         """The sum of the elements; 0 for none.
@@ -1488,7 +1797,7 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- actions: statistics
 
-    async def stats(self) -> StatCounter:
+    async def stats(self: RDD[SupportsFloat]) -> StatCounter:
         """Count, mean, variance, maximum and minimum in one pass, numerically stable.
 
         >>> await sc.parallelize([1, 2, 3]).stats()
@@ -1498,7 +1807,7 @@ class RDD(Generic[T_co]):
         merged: StatCounter = in_driver(functools.reduce, StatCounter.mergeStats, parts, StatCounter())
         return merged
 
-    async def mean(self) -> float:
+    async def mean(self: RDD[SupportsFloat]) -> float:
         """The mean of the elements.
 
         >>> await sc.parallelize([1, 2, 3]).mean()
@@ -1506,7 +1815,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).mean()
 
-    async def variance(self) -> float:
+    async def variance(self: RDD[SupportsFloat]) -> float:
         """The variance, dividing by the count.
 
         >>> await sc.parallelize([1, 3]).variance()
@@ -1514,7 +1823,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).variance()
 
-    async def stdev(self) -> float:
+    async def stdev(self: RDD[SupportsFloat]) -> float:
         """The standard deviation, dividing by the count.
 
         >>> await sc.parallelize([1, 3]).stdev()
@@ -1522,7 +1831,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).stdev()
 
-    async def sampleStdev(self) -> float:
+    async def sampleStdev(self: RDD[SupportsFloat]) -> float:
         """The standard deviation, dividing by the count less one.
 
         >>> await sc.parallelize([1, 2, 3]).sampleStdev()
@@ -1530,7 +1839,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).sampleStdev()
 
-    async def sampleVariance(self) -> float:
+    async def sampleVariance(self: RDD[SupportsFloat]) -> float:
         """The variance, dividing by the count less one.
 
         >>> await sc.parallelize([1, 2, 3]).sampleVariance()
@@ -1538,7 +1847,16 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).sampleVariance()
 
-    async def histogram(self, buckets: int | Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+    @overload
+    async def histogram(self: RDD[float], buckets: int) -> tuple[list[float], list[int]]: ...
+
+    @overload
+    async def histogram(self, buckets: int) -> tuple[list[T_co], list[int]]: ...
+
+    @overload
+    async def histogram(self, buckets: B) -> tuple[B, list[int]]: ...
+
+    async def histogram(self, buckets: Any) -> tuple[Any, list[int]]:
         """How many elements lie in each bucket: (the bounds, the counts).
 
         ``buckets``: sorted bounds, or a number of equal buckets between minimum and maximum.  A bucket
@@ -1658,7 +1976,7 @@ class RDD(Generic[T_co]):
     # ------------------------------------------------------------------------- of the JVM
 
     def saveAsHadoopFile(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[Any, Any]],
         path: str,
         outputFormatClass: str,
         keyClass: str | None = None,
@@ -1675,7 +1993,7 @@ class RDD(Generic[T_co]):
         raise NeedsJVM("saveAsHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format")
 
     def saveAsNewAPIHadoopFile(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[Any, Any]],
         path: str,
         outputFormatClass: str,
         keyClass: str | None = None,
@@ -1693,7 +2011,7 @@ class RDD(Generic[T_co]):
         )
 
     def saveAsHadoopDataset(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[Any, Any]],
         conf: Mapping[str, str],
         keyConverter: str | None = None,
         valueConverter: str | None = None,
@@ -1707,7 +2025,7 @@ class RDD(Generic[T_co]):
         )
 
     def saveAsNewAPIHadoopDataset(
-        self: RDD[tuple[K, V]],
+        self: RDD[tuple[Any, Any]],
         conf: Mapping[str, str],
         keyConverter: str | None = None,
         valueConverter: str | None = None,

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 RDD_IMPORTS = """
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, SupportsFloat, TypeVar, TypeVarTuple, overload
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from asparkle.core.approximate import BoundedFloat
     from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
+    from asparkle.core.rdd import Named
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
 
@@ -55,6 +56,11 @@ T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+W = TypeVar("W")
+X = TypeVar("X")
+B = TypeVar("B", bound="list[Any] | tuple[Any, ...]")
+R = TypeVar("R", bound="Named")
+Ts = TypeVarTuple("Ts")
 
 
 def __getattr__(name: str) -> Any:
@@ -105,7 +111,7 @@ class RDD(Generic[T_co]):
 CONTEXT_IMPORTS = """
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from asparkle.blocking import BlockingContext
 from asparkle.rdd import RDD, _unwrap, _unwrap_each
@@ -123,6 +129,7 @@ if TYPE_CHECKING:
 __all__ = ["SparkContext"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 P = ParamSpec("P")
 """
 
