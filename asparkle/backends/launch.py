@@ -62,8 +62,15 @@ class ZygoteProcess:
             self.pid = start_python("asparkle.backends.zygote", "main", theirs, app)
         finally:
             theirs.close()
-        self.tell(["app", app._asdict()])
-        self._ahead = {executor: self._start(executor) for executor in map(str, range(min(ahead, AHEAD)))}
+        self._ahead: dict[str, socket.socket] = {}
+        try:
+            self.tell(["app", app._asdict()])
+            for executor in map(str, range(min(ahead, AHEAD))):
+                self._ahead[executor] = self._start(executor)
+        except BaseException:  # Ctrl-C, or no more sockets
+            self.close()
+            reap(self.pid)
+            raise
         self.control.setblocking(False)
 
     def worker(self, executor: str) -> socket.socket:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -332,3 +334,41 @@ def test_an_error_about_the_users_data_shows_none_of_our_frames() -> None:
         with pytest.raises(JobFailed, match="can't be a key") as caught:
             sc.parallelize([([1], 2)], 1).reduceByKey(lambda a, b: a + b).collect()
         assert "asparkle/core" not in str(caught.value)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4, 5, 6, 7, 8])  # sockets and files that may still be opened
+def test_a_context_that_finds_no_more_file_descriptors_leaves_nothing(left: int) -> None:
+    script = f"""
+import gc, os, resource
+from asparkle import SparkContext
+from asparkle.backends import process_cluster
+with SparkContext("processes[2]"):  # everything is imported
+    pass
+open_now = len(os.listdir("/proc/self/fd"))
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+lowest = os.open("/dev/null", os.O_RDONLY)
+os.close(lowest)
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + {left}, hard))
+try:
+    SparkContext("processes[2]").stop()
+except OSError as error:
+    print(error.errno)
+except Exception as error:
+    print(type(error).__name__, error)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+try:
+    print("left:", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("no child")
+gc.collect()  # an event loop of asyncio's that could not be made whole
+assert len(os.listdir("/proc/self/fd")) == open_now
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "no child", done.stdout
+
+
+def test_what_fails_before_the_loop_runs_reaches_the_caller() -> None:
+    script = "import sys; sys.modules['anyio'] = None; from asparkle import SparkContext; SparkContext('processes[1]')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of anyio halted")
