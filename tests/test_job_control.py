@@ -314,7 +314,7 @@ async def test_the_tracker_forgets_old_jobs(sc, monkeypatch):
     monkeypatch.setattr("asparkle.core.jobrecords.RETAINED", 3)
     for _ in range(5):
         await sc.parallelize([1]).count()
-    assert sc.statusTracker().getJobIdsForGroup() == [3, 4, 5]
+    assert sc.statusTracker().getJobIdsForGroup() == [4, 3, 2]
 
 
 def test_the_tracker_from_many_threads(tmp_path):

@@ -6,6 +6,7 @@ touched on the event loop only; there are no locks.  What is large is pickled, w
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -71,7 +72,7 @@ class Driver:
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
         self.records = JobRecords(self.scheduler)
-        self._next_job = 0
+        self._job_numbers = itertools.count()
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
         self._preparing: dict[int, anyio.Event | None] = {}  # an event once another job waits for it
@@ -445,8 +446,7 @@ class Driver:
             raise ContextStopped
         if self._broken is not None:
             raise self._broken
-        self._next_job += 1
-        job = Job(self._next_job, plan.partitions, stages)
+        job = Job(next(self._job_numbers), plan.partitions, stages)
         self._jobs[job.id] = job
         spec = m.JobSpec(
             job.id,

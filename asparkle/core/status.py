@@ -57,13 +57,13 @@ class StatusTracker:
         self._ask = ask  # calls a function where the driver lives
 
     def getJobIdsForGroup(self, jobGroup: str | None = None) -> list[int]:
-        """The jobs of a group; without one, those that are in none.
+        """The jobs of a group, the newest first; without one, those that are in none.
 
         >>> sc.setJobGroup("nightly", "what runs at night")
         >>> sc.parallelize([1]).count()
         1
         >>> sc.statusTracker().getJobIdsForGroup("nightly")
-        [1]
+        [0]
         """
         if jobGroup is not None:
             arguments.text(jobGroup, "getJobIdsForGroup", "jobGroup")
@@ -71,7 +71,7 @@ class StatusTracker:
         return found
 
     def _job_ids(self, group: str | None) -> list[int]:
-        return [record.id for record in self._driver.records.by_id.values() if record.group == group]
+        return [record.id for record in reversed(self._driver.records.by_id.values()) if record.group == group]
 
     def getActiveJobsIds(self) -> list[int]:
         """The jobs that run, in ascending order.
@@ -100,8 +100,8 @@ class StatusTracker:
 
         >>> sc.parallelize([1]).count()
         1
-        >>> sc.statusTracker().getJobInfo(1)
-        SparkJobInfo(jobId=1, stageIds=[...], status='SUCCEEDED')
+        >>> sc.statusTracker().getJobInfo(0)
+        SparkJobInfo(jobId=0, stageIds=[...], status='SUCCEEDED')
         """
         found: SparkJobInfo | None = self._ask(self._job_info, jobId)
         return found
@@ -118,7 +118,7 @@ class StatusTracker:
         >>> sc.parallelize(range(9), 3).count()
         9
         >>> tracker = sc.statusTracker()
-        >>> stage, = tracker.getJobInfo(1).stageIds
+        >>> stage, = tracker.getJobInfo(0).stageIds
         >>> tracker.getStageInfo(stage).numCompletedTasks
         3
         """
