@@ -36,6 +36,9 @@ _MODULES = (
 )
 """The modules of PySpark that programs with RDDs import, as far as asparkle has them."""
 
+_PART_OF = {f"resource.{name}": "resource" for name in ("information", "profile", "requests")}
+"""Modules whose contents are in another one here."""
+
 _SCOPE = "it has RDDs, and of pyspark.sql what goes with these, SparkSession, DataFrame and Row"
 
 
@@ -65,6 +68,7 @@ def target(name: str) -> str:
     Raises ModuleNotSupported where there is none.
     """
     path = name.removeprefix("pyspark").removeprefix(".core").lstrip(".")  # pyspark.core.rdd is pyspark.rdd, too
+    path = _PART_OF.get(path, path)
     if not path:
         return "asparkle.pyspark"
     if path in _MODULES:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.rdd import Named
+    from asparkle.core.resourceprofiles import ResourceProfile
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
 
@@ -216,6 +217,27 @@ class RDD(Generic[T_co]):
         Memory Serialized 1x Replicated
         """
         return self._rdd.getStorageLevel()
+
+    def withResources(self, profile: ResourceProfile) -> RDD[T_co]:
+        """Say what the RDD's tasks and their executors are to have.  Returns the RDD itself.
+
+        Executors are started once, the same for all RDDs; so, as in Spark without a cluster that could start others, a
+        profile that asks for anything but ``spark.task.cpus`` slots for a task raises ArgumentError.
+
+        >>> from asparkle.resource import ResourceProfileBuilder, TaskResourceRequests
+        >>> profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1)).build
+        >>> sc.parallelize([1, 2]).withResources(profile).sum()
+        3
+        """
+        return self._wrap(self._rdd.withResources(profile))
+
+    def getResourceProfile(self) -> ResourceProfile | None:
+        """What `withResources` gave the RDD; None if nothing.
+
+        >>> sc.parallelize([1]).getResourceProfile() is None
+        True
+        """
+        return self._rdd.getResourceProfile()
 
     def checkpoint(self) -> None:
         """Keep the RDD in files of the directory that `SparkContext.setCheckpointDir` named, and forget its lineage.

@@ -58,7 +58,9 @@ def described(path: str) -> str:
 def fields(path: str) -> str:
     """What a named tuple is, and its fields."""
     cls = load(path)
-    return f"{_text(cls)}\n\n" + ", ".join(f"`{name}`: {kind}" for name, kind in cls.__annotations__.items())
+    return f"{_text(cls)}\n\n" + ", ".join(
+        f"`{name}`: {getattr(kind, '__forward_arg__', kind)}" for name, kind in cls.__annotations__.items()
+    )
 
 
 def contract(path: str) -> str:
@@ -229,6 +231,8 @@ def options() -> str:
 
 CONTRACTS = ["Listener", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy"]
 
+PROFILES = ["ResourceProfile", "ResourceProfileBuilder", "ExecutorResourceRequests", "TaskResourceRequests"]
+
 PARTS: dict[str, Callable[[], str]] = {
     "spark keys": lambda: keys("spark."),
     "asparkle keys": lambda: keys("asparkle."),
@@ -262,6 +266,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "FailedElement": lambda: described("asparkle:FailedElement"),
     "WorkerResource": lambda: described("asparkle:WorkerResource"),
     "ResultIterable": lambda: described("asparkle.core.resultiterable:ResultIterable"),
+    **{name: partial(described, f"asparkle.resource:{name}") for name in PROFILES},
+    "ExecutorResourceRequest": lambda: fields("asparkle.resource:ExecutorResourceRequest"),
+    "TaskResourceRequest": lambda: fields("asparkle.resource:TaskResourceRequest"),
     "errors": errors,
     "events": events,
     **{name: partial(contract, f"asparkle.core.contracts:{name}") for name in CONTRACTS},

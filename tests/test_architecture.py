@@ -159,14 +159,6 @@ def test_every_hook_is_documented_with_an_example(hook):
     assert "Example::" in getattr(hookspecs, hook).__doc__
 
 
-def test_what_is_said_to_be_missing_is_missing():
-    missing = (ROOT / "docs/reference/rdd.md").read_text().partition("## Not there yet")[2]
-    names = re.findall(r"`(\w+)`", missing)
-    assert names
-    for name in names:
-        assert not hasattr(asparkle.RDD, name) and not hasattr(asparkle.SparkContext, name), name
-
-
 def test_the_modules_that_the_architecture_names_exist():
     named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/architecture.md").read_text())
     assert named

@@ -23,9 +23,9 @@ _PLAIN = frozenset({type, BuiltinFunctionType, MethodDescriptorType, WrapperDesc
 def function(f: Any, operation: str, name: str, *, takes_async: bool = False) -> Any:
     """``f``.  Raises ArgumentTypeError if it can't be called, or is a coroutine function and must not be."""
     if not callable(f):
-        raise _wrong_type(f, operation, name, "a function")
+        raise wrong_type(f, operation, name, "a function")
     if not takes_async and (code := getattr(f, "__code__", None)) is not None and code.co_flags & _ASYNC:
-        raise _wrong_type(f, operation, name, "a plain function: this operation awaits nothing, map() does")
+        raise wrong_type(f, operation, name, "a plain function: this operation awaits nothing, map() does")
     return f
 
 
@@ -44,7 +44,7 @@ def optional_function(f: Any, operation: str, name: str) -> Any:
 def elements(value: Any, operation: str, name: str, expected: str) -> list[Any]:
     """What ``value`` gives when it is iterated.  Raises ArgumentTypeError if it can't be, or is a string."""
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _wrong_type(value, operation, name, expected)
+        raise wrong_type(value, operation, name, expected)
     return list(value)
 
 
@@ -59,7 +59,7 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
             raise TypeError
         number = operator.index(n)
     except TypeError:
-        raise _wrong_type(n, operation, name, expected) from None
+        raise wrong_type(n, operation, name, expected) from None
     if least is not None and number < least:
         raise ArgumentError(f"{operation}: {name} = {shown(n)}: expected {expected}")
     return number
@@ -81,7 +81,7 @@ def fraction(value: Any, operation: str, with_replacement: bool) -> float:
     """The part of the elements that a sample takes."""
     expected = "a number from 0 to 1, or above with replacement"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise _wrong_type(value, operation, "fraction", expected)
+        raise wrong_type(value, operation, "fraction", expected)
     try:
         number = float(value)
     except OverflowError:
@@ -94,23 +94,23 @@ def fraction(value: Any, operation: str, with_replacement: bool) -> float:
 def fractions(value: Any, operation: str) -> dict[Any, float]:
     """A fraction for each key."""
     if not isinstance(value, Mapping):
-        raise _wrong_type(value, operation, "fractions", "a dict with a fraction for each key")
-    return {key: _not_negative(number, operation, f"fractions[{shown(key)}]") for key, number in value.items()}
+        raise wrong_type(value, operation, "fractions", "a dict with a fraction for each key")
+    return {key: not_negative(number, operation, f"fractions[{shown(key)}]") for key, number in value.items()}
 
 
 def cumulated(weights: Any, operation: str, name: str) -> list[float]:
     """0.0, and what the weights make, added up one by one, of their sum."""
-    numbers = [_not_negative(w, operation, name) for w in elements(weights, operation, name, "a list of numbers")]
+    numbers = [not_negative(w, operation, name) for w in elements(weights, operation, name, "a list of numbers")]
     total = sum(numbers)
     if not 0 < total < inf:
         raise ArgumentError(f"{operation}: {name} = {shown(weights)}: expected numbers with a sum above 0")
     return list(itertools.accumulate([number / total for number in numbers], initial=0.0))
 
 
-def _not_negative(value: Any, operation: str, name: str) -> float:
+def not_negative(value: Any, operation: str, name: str) -> float:
     expected = "a number, 0 or more"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise _wrong_type(value, operation, name, expected)
+        raise wrong_type(value, operation, name, expected)
     number = float(value)
     if not 0 <= number < inf:
         raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected {expected}")
@@ -131,7 +131,7 @@ def path(value: Any, operation: str, name: str) -> str:
     try:
         return text(os.fspath(value), operation, name)
     except TypeError:
-        raise _wrong_type(value, operation, name, "a path, or several in one string with commas") from None
+        raise wrong_type(value, operation, name, "a path, or several in one string with commas") from None
 
 
 def partitions(n: Any, operation: str) -> int:
@@ -147,7 +147,7 @@ def optional_partitions(n: Any, operation: str) -> int | None:
 def text(value: Any, operation: str, name: str) -> str:
     """``value``.  Raises ArgumentTypeError if it is no string."""
     if not isinstance(value, str):
-        raise _wrong_type(value, operation, name, "a string")
+        raise wrong_type(value, operation, name, "a string")
     return value
 
 
@@ -158,7 +158,7 @@ def job_tag(tag: Any) -> str:
     return tag
 
 
-def _wrong_type(value: Any, operation: str, name: str, expected: str) -> ArgumentTypeError:
+def wrong_type(value: Any, operation: str, name: str, expected: str) -> ArgumentTypeError:
     return ArgumentTypeError(
         f"{operation}: {name} = {shown(value)} of type {type(value).__name__}: expected {expected}"
     )

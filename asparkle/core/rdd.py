@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from asparkle.core.barrier import RDDBarrier
     from asparkle.core.context import SparkContext
     from asparkle.core.coroutines import Calls, FailedElement, OnError
+    from asparkle.core.resourceprofiles import ResourceProfile
     from asparkle.core.resultiterable import ResultIterable
 
     class _NamedTuple(Protocol):
@@ -98,6 +99,7 @@ class RDD(Generic[T_co]):
     def __init__(self, node: Node, context: SparkContext) -> None:
         self._node = node
         self._context = context
+        self._resource_profile: ResourceProfile | None = None
 
     def __reduce__(self) -> Any:
         raise NestedContextError(f"an RDD ({self!r})")
@@ -280,6 +282,30 @@ class RDD(Generic[T_co]):
         Memory Serialized 1x Replicated
         """
         return self._node.storage_level
+
+    def withResources(self, profile: ResourceProfile) -> RDD[T_co]:
+        """Say what the RDD's tasks and their executors are to have.  Returns the RDD itself.
+
+        Executors are started once, the same for all RDDs; so, as in Spark without a cluster that could start others, a
+        profile that asks for anything but ``spark.task.cpus`` slots for a task raises ArgumentError.
+
+        >>> from asparkle.resource import ResourceProfileBuilder, TaskResourceRequests
+        >>> profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1)).build
+        >>> await sc.parallelize([1, 2]).withResources(profile).sum()
+        3
+        """
+        from asparkle.core.resourceprofiles import surely_granted
+
+        self._resource_profile = surely_granted(profile, self._context._conf)
+        return self
+
+    def getResourceProfile(self) -> ResourceProfile | None:
+        """What `withResources` gave the RDD; None if nothing.
+
+        >>> sc.parallelize([1]).getResourceProfile() is None
+        True
+        """
+        return self._resource_profile
 
     def checkpoint(self) -> None:
         """Keep the RDD in files of the directory that `SparkContext.setCheckpointDir` named, and forget its lineage.

@@ -71,7 +71,7 @@ class StatusTracker:
         return found
 
     def _job_ids(self, group: str | None) -> list[int]:
-        return [record.id for record in reversed(self._driver.records.by_id.values()) if record.group == group]
+        return [record.id for record in self._driver.records.by_id.values() if record.group == group][::-1]
 
     def getActiveJobsIds(self) -> list[int]:
         """The jobs that run, in ascending order.

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.rdd import Named
+    from asparkle.core.resourceprofiles import ResourceProfile
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter
 

@@ -26,6 +26,13 @@ CLASSES = {  # PySpark's module and class: where asparkle has it
     "conf.py:SparkConf": "asparkle.SparkConf",
     "profiler.py:Profiler": "asparkle.Profiler",
     "profiler.py:BasicProfiler": "asparkle.BasicProfiler",
+    "resource/information.py:ResourceInformation": "asparkle.resource.ResourceInformation",
+    "resource/profile.py:ResourceProfile": "asparkle.resource.ResourceProfile",
+    "resource/profile.py:ResourceProfileBuilder": "asparkle.resource.ResourceProfileBuilder",
+    "resource/requests.py:ExecutorResourceRequest": "asparkle.resource.ExecutorResourceRequest",
+    "resource/requests.py:ExecutorResourceRequests": "asparkle.resource.ExecutorResourceRequests",
+    "resource/requests.py:TaskResourceRequest": "asparkle.resource.TaskResourceRequest",
+    "resource/requests.py:TaskResourceRequests": "asparkle.resource.TaskResourceRequests",
     "resultiterable.py:ResultIterable": "asparkle.core.resultiterable.ResultIterable",
     "statcounter.py:StatCounter": "asparkle.StatCounter",
     "storagelevel.py:StorageLevel": "asparkle.StorageLevel",
@@ -42,8 +49,6 @@ EXPECTED: dict[str, str] = {  # what differs, and why
     "RDDBarrier.__init__": "made by RDD.barrier alone",
     "SparkContext.serializer": "there is one serializer",
     "RDD.__init__": "PySpark's wraps an RDD of the JVM",
-    "RDD.getResourceProfile": "not there yet: resource profiles",
-    "RDD.withResources": "not there yet: resource profiles",
     "SparkContext.profiler_collector": "where PySpark keeps profiles; show_profiles and dump_profiles are there",
     "SparkConf.__init__": "PySpark's also takes a JVM and its SparkConf",
     "SparkContext.__init__": "PySpark's also takes a gateway to the JVM, and classes of profilers",
@@ -51,6 +56,9 @@ EXPECTED: dict[str, str] = {  # what differs, and why
     "TaskContext.__init__": "tasks are given theirs",
     "TaskContext.from_json": "how PySpark's workers are told",
     "BarrierTaskContext.from_json": "how PySpark's workers are told",
+    "ExecutorResourceRequests.__init__": "PySpark's wraps one of the JVM",
+    "ResourceProfile.__init__": "made by ResourceProfileBuilder alone; PySpark's wraps one of the JVM",
+    "TaskResourceRequests.__init__": "PySpark's wraps one of the JVM",
     "Accumulator.__init__": "made by SparkContext.accumulator alone",
 }
 
@@ -131,7 +139,7 @@ def differences(root: Path) -> dict[str, str]:
             key = f"{name}.{member}"
             if not hasattr(cls, member):
                 found[key] = "missing"
-            elif function is not None and callable(value := getattr(cls, member)):
+            elif function is not None and callable(value := cls if member == "__init__" else getattr(cls, member)):
                 theirs, mine = parameters_of(function), ours(value)
                 if len(theirs) != len(mine) or not all(map(same, theirs, mine)):
                     found[key] = f"PySpark: {theirs}; asparkle: {mine}"

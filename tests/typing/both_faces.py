@@ -41,6 +41,7 @@ from asparkle.errors import (
     OutputExists,
     PicklingFailed,
 )
+from asparkle.resource import ResourceProfile
 from asparkle.resultiterable import ResultIterable
 from asparkle.sql import Row
 
@@ -302,6 +303,7 @@ async def persistence(sc: SparkContext, words: RDD[str]) -> None:
     assert_type(await words.unpersist(), RDD[str])
     assert_type(await words.unpersist(blocking=True), RDD[str])
     assert_type(words.getStorageLevel(), StorageLevel)
+    assert_type(words.getResourceProfile(), ResourceProfile | None)
     assert_type(words.getStorageLevel().useDisk, bool)
     assert_type(words.is_cached, bool)
     assert_type(words.setName("words").map(len), RDD[int])
