@@ -122,6 +122,48 @@ class SparkContext(BlockingContext):
         """
         return self._context.getConf()
 
+    @property
+    def sparkHome(self) -> str | None:
+        """The ``spark.home`` of the configuration, which nothing here needs.
+
+        >>> print(sc.sparkHome)
+        None
+        """
+        return self._context.sparkHome
+
+    def sparkUser(self) -> str:
+        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+
+        >>> bool(sc.sparkUser())
+        True
+        """
+        return self._context.sparkUser()
+
+    @property
+    def uiWebUrl(self) -> str | None:
+        """Where the web UI is; None while there is none.
+
+        >>> print(sc.uiWebUrl)
+        None
+        """
+        return self._context.uiWebUrl
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Resources of the driver, such as GPUs: none here.
+
+        >>> sc.resources
+        {}
+        """
+        return self._context.resources
+
+    def setLogLevel(self, logLevel: str) -> None:
+        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
+
+        >>> sc.setLogLevel("WARN")
+        """
+        self._context.setLogLevel(logLevel)
+
     def parallelize(self, c: Iterable[T] | AsyncIterable[T], numSlices: int | None = None) -> RDD[T]:
         """An RDD of the elements of ``c``, in order, in ``numSlices`` partitions.
 
@@ -291,7 +333,7 @@ class SparkContext(BlockingContext):
         ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
         float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
         ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
-        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+        Raises NeedsJVM for converters, which are Java classes: map the RDD.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -331,114 +373,6 @@ class SparkContext(BlockingContext):
         """
         return self._call(self._context.runJob, _unwrap(rdd), partitionFunc, partitions, allowLocal)
 
-    def setCheckpointDir(self, dirName: str) -> None:
-        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
-
-        It has to be one that all executors see.  Files in it stay after the context has ended.  Raises StorageError
-        if it can't be made.
-
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as directory:
-        ...     sc.setCheckpointDir(directory)
-        ...     sc.getCheckpointDir().startswith(directory)
-        True
-        """
-        self._call(self._context.setCheckpointDir, dirName)
-
-    def getCheckpointDir(self) -> str | None:
-        """The directory that `setCheckpointDir` made; None before.
-
-        >>> print(sc.getCheckpointDir())
-        None
-        """
-        return self._context.getCheckpointDir()
-
-    def hadoopFile(
-        self,
-        path: str,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        return RDD(
-            self._context.hadoopFile(
-                path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
-            ),
-            self,
-        )
-
-    def newAPIHadoopFile(
-        self,
-        path: str,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        return RDD(
-            self._context.newAPIHadoopFile(
-                path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
-            ),
-            self,
-        )
-
-    def hadoopRDD(
-        self,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        return RDD(
-            self._context.hadoopRDD(
-                inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
-            ),
-            self,
-        )
-
-    def newAPIHadoopRDD(
-        self,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        return RDD(
-            self._context.newAPIHadoopRDD(
-                inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
-            ),
-            self,
-        )
-
     def submit(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> JobHandle[T]:
         """Begin an action, and return a handle: to wait for its result, look at its progress, or cancel it.
 
@@ -461,6 +395,156 @@ class SparkContext(BlockingContext):
         []
         """
         return self._tracker()
+
+    def cancelJobGroup(self, groupId: str) -> None:
+        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
+
+        Raises ArgumentTypeError for what is no string.
+
+        >>> sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
+        """
+        self._call(self._context.cancelJobGroup, groupId)
+
+    def cancelJobsWithTag(self, tag: str) -> None:
+        """Cancel the jobs that have a tag.
+
+        >>> sc.cancelJobsWithTag("report")
+        """
+        self._call(self._context.cancelJobsWithTag, tag)
+
+    def cancelAllJobs(self) -> None:
+        """Cancel every job.
+
+        >>> sc.cancelAllJobs()
+        """
+        self._call(self._context.cancelAllJobs)
+
+    def setLocalProperty(self, key: str, value: str | None) -> None:
+        """Set a property of the jobs that this task submits from now on; None removes it.
+
+        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
+        >>> sc.getLocalProperty("spark.scheduler.pool")
+        'reports'
+        """
+        self._context.setLocalProperty(key, value)
+
+    def getLocalProperty(self, key: str) -> str | None:
+        """A property set here or where this task was started; None if unset.
+
+        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
+        None
+        """
+        return self._context.getLocalProperty(key)
+
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
+        """Put the jobs submitted from here on into a group, by which they can be cancelled together.
+
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
+        ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
+
+        >>> sc.setJobGroup("nightly", "what runs at night")
+        >>> sc.getLocalProperty("spark.jobGroup.id")
+        'nightly'
+        """
+        self._context.setJobGroup(groupId, description, interruptOnCancel)
+
+    def setJobDescription(self, value: str | None) -> None:
+        """Say in words what the jobs submitted from here on do.
+
+        >>> sc.setJobDescription("counting sheep")
+        >>> sc.getLocalProperty("spark.job.description")
+        'counting sheep'
+        """
+        self._context.setJobDescription(value)
+
+    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
+        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+
+        >>> sc.setInterruptOnCancel(True)
+        """
+        self._context.setInterruptOnCancel(interruptOnCancel)
+
+    def addJobTag(self, tag: str) -> None:
+        """Give the jobs submitted from here on a tag, by which they can be cancelled.
+
+        >>> sc.addJobTag("report")
+        >>> sc.getJobTags()
+        {'report'}
+        """
+        self._context.addJobTag(tag)
+
+    def removeJobTag(self, tag: str) -> None:
+        """Take a tag away again.
+
+        >>> sc.addJobTag("report")
+        >>> sc.removeJobTag("report")
+        >>> sc.getJobTags()
+        set()
+        """
+        self._context.removeJobTag(tag)
+
+    def clearJobTags(self) -> None:
+        """Take all tags away.
+
+        >>> sc.addJobTag("report")
+        >>> sc.clearJobTags()
+        >>> sc.getJobTags()
+        set()
+        """
+        self._context.clearJobTags()
+
+    def getJobTags(self) -> set[str]:
+        """The tags that jobs submitted now would have.
+
+        >>> sc.getJobTags()
+        set()
+        """
+        return self._context.getJobTags()
+
+    def jobTag(self, tag: str) -> AbstractContextManager[None]:
+        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
+
+        >>> with sc.jobTag("report"):
+        ...     sc.getJobTags()
+        {'report'}
+        >>> sc.getJobTags()
+        set()
+        """
+        return self._context.jobTag(tag)
+
+    def jobDeadline(self, seconds: float) -> AbstractContextManager[None]:
+        """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
+
+        A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+
+        >>> with sc.jobDeadline(30):
+        ...     sc.parallelize(range(10)).count()
+        10
+        """
+        return self._context.jobDeadline(seconds)
+
+    def setCheckpointDir(self, dirName: str) -> None:
+        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
+
+        A path or a ``file:`` URL that all executors see.  Files in it stay after the context has ended.  Raises
+        StorageError if it can't be made, and ArgumentError for a URL of another kind.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     sc.setCheckpointDir(directory)
+        ...     sc.getCheckpointDir().startswith(directory)
+        True
+        """
+        self._call(self._context.setCheckpointDir, dirName)
+
+    def getCheckpointDir(self) -> str | None:
+        """The directory that `setCheckpointDir` made; None before.
+
+        >>> print(sc.getCheckpointDir())
+        None
+        """
+        return self._context.getCheckpointDir()
 
     def broadcast(self, value: T) -> Broadcast[T]:
         """A read-only variable that tasks read as ``.value``: pickled once, here, and read once per worker.
@@ -557,126 +641,23 @@ class SparkContext(BlockingContext):
         """
         return self._context.listArchives
 
-    def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of the jobs that this task submits from now on; None removes it.
+    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
+        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
-        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
-        >>> sc.getLocalProperty("spark.scheduler.pool")
-        'reports'
+        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = []
+        >>> sc.addListener(ended.append, JobEnded)
+        >>> sc.parallelize([1]).count()
+        1
+        >>> sc.stop()  # listeners get what waits for them before this returns
+        >>> ended
+        [JobEnded(...)]
         """
-        self._context.setLocalProperty(key, value)
-
-    def getLocalProperty(self, key: str) -> str | None:
-        """A property set here or where this task was started; None if unset.
-
-        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
-        None
-        """
-        return self._context.getLocalProperty(key)
-
-    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
-        """Put the jobs submitted from here on into a group, by which they can be cancelled together.
-
-        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
-        ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
-
-        >>> sc.setJobGroup("nightly", "what runs at night")
-        >>> sc.getLocalProperty("spark.jobGroup.id")
-        'nightly'
-        """
-        self._context.setJobGroup(groupId, description, interruptOnCancel)
-
-    def setJobDescription(self, value: str | None) -> None:
-        """Say in words what the jobs submitted from here on do.
-
-        >>> sc.setJobDescription("counting sheep")
-        >>> sc.getLocalProperty("spark.job.description")
-        'counting sheep'
-        """
-        self._context.setJobDescription(value)
-
-    def addJobTag(self, tag: str) -> None:
-        """Give the jobs submitted from here on a tag, by which they can be cancelled.
-
-        >>> sc.addJobTag("report")
-        >>> sc.getJobTags()
-        {'report'}
-        """
-        self._context.addJobTag(tag)
-
-    def removeJobTag(self, tag: str) -> None:
-        """Take a tag away again.
-
-        >>> sc.addJobTag("report")
-        >>> sc.removeJobTag("report")
-        >>> sc.getJobTags()
-        set()
-        """
-        self._context.removeJobTag(tag)
-
-    def clearJobTags(self) -> None:
-        """Take all tags away.
-
-        >>> sc.addJobTag("report")
-        >>> sc.clearJobTags()
-        >>> sc.getJobTags()
-        set()
-        """
-        self._context.clearJobTags()
-
-    def getJobTags(self) -> set[str]:
-        """The tags that jobs submitted now would have.
-
-        >>> sc.getJobTags()
-        set()
-        """
-        return self._context.getJobTags()
-
-    def jobTag(self, tag: str) -> AbstractContextManager[None]:
-        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
-
-        >>> with sc.jobTag("report"):
-        ...     sc.getJobTags()
-        {'report'}
-        >>> sc.getJobTags()
-        set()
-        """
-        return self._context.jobTag(tag)
-
-    def jobDeadline(self, seconds: float) -> AbstractContextManager[None]:
-        """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
-
-        A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
-        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
-
-        >>> with sc.jobDeadline(30):
-        ...     sc.parallelize(range(10)).count()
-        10
-        """
-        return self._context.jobDeadline(seconds)
-
-    def cancelJobGroup(self, groupId: str) -> None:
-        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
-
-        Raises ArgumentTypeError for what is no string.
-
-        >>> sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
-        """
-        self._call(self._context.cancelJobGroup, groupId)
-
-    def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag.
-
-        >>> sc.cancelJobsWithTag("report")
-        """
-        self._call(self._context.cancelJobsWithTag, tag)
-
-    def cancelAllJobs(self) -> None:
-        """Cancel every job.
-
-        >>> sc.cancelAllJobs()
-        """
-        self._call(self._context.cancelAllJobs)
+        self._context.addListener(listener, *events)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.
@@ -702,69 +683,88 @@ class SparkContext(BlockingContext):
         """
         self._context.dump_profiles(path)
 
-    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
-        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+    def hadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> sc.setInterruptOnCancel(True)
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        self._context.setInterruptOnCancel(interruptOnCancel)
+        return RDD(
+            self._context.hadoopFile(
+                path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
+            ),
+            self,
+        )
 
-    @property
-    def sparkHome(self) -> str | None:
-        """The ``spark.home`` of the configuration, which nothing here needs.
+    def newAPIHadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> print(sc.sparkHome)
-        None
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        return self._context.sparkHome
+        return RDD(
+            self._context.newAPIHadoopFile(
+                path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
+            ),
+            self,
+        )
 
-    def sparkUser(self) -> str:
-        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+    def hadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> bool(sc.sparkUser())
-        True
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        return self._context.sparkUser()
+        return RDD(
+            self._context.hadoopRDD(
+                inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
+            ),
+            self,
+        )
 
-    @property
-    def uiWebUrl(self) -> str | None:
-        """Where the web UI is; None while there is none.
+    def newAPIHadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> print(sc.uiWebUrl)
-        None
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        return self._context.uiWebUrl
-
-    @property
-    def resources(self) -> dict[str, Any]:
-        """Resources of the driver, such as GPUs: none here.
-
-        >>> sc.resources
-        {}
-        """
-        return self._context.resources
-
-    def setLogLevel(self, logLevel: str) -> None:
-        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
-
-        >>> sc.setLogLevel("WARN")
-        """
-        self._context.setLogLevel(logLevel)
-
-    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
-        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
-
-        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
-        thing, and for a type of events that is no class.
-
-        >>> from asparkle.core.events import JobEnded
-        >>> ended = []
-        >>> sc.addListener(ended.append, JobEnded)
-        >>> sc.parallelize([1]).count()
-        1
-        >>> sc.stop()  # listeners get what waits for them before this returns
-        >>> ended
-        [JobEnded(...)]
-        """
-        self._context.addListener(listener, *events)
+        return RDD(
+            self._context.newAPIHadoopRDD(
+                inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
+            ),
+            self,
+        )

@@ -6,13 +6,14 @@ import pytest
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import (
+    EXECUTOR_ENV,
     KEYS,
     SparkConf,
     check_conf,
-    executor_env,
     parse_bytes,
     parse_seconds,
     scheduler_conf,
+    settings_below,
 )
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
 from asparkle.core.scheduler.messages import SchedulerConf
@@ -49,7 +50,7 @@ def test_set_all_takes_pairs_of_the_tutorial():
 def test_executor_environment_by_pair_and_by_list():
     conf = SparkConf().setExecutorEnv("A", "1").setExecutorEnv(pairs=[("B", "2"), ("C", "3")])
     assert conf.get("spark.executorEnv.A") == "1"
-    assert executor_env(conf) == {"A": "1", "B": "2", "C": "3"}
+    assert settings_below(conf, EXECUTOR_ENV) == {"A": "1", "B": "2", "C": "3"}
 
 
 @pytest.mark.parametrize("arguments", [{}, {"key": "A", "pairs": [("B", "2")]}])

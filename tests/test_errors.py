@@ -28,6 +28,7 @@ EXAMPLES = [
     errors.ForkedContextError(),
     errors.NestedContextError("rdd"),
     errors.StorageError("/tmp/x", "No space left on device"),
+    errors.CheckpointLost(3),
     errors.StoreFull("memory", 10, 5),
     PicklingFailed("the function of map", "lock", ("lambda", "lock"), "cannot pickle '_thread.lock' object"),
     errors.InputNotFound("no such file or directory", "poem.txt"),

@@ -219,7 +219,7 @@ async def test_draining_lets_jobs_end_and_no_new_ones_begin(sc, tmp_path):
     await until(lambda: (tmp_path / "begun 1").exists())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(partial(sc.stop, drain=20))
-        await until(lambda: sc._admitted is not None)
+        await until(lambda: sc._admission.is_closing)
         with pytest.raises(ContextStopped, match="takes no new jobs"):
             await sc.parallelize([2]).count()
         end.touch()
@@ -233,9 +233,20 @@ async def test_draining_lets_an_action_of_several_jobs_end(sc, tmp_path):
     await until(lambda: (tmp_path / "begun 0").exists())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(partial(sc.stop, drain=20))
-        await until(lambda: sc._admitted is not None)
+        await until(lambda: sc._admission.is_closing)
         end.touch()
     assert await job == list(range(30)) and job.progress().jobs > 1
+
+
+async def test_draining_lets_an_action_end_that_works_in_the_driver_between_its_jobs(sc, tmp_path):
+    end = tmp_path / "end"
+    job = sc.submit(sc.parallelize([1, 2], 1).map(waiting_for(end)).histogram, 2)
+    await until(lambda: (tmp_path / "begun 1").exists())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(sc.stop, drain=20))
+        await until(lambda: sc._admission.is_closing)
+        end.touch()
+    assert await job == ([1, 1.5, 2], [1, 1])
 
 
 async def test_draining_does_not_wait_for_ever(sc, tmp_path):

@@ -18,13 +18,8 @@ from hypothesis import strategies as st
 
 from asparkle.core import textfiles
 from asparkle.core.errors import ArgumentError, AsparkleError, CorruptInput, InputNotFound
-from asparkle.core.textfiles import (
-    FileSplit,
-    TextFile,
-    expand,
-    plan_splits,
-    read_lines,
-)
+from asparkle.core.inputfiles import FileSplit, InputFile, expand, plan_splits
+from asparkle.core.textfiles import read_lines
 
 MB = 1 << 20
 
@@ -40,7 +35,7 @@ def glom(path: Path, min_partitions: int) -> list[list[str]]:
 
 
 def cuts(size: int, min_partitions: int) -> list[tuple[int, int]]:
-    return [(s.start, s.length) for s in plan_splits([TextFile("/f", size)], min_partitions)]
+    return [(s.start, s.length) for s in plan_splits([InputFile("/f", size)], min_partitions)]
 
 
 # ------------------------------------------------------------------------------------------ the pieces
@@ -84,7 +79,7 @@ def test_big_files_are_cut_where_spark_cuts_them(
 
 
 def test_the_goal_counts_all_files_and_pieces_do_not_span_them() -> None:
-    files = [TextFile(f"/s{size}", size) for size in (0, 100, 10, 1)]
+    files = [InputFile(f"/s{size}", size) for size in (0, 100, 10, 1)]
     assert [(s.path, s.start, s.length) for s in plan_splits(files, 4)] == [
         ("/s100", 0, 27),
         ("/s100", 27, 27),
@@ -96,7 +91,7 @@ def test_the_goal_counts_all_files_and_pieces_do_not_span_them() -> None:
 
 
 def test_compressed_files_are_one_piece_whatever_the_case_of_their_suffix() -> None:
-    files = [TextFile(path, 99 * MB) for path in ("/a.gz", "/b.GZ", "/c.bz2")]
+    files = [InputFile(path, 99 * MB) for path in ("/a.gz", "/b.GZ", "/c.bz2")]
     assert plan_splits(files, 50) == [
         FileSplit("/a.gz", 0, 99 * MB, "gzip"),
         FileSplit("/b.GZ", 0, 99 * MB, "gzip"),
@@ -320,7 +315,7 @@ def test_a_directory_is_read_in_the_order_of_names_without_hidden_ones(tree: Pat
 
 
 def test_file_urls_and_sizes(tree: Path) -> None:
-    one = TextFile(str(tree / "one.txt"), 4)
+    one = InputFile(str(tree / "one.txt"), 4)
     assert expand(f"file://{tree}/one.txt") == expand(f"file:{tree}/one.txt") == expand("one.txt") == [one]
     assert [file.path for file in expand(f"file://{tree}/flat/a b.txt")] == [f"{tree}/flat/a b.txt"]
     assert expand(f"file://{tree}/{{one.txt,nope}}") == [one]

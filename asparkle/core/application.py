@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
-from asparkle.core.conf import SparkConf, check_conf, executor_env, scheduler_conf
+from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
 from asparkle.core.contracts import AppSpec, ClusterManager
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ContextStopped
@@ -86,7 +86,7 @@ class Application:
             storage_memory=int(memory * keys.MEMORY_FRACTION.read(conf)),
             direct_result=keys.DIRECT_RESULT_MAX.read(conf),
             kill_timeout=keys.REAPER_KILL_TIMEOUT.read(conf),
-            environment=executor_env(conf),
+            environment=settings_below(conf, EXECUTOR_ENV),
             path=tuple(sys.path),
             directory=os.getcwd(),
             disk_store=disk_store,

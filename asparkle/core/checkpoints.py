@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from asparkle.core.errors import ContextError, StorageError
+from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, StorageError
+from asparkle.core.filesystems import is_remote, local_path
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Node, OneToOne, Source
 from asparkle.core.payloads import map_ref, write_frames
@@ -50,8 +51,13 @@ class Checkpoints:
         self._waiting: weakref.WeakSet[Node] = weakref.WeakSet()
 
     def set_directory(self, parent: str) -> None:
-        """Make a new directory in ``parent``.  Raises StorageError."""
-        directory = os.path.join(os.path.abspath(parent.removeprefix("file://")), str(uuid.uuid4()))
+        """Make a new directory in ``parent``.  Raises StorageError, and ArgumentError for what is not local."""
+        if is_remote(parent):
+            raise ArgumentError(
+                f"setCheckpointDir: dirName = {parent!r}: checkpoints are kept in directories that all executors "
+                "have mounted; to keep an RDD elsewhere, use saveAsPickleFile"
+            )
+        directory = os.path.join(os.path.abspath(local_path(parent)), str(uuid.uuid4()))
         _make(directory)
         self.directory = directory
 
@@ -105,7 +111,8 @@ def _make(directory: str) -> None:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StorageError(directory, error.strerror or str(error)) from error
+        remedy = "free space there, or name another directory in setCheckpointDir"
+        raise StorageError(directory, error.strerror or str(error), remedy) from error
 
 
 def become(node: Node, source: Source) -> None:
@@ -192,11 +199,7 @@ class ReadLost(Step):
         self.cached = None
 
     def compute(self, program: Any, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        raise StorageError(
-            "the executors",
-            f"partition {partition} of a locally checkpointed RDD is lost with the executor that kept it, or was "
-            "unpersisted; checkpoint() keeps it in files",
-        )
+        raise CheckpointLost(partition)
 
 
 class Save(Sink):

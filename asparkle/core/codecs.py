@@ -8,14 +8,24 @@ command writes, are read as well.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Final, cast, get_args
+from typing import IO, Any, Final, Literal, cast, get_args
 
 from asparkle.core.errors import ArgumentError, CorruptInput, MissingDependency
-from asparkle.core.textfiles import CHUNK, CODECS, Codec
+from asparkle.core.filesystems import CHUNK
 
+Codec = Literal["gzip", "bzip2", "deflate", "xz", "zstd", "lz4"]
+_EXTENSIONS: Final[dict[str, Codec]] = {
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".deflate": "deflate",
+    ".xz": "xz",
+    ".zst": "zstd",
+    ".lz4": "lz4",
+}
 CLASSES: Final[dict[str, Codec]] = {
     "GzipCodec": "gzip",
     "BZip2Codec": "bzip2",
@@ -50,9 +60,14 @@ def codec_named(name: str) -> Codec:
     return codec
 
 
+def codec_of(path: str) -> Codec | None:
+    """The codec that a file's name says it is compressed with; None for no such name."""
+    return _EXTENSIONS.get(os.path.splitext(path)[1].lower())
+
+
 def extension_of(codec: Codec | None) -> str:
     """What file names end with; nothing without a codec."""
-    return next((extension for extension, name in CODECS.items() if name == codec), "")
+    return next((extension for extension, name in _EXTENSIONS.items() if name == codec), "")
 
 
 # ---------------------------------------------------------------------------------------------- reading

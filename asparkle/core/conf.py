@@ -76,7 +76,7 @@ class SparkConf:
         if (key is None) == (pairs is None):
             raise ArgumentError("setExecutorEnv takes either key and value, or pairs")
         for name, text in [(key, value)] if pairs is None else _pairs(pairs, "setExecutorEnv"):
-            self.set(f"spark.executorEnv.{name}", text)
+            self.set(f"{EXECUTOR_ENV}{name}", text)
         return self
 
     def setAll(self, pairs: Iterable[tuple[str, object]]) -> SparkConf:
@@ -202,9 +202,10 @@ class ConfigKey(Generic[T]):
 KEYS: dict[str, ConfigKey[Any]] = {}
 """Every known key by its name, in the order of the table below."""
 
+EXECUTOR_ENV, HADOOP = "spark.executorEnv.", "spark.hadoop."
 PREFIXES = {
-    "spark.executorEnv.": "An environment variable of every executor, named after the last dot.",
-    "spark.hadoop.": "A setting of Hadoop's for files: credentials and endpoints (`fs.s3a.access.key`, ...), `validateOutputSpecs`.",
+    EXECUTOR_ENV: "An environment variable of every executor, named after the last dot.",
+    HADOOP: "A setting of Hadoop's for files: credentials and endpoints (`fs.s3a.access.key`, ...), `validateOutputSpecs`.",
 }
 """Families of keys: any key that begins so is known."""
 
@@ -340,10 +341,9 @@ def check_conf(conf: SparkConf) -> None:
             key.read(conf)
 
 
-def executor_env(conf: SparkConf) -> dict[str, str]:
-    """The environment variables that ``spark.executorEnv.*`` sets."""
-    prefix = "spark.executorEnv."
-    return {name[len(prefix) :]: value for name, value in conf.getAll() if name.startswith(prefix)}
+def settings_below(conf: SparkConf, prefix: str) -> dict[str, str]:
+    """What ``conf`` sets of a family of keys, one of `PREFIXES`, by what follows the prefix."""
+    return {key[len(prefix) :]: value for key, value in conf.getAll() if key.startswith(prefix)}
 
 
 def scheduler_conf(conf: SparkConf, *, max_failures: int | None = None) -> SchedulerConf:

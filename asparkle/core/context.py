@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext
-from contextvars import ContextVar
-from types import MappingProxyType, TracebackType
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
@@ -15,10 +15,11 @@ from anyio import to_thread
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
+from asparkle.core.admission import Admission
 from asparkle.core.application import Application
 from asparkle.core.broadcast import Broadcast
 from asparkle.core.bus import Bus
-from asparkle.core.conf import ARCHIVES, FILES, JOB_DEADLINE, PROFILE, PROFILE_DUMP
+from asparkle.core.conf import ARCHIVES, FILES, PROFILE, PROFILE_DUMP
 from asparkle.core.contracts import Listener
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.driver import Driver
@@ -28,13 +29,12 @@ from asparkle.core.errors import (
     ContextError,
     ContextStopped,
     ForkedContextError,
-    JobDeadlineExceeded,
     NeedsJVM,
     NestedContextError,
 )
-from asparkle.core.jobs import JobGate, JobOptions, submission
 from asparkle.core.lineage import Node, Union
-from asparkle.core.loop import clean_up, current_loop, current_task, loop_caller, start_detached
+from asparkle.core.localproperties import DEADLINE, DESCRIPTION, GROUP, INTERRUPT, TAGS, LocalProperties
+from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -49,27 +49,15 @@ if TYPE_CHECKING:
     from asparkle.core.addedfiles import AddedFiles
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
-    from asparkle.core.filesystems import Options
     from asparkle.core.handles import JobHandle
+    from asparkle.core.inputfiles import InputFile
+    from asparkle.core.jobs import JobOptions
     from asparkle.core.profiling import Profiler, Profilers
     from asparkle.core.status import StatusTracker
 
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
-
-# Each context keeps its properties under its own id, so that contexts don't see each other's.
-_properties: ContextVar[Mapping[str, Mapping[str, str]]] = ContextVar(
-    "asparkle_properties", default=MappingProxyType({})
-)
-
-GROUP, DESCRIPTION, TAGS, POOL = (
-    "spark.jobGroup.id",
-    "spark.job.description",
-    "spark.job.tags",
-    "spark.scheduler.pool",
-)
-DEADLINE = JOB_DEADLINE.name
 
 
 class SparkContext:
@@ -87,15 +75,13 @@ class SparkContext:
         self._application = application
         self._scheduler_conf = application.scheduler  # read now: what is wrong with it is said at once
         self._conf = application.conf
+        self._properties = LocalProperties(application.spec.app_id)
         self._pid = os.getpid()
         self._driver_or_none: Driver | None = None
         self._home: object = None  # the event loop that it was entered on
         self._life: object = None  # its own task there
         self._stopped = False
         self._error: Exception | None = None  # why it ended, if nobody stopped it
-        self._callers: set[object] = set()  # tasks that wait for jobs
-        self._admitted: frozenset[object] | None = None  # while it is drained: those that may still submit some
-        self._no_callers: anyio.Event | None = None
         self._broadcast_ids = itertools.count()
         self._checkpoints: Checkpoints | None = None  # once somebody asked for one
         self._added_or_none: AddedFiles | None = None
@@ -104,8 +90,9 @@ class SparkContext:
             from asparkle.core.profiling import BasicProfiler, Profilers
 
             self._profilers = Profilers(profiler_cls or BasicProfiler, self)
-        running, queued = application.max_concurrent_jobs, application.max_queued_jobs
-        self._gate = JobGate(running, queued) if running else None
+        self._admission = Admission(
+            application.max_concurrent_jobs, application.max_queued_jobs, application.job_deadline
+        )
         self._bus = Bus(queue_size=application.listener_queue_size, flush_timeout=application.flush_timeout)
 
     # ------------------------------------------------------------------------- life
@@ -155,7 +142,7 @@ class SparkContext:
         driver = Driver(application.spec, self._scheduler_conf, call, tasks, max_result=application.max_result)
         planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
         driver.planner = planner
-        planner.options = self._options
+        planner.options = self._properties.options
         planner.profilers = self._profilers
         self._driver_or_none = driver
         added_files[self.applicationId] = files_below(application.spec.directories)
@@ -228,13 +215,8 @@ class SparkContext:
             self._raise_error()
 
     async def _drain(self, seconds: float) -> None:
-        """Let no new caller in, and wait for those who are inside."""
         arguments.seconds(seconds, "stop", "drain")
-        self._admitted = frozenset(self._callers)
-        with anyio.move_on_after(seconds):
-            while self._callers:
-                self._no_callers = anyio.Event()
-                await self._no_callers.wait()
+        await self._admission.drain(seconds)
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
@@ -256,6 +238,10 @@ class SparkContext:
             raise ContextStopped from self._error
         if self._driver_or_none is None:
             raise ContextStopped("this SparkContext was not entered yet: use it with `async with`")
+
+    def _check_loop(self) -> None:
+        if self._home != current_loop():
+            raise ContextError("this SparkContext belongs to another event loop: await its methods there")
 
     def __reduce__(self) -> Any:
         raise NestedContextError("a SparkContext")
@@ -348,6 +334,52 @@ class SparkContext:
         """
         return self._conf.clone()
 
+    @property
+    def sparkHome(self) -> str | None:
+        """The ``spark.home`` of the configuration, which nothing here needs.
+
+        >>> print(sc.sparkHome)
+        None
+        """
+        return self._conf.get("spark.home")
+
+    def sparkUser(self) -> str:
+        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+
+        >>> bool(sc.sparkUser())
+        True
+        """
+        import getpass
+
+        return os.environ.get("SPARK_USER") or getpass.getuser()
+
+    @property
+    def uiWebUrl(self) -> str | None:
+        """Where the web UI is; None while there is none.
+
+        >>> print(sc.uiWebUrl)
+        None
+        """
+        return None
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Resources of the driver, such as GPUs: none here.
+
+        >>> sc.resources
+        {}
+        """
+        return {}
+
+    def setLogLevel(self, logLevel: str) -> None:
+        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
+
+        >>> sc.setLogLevel("WARN")
+        """
+        from asparkle.core.logs import set_level
+
+        set_level(logLevel)
+
     def __repr__(self) -> str:
         return f"<SparkContext master={self.master} appName={self.appName}>"
 
@@ -437,18 +469,11 @@ class SparkContext:
         ...     await sc.textFile(directory).collect()
         ['tiger tiger', 'burning bright']
         """
-        from asparkle.core.textfiles import expand, plan_splits, read_lines
+        from asparkle.core.inputfiles import plan_splits
+        from asparkle.core.textfiles import read_lines
 
-        paths, least, options = self._input(name, minPartitions, "textFile", "name")
-        return self._rdd(
-            sources.Files(
-                paths,
-                lambda directory, least: plan_splits(expand(paths, directory, options), least),
-                read_lines,
-                (use_unicode, options),
-                least,
-            )
-        )
+        path = arguments.path(name, "textFile", "name")
+        return self._files("textFile", path, minPartitions, plan_splits, read_lines, use_unicode)
 
     @overload
     def wholeTextFiles(
@@ -485,18 +510,11 @@ class SparkContext:
         ...     await sc.wholeTextFiles(directory).collect()
         [('file:/.../1.txt', 'tiger')]
         """
-        from asparkle.core.textfiles import expand
         from asparkle.core.wholefiles import group_texts, read_texts
 
-        paths, least, options = self._input(path, minPartitions, "wholeTextFiles")
-        return self._rdd(
-            sources.Files(
-                paths,
-                lambda directory, least: group_texts(expand(paths, directory, options, skip_directories=True), least),
-                read_texts,
-                (use_unicode, options),
-                least,
-            )
+        path = arguments.path(path, "wholeTextFiles", "path")
+        return self._files(
+            "wholeTextFiles", path, minPartitions, group_texts, read_texts, use_unicode, skip_directories=True
         )
 
     def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
@@ -511,22 +529,11 @@ class SparkContext:
         ...     await sc.binaryFiles(directory).values().collect()
         [b'tiger']
         """
-        from asparkle.core.textfiles import expand
         from asparkle.core.wholefiles import group_binaries, read_binaries
 
-        paths, least, options = self._input(path, minPartitions, "binaryFiles")
-        parallelism = self.defaultParallelism
-        return self._rdd(
-            sources.Files(
-                paths,
-                lambda directory, least: group_binaries(
-                    expand(paths, directory, options, skip_directories=True), least, parallelism
-                ),
-                read_binaries,
-                (options,),
-                least,
-            )
-        )
+        path = arguments.path(path, "binaryFiles", "path")
+        group = partial(group_binaries, parallelism=self.defaultParallelism)
+        return self._files("binaryFiles", path, minPartitions, group, read_binaries, skip_directories=True)
 
     def binaryRecords(self, path: str | os.PathLike[str], recordLength: int) -> RDD[bytes]:
         """The records of files in which each has ``recordLength`` bytes, in order.
@@ -540,18 +547,18 @@ class SparkContext:
         ...     await sc.binaryRecords(directory, 3).collect()
         [b'one', b'two', b'six']
         """
-        from asparkle.core.textfiles import expand
         from asparkle.core.wholefiles import plan_records, read_records
 
+        path = arguments.path(path, "binaryRecords", "path")
         length = arguments.whole_number(recordLength, "binaryRecords", "recordLength", 1)
-        paths, _, options = self._input(path, None, "binaryRecords")
-        return self._rdd(
-            sources.Files(
-                paths,
-                lambda directory, least: plan_records(expand(paths, directory, options, skip_directories=True), length),
-                read_records,
-                (length, options),
-            )
+        return self._files(
+            "binaryRecords",
+            path,
+            None,
+            lambda files, least: plan_records(files, length),  # as many as there are records for
+            read_records,
+            length,
+            skip_directories=True,
         )
 
     def pickleFile(self, name: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[Any]:
@@ -567,8 +574,10 @@ class SparkContext:
         [1, 'a', (2, None)]
         """
         from asparkle.core.picklefiles import read_pickles
+        from asparkle.core.sequencefiles import plan_sequences
 
-        return self._sequences(name, minPartitions, "pickleFile", "name", read_pickles)
+        path = arguments.path(name, "pickleFile", "name")
+        return self._files("pickleFile", path, minPartitions, plan_sequences, read_pickles)
 
     def sequenceFile(
         self,
@@ -585,7 +594,7 @@ class SparkContext:
         ``path``: as for `textFile`.  Text, Int, Long, Float, Double, Boolean, Bytes and Null become str, int,
         float, bool, bytearray and None; other classes fail the job with CorruptInput.  ``keyClass`` and
         ``valueClass``: what the files must have; ``minSplits``: as ``minPartitions``.  ``batchSize`` is ignored.
-        Raises ArgumentError for converters, which are classes of a JVM: map the RDD.
+        Raises NeedsJVM for converters, which are Java classes: map the RDD.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -593,45 +602,31 @@ class SparkContext:
         ...     await sc.sequenceFile(f"{directory}/saved").collect()
         [(1, 'a'), (2, 'b')]
         """
-        from asparkle.core.sequencefiles import read_pairs
+        from asparkle.core.sequencefiles import plan_sequences, read_pairs
 
-        for converter in filter(None, (keyConverter, valueConverter)):
-            raise ArgumentError(f"sequenceFile: converter {converter!r} is a class of a JVM: map the RDD instead")
-        return self._sequences(path, minSplits, "sequenceFile", "path", read_pairs, keyClass, valueClass)
+        path = arguments.path(path, "sequenceFile", "path")
+        if converter := keyConverter or valueConverter:
+            raise NeedsJVM(f"sequenceFile: the converter {converter!r}", "map")
+        return self._files("sequenceFile", path, minSplits, plan_sequences, read_pairs, keyClass, valueClass)
 
-    def _sequences(
+    def _files(
         self,
-        name: Any,
-        least: int | None,
         operation: str,
-        argument: str,
+        paths: str,
+        min_partitions: int | None,
+        cut: Callable[[Sequence[InputFile], int], Sequence[object]],
         read: Callable[..., Iterator[Any]],
         *more: Any,
+        skip_directories: bool = False,
     ) -> RDD[Any]:
-        from asparkle.core.sequencefiles import SYNC_INTERVAL
-        from asparkle.core.textfiles import expand, plan_splits
-
-        paths, least, options = self._input(name, least, operation, argument)
-        return self._rdd(
-            sources.Files(
-                paths,
-                lambda directory, least: plan_splits(expand(paths, directory, options), least, SYNC_INTERVAL),
-                read,
-                (options, *more),
-                least,
-            )
-        )
-
-    def _input(
-        self, path: Any, min_partitions: int | None, operation: str, name: str = "path"
-    ) -> tuple[str, int | None, Options]:
-        if min_partitions is not None:
-            min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
-        paths = arguments.path(path, operation, name)
         from asparkle.core.filesystems import check_shared, hadoop_options
 
+        if min_partitions is not None:
+            min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
         check_shared(paths, self._application.spec.in_process)
-        return paths, min_partitions, hadoop_options(self._conf)
+        options = hadoop_options(self._conf)
+        node = sources.Files(paths, options, cut, read, more, min_partitions, skip_directories=skip_directories)
+        return self._rdd(node)
 
     def union(self, rdds: Iterable[RDD[T]]) -> RDD[T]:
         """All elements of all of ``rdds``, one RDD's partitions after another's.
@@ -664,6 +659,8 @@ class SparkContext:
     def _slices(self, n: int | None, operation: str) -> int:
         return self.defaultParallelism if n is None else arguments.whole_number(n, operation, "numSlices", 1)
 
+    # ------------------------------------------------------------------------- jobs
+
     async def runJob(
         self,
         rdd: RDD[T],
@@ -692,10 +689,11 @@ class SparkContext:
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
         driver = self._driver
-        results: list[Any] = await self._limited(lambda options: driver.run_job(node, sink, partitions, options))
-        if self._checkpoints is not None:
-            await self._checkpoints.after_job(driver, node, self._options())
-        return results
+        with self._admission.inside():
+            results: list[Any] = await self._limited(lambda options: driver.run_job(node, sink, partitions, options))
+            if self._checkpoints is not None:
+                await self._checkpoints.after_job(driver, node, self._properties.options())
+            return results
 
     async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
         driver = self._driver
@@ -704,133 +702,13 @@ class SparkContext:
     async def _limited(self, job: Callable[[JobOptions], Awaitable[T]]) -> T:
         """Run a job when its turn has come, unless the context is about to stop, and for as long as it may take."""
         self._check_loop()
-        caller = current_task()
-        if self._admitted is not None and caller not in self._admitted:
-            raise ContextStopped("this SparkContext is about to stop, and takes no new jobs")
-        options = self._options()
-        deadline = self._application.job_deadline if options.deadline is None else options.deadline
-        self._callers.add(caller)
-        try:
-            if self._gate is None and deadline is None:
-                return await job(options)
-            with anyio.move_on_after(deadline):
-                async with self._gate.passed() if self._gate is not None else nullcontext():
-                    return await job(options)
-            assert deadline is not None
-            raise JobDeadlineExceeded(deadline)
-        finally:
-            self._callers.discard(caller)
-            if self._no_callers is not None and not self._callers:
-                self._no_callers.set()
+        options = self._properties.options()
+        return await self._admission.run(lambda: job(options), options.deadline)
 
-    def _check_loop(self) -> None:
-        if self._home != current_loop():
-            raise ContextError("this SparkContext belongs to another event loop: await its methods there")
-
-    # ------------------------------------------------------------------------- checkpoints
-
-    async def setCheckpointDir(self, dirName: str) -> None:
-        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
-
-        It has to be one that all executors see.  Files in it stay after the context has ended.  Raises StorageError
-        if it can't be made.
-
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as directory:
-        ...     await sc.setCheckpointDir(directory)
-        ...     sc.getCheckpointDir().startswith(directory)
-        True
-        """
-        await to_thread.run_sync(
-            self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName")
-        )
-
-    def getCheckpointDir(self) -> str | None:
-        """The directory that `setCheckpointDir` made; None before.
-
-        >>> print(sc.getCheckpointDir())
-        None
-        """
-        return self._checkpoints.directory if self._checkpoints is not None else None
-
-    def _checkpointing(self) -> Checkpoints:
-        if self._checkpoints is None:
-            from asparkle.core.checkpoints import Checkpoints
-
-            self._checkpoints = Checkpoints()
-        return self._checkpoints
-
-    # ------------------------------------------------------------------------- of the JVM
-
-    def hadoopFile(
-        self,
-        path: str,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
-
-    def newAPIHadoopFile(
-        self,
-        path: str,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
-
-    def hadoopRDD(
-        self,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
-
-    def newAPIHadoopRDD(
-        self,
-        inputFormatClass: str,
-        keyClass: str,
-        valueClass: str,
-        keyConverter: str | None = None,
-        valueConverter: str | None = None,
-        conf: Mapping[str, str] | None = None,
-        batchSize: int = 0,
-    ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run the driver's part of an action; off the event loop, which it might hold up."""
+        with self._admission.inside():
+            return await to_thread.run_sync(function, *arguments)
 
     def submit(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> JobHandle[T]:
         """Begin an action, and return a handle: to wait for its result, look at its progress, or cancel it.
@@ -860,6 +738,188 @@ class SparkContext:
         from asparkle.core.status import StatusTracker
 
         return StatusTracker(self._driver, lambda function, *arguments: function(*arguments))
+
+    async def cancelJobGroup(self, groupId: str) -> None:
+        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
+
+        Raises ArgumentTypeError for what is no string.
+
+        >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
+        """
+        groupId = arguments.text(groupId, "cancelJobGroup", "groupId")
+        self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
+
+    async def cancelJobsWithTag(self, tag: str) -> None:
+        """Cancel the jobs that have a tag.
+
+        >>> await sc.cancelJobsWithTag("report")
+        """
+        self._driver.cancel_jobs(tag=arguments.job_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
+
+    async def cancelAllJobs(self) -> None:
+        """Cancel every job.
+
+        >>> await sc.cancelAllJobs()
+        """
+        self._driver.cancel_jobs(reason="all jobs were cancelled")
+
+    # ------------------------------------------------------------------------- properties of jobs
+
+    def setLocalProperty(self, key: str, value: str | None) -> None:
+        """Set a property of the jobs that this task submits from now on; None removes it.
+
+        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
+        >>> sc.getLocalProperty("spark.scheduler.pool")
+        'reports'
+        """
+        self._properties.put(key, value)
+
+    def getLocalProperty(self, key: str) -> str | None:
+        """A property set here or where this task was started; None if unset.
+
+        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
+        None
+        """
+        return self._properties.get(key)
+
+    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
+        """Put the jobs submitted from here on into a group, by which they can be cancelled together.
+
+        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
+        ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
+
+        >>> sc.setJobGroup("nightly", "what runs at night")
+        >>> sc.getLocalProperty("spark.jobGroup.id")
+        'nightly'
+        """
+        self.setLocalProperty(GROUP, None if groupId is None else arguments.text(groupId, "setJobGroup", "groupId"))
+        self.setLocalProperty(DESCRIPTION, description)
+
+    def setJobDescription(self, value: str | None) -> None:
+        """Say in words what the jobs submitted from here on do.
+
+        >>> sc.setJobDescription("counting sheep")
+        >>> sc.getLocalProperty("spark.job.description")
+        'counting sheep'
+        """
+        self.setLocalProperty(DESCRIPTION, value)
+
+    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
+        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+
+        >>> sc.setInterruptOnCancel(True)
+        """
+        self.setLocalProperty(INTERRUPT, str(bool(interruptOnCancel)).lower())
+
+    def addJobTag(self, tag: str) -> None:
+        """Give the jobs submitted from here on a tag, by which they can be cancelled.
+
+        >>> sc.addJobTag("report")
+        >>> sc.getJobTags()
+        {'report'}
+        """
+        self._properties.tags |= {arguments.job_tag(tag)}
+
+    def removeJobTag(self, tag: str) -> None:
+        """Take a tag away again.
+
+        >>> sc.addJobTag("report")
+        >>> sc.removeJobTag("report")
+        >>> sc.getJobTags()
+        set()
+        """
+        self._properties.tags -= {arguments.job_tag(tag)}
+
+    def clearJobTags(self) -> None:
+        """Take all tags away.
+
+        >>> sc.addJobTag("report")
+        >>> sc.clearJobTags()
+        >>> sc.getJobTags()
+        set()
+        """
+        self._properties.tags = set()
+
+    def getJobTags(self) -> set[str]:
+        """The tags that jobs submitted now would have.
+
+        >>> sc.getJobTags()
+        set()
+        """
+        return self._properties.tags
+
+    @contextmanager
+    def jobTag(self, tag: str) -> Iterator[None]:
+        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
+
+        >>> with sc.jobTag("report"):
+        ...     sc.getJobTags()
+        {'report'}
+        >>> sc.getJobTags()
+        set()
+        """
+        with self._properties.kept(TAGS):
+            self.addJobTag(tag)
+            yield
+
+    @contextmanager
+    def jobDeadline(self, seconds: float) -> Iterator[None]:
+        """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
+
+        A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+
+        >>> with sc.jobDeadline(30):
+        ...     await sc.parallelize(range(10)).count()
+        10
+        """
+        seconds = arguments.seconds(seconds, "jobDeadline", "seconds")
+        with self._properties.kept(DEADLINE):
+            self.setLocalProperty(DEADLINE, f"{max(round(seconds * 1e6), 1)}us")
+            yield
+
+    # ------------------------------------------------------------------------- checkpoints
+
+    async def setCheckpointDir(self, dirName: str) -> None:
+        """Say where `RDD.checkpoint` keeps RDDs: in a new directory in ``dirName``, which is made if need be.
+
+        A path or a ``file:`` URL that all executors see.  Files in it stay after the context has ended.  Raises
+        StorageError if it can't be made, and ArgumentError for a URL of another kind.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     await sc.setCheckpointDir(directory)
+        ...     sc.getCheckpointDir().startswith(directory)
+        True
+        """
+        await to_thread.run_sync(
+            self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName")
+        )
+
+    def getCheckpointDir(self) -> str | None:
+        """The directory that `setCheckpointDir` made; None before.
+
+        >>> print(sc.getCheckpointDir())
+        None
+        """
+        return self._checkpoints.directory if self._checkpoints is not None else None
+
+    def _checkpointing(self) -> Checkpoints:
+        if self._checkpoints is None:
+            from asparkle.core.checkpoints import Checkpoints
+
+            self._checkpoints = Checkpoints()
+        return self._checkpoints
+
+    # ------------------------------------------------------------------------- persisted RDDs
+
+    def _persist(self, node: Node) -> None:
+        self._driver.cleaner.watch_rdd(node)
+
+    async def _unpersist(self, node: Node) -> None:
+        cleaner = self._driver.cleaner
+        cleaner.unpersist(node.id)
+        await to_thread.run_sync(cleaner.remove_blocks, node.id)
 
     # ------------------------------------------------------------------------- shared variables
 
@@ -975,170 +1035,26 @@ class SparkContext:
         """
         return self._added.archives
 
-    # ------------------------------------------------------------------------- properties of jobs
+    # ------------------------------------------------------------------------- events and profiles
 
-    def setLocalProperty(self, key: str, value: str | None) -> None:
-        """Set a property of the jobs that this task submits from now on; None removes it.
+    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
+        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
 
-        >>> sc.setLocalProperty("spark.scheduler.pool", "reports")
-        >>> sc.getLocalProperty("spark.scheduler.pool")
-        'reports'
+        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
+        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
+        thing, and for a type of events that is no class.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = []
+        >>> sc.addListener(ended.append, JobEnded)
+        >>> await sc.parallelize([1]).count()
+        1
+        >>> await sc.stop()  # listeners get what waits for them before this returns
+        >>> ended
+        [JobEnded(...)]
         """
-        mine = dict(self._local())
-        if value is None:
-            mine.pop(key, None)
-        else:
-            mine[key] = str(value)
-        _properties.set({**_properties.get(), self.applicationId: mine})
-
-    def getLocalProperty(self, key: str) -> str | None:
-        """A property set here or where this task was started; None if unset.
-
-        >>> print(sc.getLocalProperty("spark.scheduler.pool"))
-        None
-        """
-        return self._local().get(key)
-
-    def _local(self) -> Mapping[str, str]:
-        return _properties.get().get(self.applicationId, {})
-
-    def setJobGroup(self, groupId: str | None, description: str | None, interruptOnCancel: bool = False) -> None:
-        """Put the jobs submitted from here on into a group, by which they can be cancelled together.
-
-        None for both: into no group, as in PySpark.  Raises ArgumentTypeError for a group that is no string.
-        ``interruptOnCancel`` is accepted; running tasks of a cancelled job are always interrupted.
-
-        >>> sc.setJobGroup("nightly", "what runs at night")
-        >>> sc.getLocalProperty("spark.jobGroup.id")
-        'nightly'
-        """
-        self.setLocalProperty(GROUP, None if groupId is None else arguments.text(groupId, "setJobGroup", "groupId"))
-        self.setLocalProperty(DESCRIPTION, description)
-
-    def setJobDescription(self, value: str | None) -> None:
-        """Say in words what the jobs submitted from here on do.
-
-        >>> sc.setJobDescription("counting sheep")
-        >>> sc.getLocalProperty("spark.job.description")
-        'counting sheep'
-        """
-        self.setLocalProperty(DESCRIPTION, value)
-
-    def addJobTag(self, tag: str) -> None:
-        """Give the jobs submitted from here on a tag, by which they can be cancelled.
-
-        >>> sc.addJobTag("report")
-        >>> sc.getJobTags()
-        {'report'}
-        """
-        self._set_tags(self.getJobTags() | {arguments.job_tag(tag)})
-
-    def removeJobTag(self, tag: str) -> None:
-        """Take a tag away again.
-
-        >>> sc.addJobTag("report")
-        >>> sc.removeJobTag("report")
-        >>> sc.getJobTags()
-        set()
-        """
-        self._set_tags(self.getJobTags() - {arguments.job_tag(tag)})
-
-    def clearJobTags(self) -> None:
-        """Take all tags away.
-
-        >>> sc.addJobTag("report")
-        >>> sc.clearJobTags()
-        >>> sc.getJobTags()
-        set()
-        """
-        self._set_tags(set())
-
-    def getJobTags(self) -> set[str]:
-        """The tags that jobs submitted now would have.
-
-        >>> sc.getJobTags()
-        set()
-        """
-        return set(filter(None, (self.getLocalProperty(TAGS) or "").split(",")))
-
-    def _set_tags(self, tags: Collection[str]) -> None:
-        self.setLocalProperty(TAGS, ",".join(sorted(tags)) or None)
-
-    @contextmanager
-    def jobTag(self, tag: str) -> Iterator[None]:
-        """``with sc.jobTag("x"):`` tags the jobs submitted inside.
-
-        >>> with sc.jobTag("report"):
-        ...     sc.getJobTags()
-        {'report'}
-        >>> sc.getJobTags()
-        set()
-        """
-        before = self.getLocalProperty(TAGS)
-        self.addJobTag(tag)
-        try:
-            yield
-        finally:
-            self.setLocalProperty(TAGS, before)
-
-    @contextmanager
-    def jobDeadline(self, seconds: float) -> Iterator[None]:
-        """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
-
-        A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
-        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
-
-        >>> with sc.jobDeadline(30):
-        ...     await sc.parallelize(range(10)).count()
-        10
-        """
-        seconds = arguments.seconds(seconds, "jobDeadline", "seconds")
-        before = self.getLocalProperty(DEADLINE)
-        self.setLocalProperty(DEADLINE, f"{max(round(seconds * 1e6), 1)}us")
-        try:
-            yield
-        finally:
-            self.setLocalProperty(DEADLINE, before)
-
-    def _options(self) -> JobOptions:
-        mine = self._local()
-        handle = submission.get()
-        if not mine and handle is None:
-            return _NO_OPTIONS
-        deadline = mine.get(DEADLINE)
-        return JobOptions(
-            pool=mine.get(POOL, "default"),
-            group=mine.get(GROUP),
-            tags=frozenset(self.getJobTags()),
-            description=mine.get(DESCRIPTION, ""),
-            properties=dict(mine),
-            deadline=None if deadline is None else JOB_DEADLINE.parsed(deadline),
-            submission=handle,
-        )
-
-    async def cancelJobGroup(self, groupId: str) -> None:
-        """Cancel the jobs of a group that run or wait.  Their callers get JobCancelled.
-
-        Raises ArgumentTypeError for what is no string.
-
-        >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
-        """
-        groupId = arguments.text(groupId, "cancelJobGroup", "groupId")
-        self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
-
-    async def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag.
-
-        >>> await sc.cancelJobsWithTag("report")
-        """
-        self._driver.cancel_jobs(tag=arguments.job_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
-
-    async def cancelAllJobs(self) -> None:
-        """Cancel every job.
-
-        >>> await sc.cancelAllJobs()
-        """
-        self._driver.cancel_jobs(reason="all jobs were cancelled")
+        self._bus.add(listener, *events)
+        self._driver.emit_to(self._bus.post)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.
@@ -1171,97 +1087,77 @@ class SparkContext:
             raise not_profiled()
         return self._profilers
 
-    def setInterruptOnCancel(self, interruptOnCancel: bool) -> None:
-        """PySpark's switch for interrupting the running tasks of a cancelled job.  Here they always are.
+    # ------------------------------------------------------------------------- of the JVM
 
-        >>> sc.setInterruptOnCancel(True)
+    def hadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
+
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        self.setLocalProperty("spark.job.interruptOnCancel", str(bool(interruptOnCancel)).lower())
+        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
 
-    @property
-    def sparkHome(self) -> str | None:
-        """The ``spark.home`` of the configuration, which nothing here needs.
+    def newAPIHadoopFile(
+        self,
+        path: str,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> print(sc.sparkHome)
-        None
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        return self._conf.get("spark.home")
+        raise NeedsJVM(
+            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
 
-    def sparkUser(self) -> str:
-        """Who runs this program: the ``SPARK_USER`` of the environment, or the user's name.
+    def hadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-        >>> bool(sc.sparkUser())
-        True
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        import getpass
+        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
 
-        return os.environ.get("SPARK_USER") or getpass.getuser()
+    def newAPIHadoopRDD(
+        self,
+        inputFormatClass: str,
+        keyClass: str,
+        valueClass: str,
+        keyConverter: str | None = None,
+        valueConverter: str | None = None,
+        conf: Mapping[str, str] | None = None,
+        batchSize: int = 0,
+    ) -> RDD[Any]:
+        """Raises NeedsJVM: input formats are Java classes.
 
-    @property
-    def uiWebUrl(self) -> str | None:
-        """Where the web UI is; None while there is none.
-
-        >>> print(sc.uiWebUrl)
-        None
+        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        return None
-
-    @property
-    def resources(self) -> dict[str, Any]:
-        """Resources of the driver, such as GPUs: none here.
-
-        >>> sc.resources
-        {}
-        """
-        return {}
-
-    def setLogLevel(self, logLevel: str) -> None:
-        """Set the level of asparkle's own log messages: ALL, DEBUG, INFO, WARN, ERROR, FATAL or OFF.
-
-        >>> sc.setLogLevel("WARN")
-        """
-        from asparkle.core.logs import set_level
-
-        set_level(logLevel)
-
-    @staticmethod
-    async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-        """Run a user's function of the driver's; off the event loop, which it might hold up."""
-        return await to_thread.run_sync(function, *arguments)
-
-    # ------------------------------------------------------------------------- events
-
-    def addListener(self, listener: Listener | Callable[[Any], Any], *events: type) -> None:
-        """Send ``listener`` what happens from now on: events of the types ``events``, or all.
-
-        A `Listener`, or a function of an event, plain or ``async``.  A slow or failing listener never holds
-        up or fails a job; what it misses is counted and logged.  Raises ArgumentTypeError for what is no such
-        thing, and for a type of events that is no class.
-
-        >>> from asparkle.core.events import JobEnded
-        >>> ended = []
-        >>> sc.addListener(ended.append, JobEnded)
-        >>> await sc.parallelize([1]).count()
-        1
-        >>> await sc.stop()  # listeners get what waits for them before this returns
-        >>> ended
-        [JobEnded(...)]
-        """
-        self._bus.add(listener, *events)
-        self._driver.emit_to(self._bus.post)
-
-    # ------------------------------------------------------------------------- persisted RDDs
-
-    def _persist(self, node: Node) -> None:
-        self._driver.cleaner.watch_rdd(node)
-
-    async def _unpersist(self, node: Node) -> None:
-        cleaner = self._driver.cleaner
-        cleaner.unpersist(node.id)
-        await to_thread.run_sync(cleaner.remove_blocks, node.id)
-
-
-_NO_OPTIONS = JobOptions()
+        raise NeedsJVM(
+            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
+        )
 
 
 class _ListOf:

@@ -18,11 +18,11 @@ from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
 from asparkle.core.accumulators import live_accumulators
+from asparkle.core.background import Background
 from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
-from asparkle.core.iteration import Background
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node

@@ -198,7 +198,8 @@ class RemoteFileError(AsparkleError, OSError):
 
 
 class CorruptInput(AsparkleError, OSError):
-    """A compressed file ends too early or is not what its name says.  ``filename`` is the file."""
+    """A file is cut off, damaged, or not what it should be: a compressed file, a SequenceFile or pickle file, records
+    of one length, an archive.  ``filename`` is the file."""
 
     filename: str
 
@@ -259,12 +260,26 @@ class StorageError(AsparkleError):
 
     ``__cause__`` is the operating system's error."""
 
-    def __init__(self, directory: str, problem: str) -> None:
-        super().__init__(
-            f"storage directory {directory!r}: {problem}; "
-            "free space there, or name other directories in spark.local.dir"
-        )
+    def __init__(
+        self,
+        directory: str,
+        problem: str,
+        remedy: str = "free space there, or name other directories in spark.local.dir",
+    ) -> None:
+        super().__init__(f"storage directory {directory!r}: {problem}; {remedy}")
         self.directory = directory
+
+
+class CheckpointLost(AsparkleError):
+    """A partition of a locally checkpointed RDD is lost with the executor that kept it, or was unpersisted, and there
+    is nothing left to compute it from.  `RDD.checkpoint` keeps partitions in files."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(
+            f"partition {partition} of a locally checkpointed RDD is lost with the executor that kept it, or was "
+            "unpersisted, and its lineage is forgotten: compute the RDD anew, or use checkpoint(), which keeps files"
+        )
+        self.partition = partition
 
 
 class StoreFull(AsparkleError):
@@ -288,8 +303,8 @@ class JobFailed(AsparkleError):
     it happened.  ``__cause__`` is the user's original exception where it could be carried over.
 
     ``kind``: 'task' (an attempt failed for the last time), 'fetch', 'indeterminate', 'excluded',
-    'barrier', 'cancelled' or 'result'.  ``job``, ``stage``, ``stage_name``, ``partition``, ``attempt``
-    (from 0), ``host`` and ``executor`` are None (or empty) where the failure has no such place.
+    'barrier', 'cancelled', 'deadline', 'refused' or 'result'.  ``job``, ``stage``, ``stage_name``, ``partition``,
+    ``attempt`` (from 0), ``host`` and ``executor`` are None (or empty) where the failure has no such place.
     """
 
     kind = "task"

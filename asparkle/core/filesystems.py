@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import IO, Any, Final, NamedTuple, TypeAlias
 
+from asparkle.core.conf import HADOOP, SparkConf, settings_below
 from asparkle.core.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from asparkle.core.conf import SparkConf
 
 Options: TypeAlias = tuple[tuple[str, str], ...]
 """Hadoop's settings: ``("fs.s3a.access.key", "..."), ...``"""
+
+CHUNK: Final = 1 << 20
+"""Bytes read at a time."""
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -134,7 +136,7 @@ class LocalFileSystem(FileSystem):
 
     def status(self, path: str) -> Status:
         status = os.stat(path)
-        return Status(path, status.st_size, (status.st_mode & 0o170000) == 0o040000)
+        return Status(path, status.st_size, stat.S_ISDIR(status.st_mode))
 
     def children(self, path: str) -> list[Status]:
         return [self.status(os.path.join(path, name)) for name in os.listdir(path)]
@@ -222,5 +224,4 @@ def local_path(path: str) -> str:
 
 def hadoop_options(conf: SparkConf) -> Options:
     """What ``spark.hadoop.*`` sets, by Hadoop's own names."""
-    prefix = "spark.hadoop."
-    return tuple((name[len(prefix) :], value) for name, value in conf.getAll() if name.startswith(prefix))
+    return tuple(settings_below(conf, HADOOP).items())

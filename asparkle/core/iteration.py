@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from asparkle.core.errors import ContextStopped
 from asparkle.core.transforms import CollectList
 
 if TYPE_CHECKING:
+    from asparkle.core.background import Background
     from asparkle.core.rdd import RDD
-
-T = TypeVar("T")
-
-
-class Background(Generic[T]):
-    """A coroutine function under way in the driver's own task group, whose result somebody may want.
-
-    A generator can't hold a task group open, since it may be abandoned in another task than it began in.
-    """
-
-    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
-        self._function = function
-        self._done = anyio.Event()
-        self._scope = anyio.CancelScope()
-        self._value: list[T] = []
-        self._error: BaseException | None = None
-        self._cancelled: Exception | None = None
-
-    async def run(self) -> None:
-        """The task."""
-        try:
-            with self._scope:
-                self._value.append(await self._function())
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # it is the caller's, who gets it from `result`
-            self._error = error
-        finally:
-            self._done.set()
-
-    async def result(self) -> T:
-        """The function's result, or its exception."""
-        await self._done.wait()
-        return self.outcome()
-
-    def outcome(self) -> T:
-        """The same, once `is_over`."""
-        if self._error is not None:
-            raise self._error
-        if not self._value:
-            raise self._cancelled or ContextStopped()
-        return self._value[0]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether `result` returns at once."""
-        return self._done.is_set()
-
-    def cancel(self, error: Exception | None = None) -> None:
-        """Nobody wants the result any more; whoever asks for it still gets ``error``."""
-        self._cancelled = self._cancelled or error
-        self._scope.cancel()
 
 
 async def local_iterator(rdd: RDD[Any], prefetch: bool) -> AsyncIterator[Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from asparkle.core.errors import JobCancelled, JobFailed, TooManyJobs
+from asparkle.core.errors import JobCancelled, JobFailed
 from asparkle.core.failure import job_failed, load_failure
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import remove_file
@@ -82,24 +81,6 @@ def drop_payload(payload: Any) -> None:
     """Nobody wants this payload: if it is a file, delete that."""
     if type(payload) is FileRef:
         remove_file(payload.path)
-
-
-class JobGate:
-    """Lets so many jobs run at once, and so many wait; ``queued`` 0 is no limit."""
-
-    def __init__(self, running: int, queued: int) -> None:
-        self._running = anyio.CapacityLimiter(running)
-        self._queued = queued
-
-    @asynccontextmanager
-    async def passed(self) -> AsyncIterator[None]:
-        """Inside, a job may run.  Raises `TooManyJobs` if it would have to wait behind too many others."""
-        limiter = self._running
-        waiting = limiter.statistics().tasks_waiting
-        if self._queued and limiter.available_tokens <= 0 and waiting >= self._queued:
-            raise TooManyJobs(waiting, self._queued)
-        async with limiter:
-            yield
 
 
 def failure_of(failure: JobFailure, job: int) -> JobFailed:

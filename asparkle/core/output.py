@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import anyio
 from anyio import to_thread
 
-from asparkle.core.codecs import compressor, extension_of
+from asparkle.core.codecs import Codec, compressor, extension_of
 from asparkle.core.errors import ArgumentError, CommitDenied, ConfigurationError, OutputExists
 from asparkle.core.filesystems import (
     FileSystem,
@@ -36,7 +36,7 @@ from asparkle.core.filesystems import (
     local_path,
 )
 from asparkle.core.taskcontext import TaskContext
-from asparkle.core.textfiles import Codec, valid
+from asparkle.core.textfiles import valid
 from asparkle.core.transforms import Sink
 
 if TYPE_CHECKING:
@@ -178,15 +178,16 @@ async def save(rdd: RDD[Any], path: str, write: Any) -> None:
     options = hadoop_options(context._conf)
     check_shared(path, context._application.spec.in_process)
     output = OutputDirectory(_absolute(path), options, replace=not _validated(options))
-    try:
-        await to_thread.run_sync(output.begin)
-        tokens = await rdd._run(Save(write, output.url, output.staging, options))
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(output.commit, tokens, write.extension)
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(output.abort)
-        raise
+    with context._admission.inside():  # until all is published
+        try:
+            await to_thread.run_sync(output.begin)
+            tokens = await rdd._run(Save(write, output.url, output.staging, options))
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(output.commit, tokens, write.extension)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(output.abort)
+            raise
 
 
 def _absolute(path: str) -> str:

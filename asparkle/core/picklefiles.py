@@ -15,9 +15,9 @@ from typing import IO, Any, Final
 
 from asparkle.core.errors import CorruptInput
 from asparkle.core.filesystems import Options
+from asparkle.core.inputfiles import FileSplit
 from asparkle.core.sequencefiles import BYTES, NULL, SequenceWriter, read_raw
 from asparkle.core.serializer import dumps
-from asparkle.core.textfiles import FileSplit
 
 _ARRAYS: Final = b"\xac\xed\x00\x05ur\x00\x03[[BK\xfd\x19\x15gg\xdb7\x02\x00\x00xp"
 _FIRST: Final = b"ur\x00\x02[B\xac\xf3\x17\xf8\x06\x08T\xe0\x02\x00\x00xp"

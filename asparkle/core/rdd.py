@@ -776,9 +776,7 @@ class RDD(Generic[T_co]):
         from asparkle.core.sampling import Sample
 
         fraction = arguments.fraction(fraction, "sample", withReplacement)
-        seed = arguments.seed(seed, "sample")
-        if seed is None:
-            seed = _new_seed()
+        seed = _seed(seed, "sample")
         return self._map_pipe(Sample(withReplacement, fraction, seed), True)
 
     def randomSplit(self, weights: Sequence[float], seed: int | None = None) -> list[RDD[T_co]]:
@@ -794,9 +792,7 @@ class RDD(Generic[T_co]):
         from asparkle.core.sampling import Split
 
         bounds = arguments.cumulated(weights, "randomSplit", "weights")
-        seed = arguments.seed(seed, "randomSplit")
-        if seed is None:
-            seed = _new_seed()
+        seed = _seed(seed, "randomSplit")
         return [self._map_pipe(Split(low, high, seed), True) for low, high in itertools.pairwise(bounds)]
 
     def zipWithUniqueId(self) -> RDD[tuple[T_co, int]]:
@@ -1391,9 +1387,7 @@ class RDD(Generic[T_co]):
         from asparkle.core.sampling import SampleByKey
 
         fractions = arguments.fractions(fractions, "sampleByKey")
-        seed = arguments.seed(seed, "sampleByKey")
-        if seed is None:
-            seed = _new_seed()
+        seed = _seed(seed, "sampleByKey")
         return self._map_pipe(SampleByKey(withReplacement, fractions, seed), True)
 
     def subtractByKey(
@@ -2086,8 +2080,11 @@ def _deprecated(name: str, instead: str) -> None:
     warnings.warn(f"{name} is deprecated; {instead}", FutureWarning, stacklevel=3)
 
 
-def _new_seed() -> int:
-    """Of those that `random.seed` repeats."""
-    import random  # late: it is not needed to start
+def _seed(given: int | None, operation: str) -> int:
+    """The seed that was given, or a new one."""
+    seed = arguments.seed(given, operation)
+    if seed is None:
+        import random  # late: it is not needed to start
 
-    return random.getrandbits(62)
+        seed = random.getrandbits(62)  # of those that `random.seed` repeats
+    return seed

@@ -14,14 +14,14 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Final, NamedTuple
 
-from asparkle.core.codecs import CLASSES, PACKAGE, codec_named, compressor, decompressed
+from asparkle.core.codecs import CLASSES, PACKAGE, Codec, codec_named, compressor, decompressed
 from asparkle.core.errors import ArgumentError, CorruptInput, UserFunctionError
-from asparkle.core.filesystems import Options
+from asparkle.core.filesystems import CHUNK, Options
+from asparkle.core.inputfiles import FileSplit, InputFile, open_piece, plan_splits
 from asparkle.core.shown import shown
-from asparkle.core.textfiles import CHUNK, Codec, FileSplit, open_split
 
 SYNC_INTERVAL: Final = 100 << 10
 BLOCK: Final = 1_000_000
@@ -227,6 +227,11 @@ class WritePairs:
 # ---------------------------------------------------------------------------------------------- reading
 
 
+def plan_sequences(files: Sequence[InputFile], min_partitions: int) -> list[FileSplit]:
+    """As `plan_splits`; no piece is smaller than what lies between two marks."""
+    return plan_splits(files, min_partitions, SYNC_INTERVAL)
+
+
 class _Stream:
     """A file, read exactly: a cut-off one is corrupt.  ``position``: of the next byte."""
 
@@ -320,7 +325,7 @@ def _header(stream: _Stream) -> _Header:
 
 def read_raw(split: FileSplit, options: Options) -> Iterator[tuple[_Header, bytes, bytes]]:
     """(header, key, value) of each record of a piece, keys and values as they were written."""
-    with open_split(split, options) as file:
+    with open_piece(split, options) as file:
         stream = _Stream(file, split.path)
         header = _header(stream)
         end = float("inf") if split.length < 0 else split.start + split.length

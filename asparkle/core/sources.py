@@ -17,6 +17,8 @@ from asparkle.core.protocol import Live, Payload
 from asparkle.core.source_steps import CollectionStep, FileStep, RangeStep
 
 if TYPE_CHECKING:
+    from asparkle.core.filesystems import Options
+    from asparkle.core.inputfiles import InputFile
     from asparkle.core.plan import Planner, StageBuilder
 
 
@@ -147,38 +149,50 @@ def _is_array(value: object) -> bool:
 
 
 class Files(Source):
-    """Files, which ``find`` cuts into pieces when a job is planned, and ``read`` reads in tasks.
+    """Files, which are looked for and cut into pieces when a job is planned, and read in tasks.
 
-    ``find(directory, least)``: the pieces, which become the partitions, of what paths relative to ``directory``
-    name, cut for at least ``least`` partitions; it may do I/O.  ``read(piece, *arguments)``: the elements; a
+    ``paths``: as for `inputfiles.expand`, relative to where this was made.  ``cut(files, least)``: the pieces, which
+    become the partitions, for at least ``least`` of them.  ``read(piece, options, *more)``: the elements; a
     function that workers import.
     """
 
     def __init__(
         self,
-        name: str,
-        find: Callable[[str, int], Sequence[object]],
+        paths: str,
+        options: Options,
+        cut: Callable[[Sequence[InputFile], int], Sequence[object]],
         read: Callable[..., Iterator[Any]],
-        arguments: tuple[Any, ...],
+        more: tuple[Any, ...] = (),
         min_partitions: int | None = None,
+        *,
+        skip_directories: bool = False,
     ) -> None:
         super().__init__()
-        self.name = name
-        self.find = find
+        self.name = paths
+        self.paths = paths
+        self.options = options
+        self.cut = cut
         self.read = read
-        self.arguments = arguments
+        self.more = more
         self.min_partitions = min_partitions
+        self.skip_directories = skip_directories
         self.directory = os.getcwd()
 
     async def prepare(self, planner: Planner) -> None:
         from anyio import to_thread
 
         least = planner.default_min_partitions if self.min_partitions is None else self.min_partitions
-        self.pieces = await to_thread.run_sync(self.find, self.directory, least)
+        self.pieces = await to_thread.run_sync(self._pieces, least)
         self.set_prepared(len(self.pieces))
+
+    def _pieces(self, least: int) -> Sequence[object]:
+        from asparkle.core.inputfiles import expand
+
+        files = expand(self.paths, self.directory, self.options, skip_directories=self.skip_directories)
+        return self.cut(files, least)
 
     def payload(self, partition: int) -> object:
         return Live(self.pieces[partition])
 
     def build(self, builder: StageBuilder) -> Step:
-        return FileStep(self.read, self.arguments)
+        return FileStep(self.read, (self.options, *self.more))

@@ -5,23 +5,14 @@ How many files share a partition is as in Spark 4.3; the files are taken in the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import IO, Final
 
+from asparkle.core.codecs import codec_of, decompressed
 from asparkle.core.errors import ArgumentError, CorruptInput
-from asparkle.core.filesystems import LOCAL, Options, file_system
-from asparkle.core.textfiles import (
-    BLOCK_SIZE,
-    CHUNK,
-    CODECS,
-    SPLIT_SLOP,
-    FileSplit,
-    TextFile,
-    decode,
-    open_split,
-    valid,
-)
+from asparkle.core.filesystems import CHUNK, Options
+from asparkle.core.inputfiles import BLOCK_SIZE, FileSplit, InputFile, cut, file_system_of, open_piece
+from asparkle.core.textfiles import decode, valid
 
 MAX_BYTES: Final = 128 << 20
 """The most bytes of small files in one partition of ``binaryFiles`` (Spark: spark.files.maxPartitionBytes)."""
@@ -30,24 +21,24 @@ OPEN_COST: Final = 4 << 20
 """What opening a file counts, in bytes that could be read in the same time (spark.files.openCostInBytes)."""
 
 
-def group_texts(files: Sequence[TextFile], min_partitions: int) -> list[tuple[TextFile, ...]]:
-    """Files for each partition of ``wholeTextFiles``: until they have a ``min_partitions``-th of all bytes."""
+def group_texts(files: Sequence[InputFile], min_partitions: int) -> list[tuple[InputFile, ...]]:
+    """Files for each partition of ``wholeInputFiles``: until they have a ``min_partitions``-th of all bytes."""
     total = sum(_size(file) for file in files)
     return _grouped(files, -(-total // max(min_partitions, 1)))
 
 
-def group_binaries(files: Sequence[TextFile], min_partitions: int, parallelism: int) -> list[tuple[TextFile, ...]]:
+def group_binaries(files: Sequence[InputFile], min_partitions: int, parallelism: int) -> list[tuple[InputFile, ...]]:
     """The same for ``binaryFiles``, whose partitions are of 4 to 128 MB where the files allow it."""
     total = sum(_size(file) + OPEN_COST for file in files)
     share = total // max(min_partitions, parallelism)
     return _grouped(files, min(MAX_BYTES, max(OPEN_COST, share)))
 
 
-def _size(file: TextFile) -> int:
+def _size(file: InputFile) -> int:
     return max(file.size, 0)
 
 
-def _grouped(files: Sequence[TextFile], enough: int) -> list[tuple[TextFile, ...]]:
+def _grouped(files: Sequence[InputFile], enough: int) -> list[tuple[InputFile, ...]]:
     groups, group, size = [], [], 0
     for file in files:
         group.append(file)
@@ -59,26 +50,21 @@ def _grouped(files: Sequence[TextFile], enough: int) -> list[tuple[TextFile, ...
 
 
 def read_texts(
-    files: Sequence[TextFile], use_unicode: bool, options: Options
+    files: Sequence[InputFile], options: Options, use_unicode: bool
 ) -> Iterator[tuple[str, str] | tuple[bytes, bytes]]:
     """(URL, text) of each file, decompressed where its name says so; as UTF-8 bytes without ``use_unicode``."""
     for file in files:
-        codec = CODECS.get(os.path.splitext(file.path)[1].lower())
-        with open_split(file, options) as opened:
-            if codec is None:
-                content = _whole(opened)
-            else:
-                from asparkle.core.codecs import decompressed
-
-                content = b"".join(decompressed(opened, codec, file.path))
+        codec = codec_of(file.path)
+        with open_piece(file, options) as opened:
+            content = _whole(opened) if codec is None else b"".join(decompressed(opened, codec, file.path))
         url = _url(file, options)
         yield (url, decode(content)) if use_unicode else (url.encode(), valid(content))
 
 
-def read_binaries(files: Sequence[TextFile], options: Options) -> Iterator[tuple[str, bytes]]:
+def read_binaries(files: Sequence[InputFile], options: Options) -> Iterator[tuple[str, bytes]]:
     """(URL, content) of each file, as it is."""
     for file in files:
-        with open_split(file, options) as opened:
+        with open_piece(file, options) as opened:
             content = _whole(opened)
         yield _url(file, options), content
 
@@ -87,36 +73,28 @@ def _whole(file: IO[bytes]) -> bytes:
     return b"".join(iter(lambda: file.read(CHUNK << 4), b""))
 
 
-def _url(file: TextFile, options: Options) -> str:
-    fs = file_system(file.url, options)[0] if file.url else LOCAL
-    return fs.url(file.path)
+def _url(file: InputFile, options: Options) -> str:
+    return file_system_of(file, options).url(file.path)
 
 
 # ---------------------------------------------------------------------------------------------- records
 
 
-def plan_records(files: Sequence[TextFile], length: int) -> list[FileSplit]:
+def plan_records(files: Sequence[InputFile], length: int) -> list[FileSplit]:
     """Pieces of whole records, of some 32 MB; a file's last one may be a tenth larger."""
+    for file in files:
+        if codec_of(file.path) is not None:
+            problem = "is compressed, so its records have no known place; unpack it"
+            raise ArgumentError(f"binaryRecords: {file.path!r} {problem}")
     size = max(BLOCK_SIZE // length, 1) * length
-    splits = []
-    for path, left, url in files:
-        if os.path.splitext(path)[1].lower() in CODECS:
-            raise ArgumentError(f"binaryRecords: {path!r} is compressed, so its records have no known place; unpack it")
-        start = 0
-        while left / size > SPLIT_SLOP:
-            splits.append(FileSplit(path, start, size, None, url))
-            start += size
-            left -= size
-        if left:
-            splits.append(FileSplit(path, start, left, None, url))
-    return splits
+    return [split for file in files for split in cut(file, size)]
 
 
-def read_records(split: FileSplit, length: int, options: Options) -> Iterator[bytes]:
+def read_records(split: FileSplit, options: Options, length: int) -> Iterator[bytes]:
     """The records of a piece.  Raises CorruptInput if the last one is cut off."""
     left = split.length
     many = max(CHUNK // length, 1) * length
-    with open_split(split, options) as file:
+    with open_piece(split, options) as file:
         if split.start:
             file.seek(split.start)
         rest = b""

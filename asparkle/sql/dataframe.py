@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import arguments
-from asparkle.core.errors import ArgumentError, AsparkleError, NotSupported
+from asparkle.core.errors import ArgumentError, MissingDependency, NotSupported
 from asparkle.core.storagelevel import StorageLevel
 from asparkle.sql.types import Row, ToRow
 
@@ -201,7 +201,7 @@ class DataFrame:
         print(f"only showing top {n} {'row' if n == 1 else 'rows'}" if len(rows) > n else "")
 
     def toPandas(self) -> Any:
-        """All rows as a pandas DataFrame.  Raises AsparkleError where pandas is not installed.
+        """All rows as a pandas DataFrame.  Raises MissingDependency where pandas is not installed.
 
         >>> spark.createDataFrame([("Ann", 11)], ["name", "age"]).toPandas().to_dict("list")
         {'name': ['Ann'], 'age': [11]}
@@ -209,5 +209,5 @@ class DataFrame:
         try:
             import pandas
         except ImportError as error:
-            raise AsparkleError("toPandas needs pandas: pip install 'asparkle[pandas]'") from error
+            raise MissingDependency("toPandas needs pandas", "asparkle[pandas]") from error
         return pandas.DataFrame.from_records([tuple(row) for row in self.collect()], columns=self._columns)

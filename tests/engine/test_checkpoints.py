@@ -12,7 +12,7 @@ import pytest
 
 from asparkle.aio import SparkContext, StorageLevel
 from asparkle.core.checkpoints import Checkpointed
-from asparkle.core.errors import ContextError, JobFailed, StorageError
+from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, JobFailed, StorageError
 
 
 @pytest.fixture
@@ -120,8 +120,9 @@ async def test_a_local_checkpoint_is_kept_by_executors(sc, calls):
     assert await rdd.collect() == [0, 1, 4, 9]
     assert called() == 4
     await rdd.unpersist(blocking=True)
-    with pytest.raises(JobFailed, match="locally checkpointed RDD is lost"):
+    with pytest.raises(JobFailed, match="locally checkpointed RDD is lost") as failed:
         await rdd.collect()
+    assert isinstance(failed.value.__cause__, CheckpointLost) and "spark.local.dir" not in str(failed.value)
 
 
 async def test_a_local_checkpoint_dies_with_its_executor():
@@ -142,10 +143,14 @@ async def test_there_must_be_a_directory(local, tmp_path):
         with pytest.raises(ContextError, match="setCheckpointDir"):
             sc.parallelize([1]).checkpoint()
         (tmp_path / "file").touch()
-        with pytest.raises(StorageError, match="file"):
+        with pytest.raises(StorageError, match="another directory in setCheckpointDir"):
             await sc.setCheckpointDir(str(tmp_path / "file"))
+        with pytest.raises(ArgumentError, match="s3a://bucket/ck"):
+            await sc.setCheckpointDir("s3a://bucket/ck")
         with pytest.raises(ContextError):
             sc.parallelize([1]).checkpoint()
+        await sc.setCheckpointDir(f"file:{tmp_path}/there")
+        assert sc.getCheckpointDir().startswith(f"{tmp_path}/there/")
 
 
 async def test_a_save_that_fails_says_so_and_is_tried_with_the_next_job(sc, tmp_path):

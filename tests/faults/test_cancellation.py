@@ -172,14 +172,10 @@ async def test_jobs_beyond_the_cap_wait_and_beyond_the_queue_are_refused(tmp_pat
             await sc.parallelize([i], 1).map(nap_until_told).count()
             order.append(i)
 
-        def waiting() -> bool:
-            assert sc._gate._running is not None
-            return sc._gate._running.statistics().tasks_waiting == 1
-
         tasks.start_soon(job, 0)
         await until(begun.exists)
         tasks.start_soon(job, 1)
-        await until(waiting)
+        await until(lambda: sc._admission.waiting == 1)
         with pytest.raises(TooManyJobs, match="maxQueuedJobs"):
             await sc.parallelize([2], 1).count()
         assert order == []

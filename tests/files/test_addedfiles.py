@@ -50,6 +50,22 @@ def test_a_thread_that_a_task_has_started_finds_it_too(tmp_path):
         assert sc.parallelize([1], 1).map(in_a_thread).collect() == [["tiger"]]
 
 
+def test_a_module_that_needs_it_when_it_is_imported_finds_it(sc, tmp_path, monkeypatch):
+    (tmp_path / "words.txt").write_text("tiger")
+    (tmp_path / "reader.py").write_text(
+        "from asparkle import SparkFiles\n"
+        "WORDS = open(SparkFiles.get('words.txt')).read()\n"
+        "def words(x):\n"
+        "    return WORDS\n"
+    )
+    sc.addFile(tmp_path / "words.txt")
+    sc.addPyFile(tmp_path / "reader.py")
+    import reader
+
+    monkeypatch.delitem(sys.modules, "reader")
+    assert sc.parallelize([1], 1).map(reader.words).collect() == ["tiger"]
+
+
 def test_a_directory(sc, tmp_path):
     (tmp_path / "tree/below").mkdir(parents=True)
     (tmp_path / "tree/below/leaf").write_text("leaf")

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asparkle.core import sequencefiles
-from asparkle.core.errors import ArgumentError, CorruptInput, JobFailed, UserFunctionError
+from asparkle.core.errors import CorruptInput, JobFailed, NeedsJVM, UserFunctionError
+from asparkle.core.inputfiles import FileSplit
 from asparkle.core.picklefiles import from_java, read_pickles, to_java
 from asparkle.core.sequencefiles import SequenceWriter, WritePairs, class_for, read_pairs, read_raw, vint
-from asparkle.core.textfiles import FileSplit
 
 IO = "org.apache.hadoop.io."
 SYNC = bytes(range(16))
@@ -201,7 +201,7 @@ def test_other_files_are_refused(sc, tmp_path):
         sc.pickleFile(str(tmp_path / "pairs")).collect()
     with pytest.raises(JobFailed, match=r"of org.apache.hadoop.io.Text, not of .*LongWritable"):
         sc.sequenceFile(str(tmp_path / "pairs"), valueClass=f"{IO}LongWritable").collect()
-    with pytest.raises(ArgumentError, match=r"my\.Converter"):
+    with pytest.raises(NeedsJVM, match=r"my\.Converter"):
         sc.sequenceFile(str(tmp_path / "pairs"), keyConverter="my.Converter")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asparkle.core import wholefiles
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, JobFailed
-from asparkle.core.textfiles import TextFile
+from asparkle.core.inputfiles import InputFile
 from asparkle.core.wholefiles import group_binaries, group_texts, plan_records, read_records
 
 
@@ -57,7 +57,7 @@ def test_binaries(sc, directory):
 
 @given(st.lists(st.integers(0, 100)), st.integers(1, 10))
 def test_groups_have_all_files_in_order(sizes, many):
-    files = [TextFile(f"/{i}", size) for i, size in enumerate(sizes)]
+    files = [InputFile(f"/{i}", size) for i, size in enumerate(sizes)]
     for groups in (group_texts(files, many), group_binaries(files, many, 4)):
         assert [file for group in groups for file in group] == files
         assert all(groups)
@@ -65,14 +65,14 @@ def test_groups_have_all_files_in_order(sizes, many):
 
 
 def test_how_many_share_a_partition():
-    files = [TextFile(str(i), size) for i, size in enumerate([3, 7, 4, 1000, 0, 29])]
+    files = [InputFile(str(i), size) for i, size in enumerate([3, 7, 4, 1000, 0, 29])]
     shapes = {n: [[f.size for f in group] for group in group_texts(files, n)] for n in (1, 2, 100)}
     assert shapes == {
         1: [[3, 7, 4, 1000, 0, 29]],
         2: [[3, 7, 4, 1000], [0, 29]],
         100: [[3, 7, 4], [1000], [0, 29]],
     }
-    large = [TextFile(str(i), 30 << 20) for i in range(8)]
+    large = [InputFile(str(i), 30 << 20) for i in range(8)]
     assert [len(group) for group in group_binaries(large, 2, 2)] == [5, 3]
 
 
@@ -85,9 +85,9 @@ def test_records(sc, tmp_path):
 
 
 def test_large_records_are_cut_as_in_spark():
-    pieces = plan_records([TextFile("/f", 70_000_000)], 10)
+    pieces = plan_records([InputFile("/f", 70_000_000)], 10)
     assert [piece.length for piece in pieces] == [33_554_430, 36_445_570]
-    assert [piece.length for piece in plan_records([TextFile("/f", 3 * (40 << 20))], 40 << 20)] == [40 << 20] * 3
+    assert [piece.length for piece in plan_records([InputFile("/f", 3 * (40 << 20))], 40 << 20)] == [40 << 20] * 3
 
 
 @given(st.integers(1, 50), st.integers(0, 200), st.integers(1, 30))
@@ -97,8 +97,8 @@ def test_pieces_have_each_record_once(tmp_path_factory, length, count, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wholefiles, "BLOCK_SIZE", block * 7)
         patch.setattr(wholefiles, "CHUNK", 64)
-        pieces = plan_records([TextFile(str(path), length * count)], length)
-        found = [record for piece in pieces for record in read_records(piece, length, ())]
+        pieces = plan_records([InputFile(str(path), length * count)], length)
+        found = [record for piece in pieces for record in read_records(piece, (), length)]
     assert b"".join(found) == path.read_bytes() and {len(record) for record in found} <= {length}
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 from asparkle.core.coroutines import AsyncMap, Emit
 from asparkle.core.errors import UserFunctionError
 from asparkle.core.logs import log
+from asparkle.core.rates import Rate
 from asparkle.core.shown import name_of, shown
 from asparkle.core.taskcontext import TaskContext
 
@@ -174,7 +175,7 @@ class _Callers:
             )
 
 
-async def _turn(rate: Any) -> None:
+async def _turn(rate: Rate) -> None:
     context = TaskContext.get()
     assert context is not None
     await context._environment.worker.event_loop().turn(rate)

@@ -294,7 +294,7 @@ class Stream:
                 continue
             self._is_over = True
 
-    def kill(self) -> None:
+    def kill(self, killed: TaskKilled | None = None) -> None:
         """Cancel the coroutine.  From any thread."""
         self._owner.call(self.cancel)
 

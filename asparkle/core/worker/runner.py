@@ -31,8 +31,8 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     started = time.perf_counter()
     try:
         try:
-            program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             environment = TaskEnvironment(worker, task, context)
+            program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             worker.interruptible = task.tid
             if task.tid in worker.killing:  # asked for before the interrupt could strike
                 raise TaskKilled(worker.killing[task.tid])

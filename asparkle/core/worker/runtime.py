@@ -34,7 +34,7 @@ from asparkle.core.worker.memory import MemoryStore
 from asparkle.core.worker.runner import run_attempt
 
 if TYPE_CHECKING:
-    from asparkle.core.worker.eventloop import EventLoop, Stream
+    from asparkle.core.worker.eventloop import EventLoop
 
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
@@ -107,7 +107,7 @@ class Worker:
         self.mark: mmap.mmap | None = None
         self._event_loop: EventLoop | None = None
         self._event_loop_lock = threading.Lock()
-        self._streams: dict[int, list[Stream]] = {}  # of running attempts
+        self._wakers: dict[int, list[Callable[[TaskKilled], object]]] = {}  # of running attempts
         self._answers: dict[Any, SimpleQueue[Any]] = {}
         self._requests = 0
         self._stopped = False
@@ -165,9 +165,7 @@ class Worker:
                 self.killing[tid] = message.reason
                 if self.interrupt is not None:
                     self.interrupt()
-                self._wake_asking(tid, TaskKilled(message.reason))
-                for stream in self._streams.get(tid, ()):
-                    stream.kill()
+                self._wake(tid)
         if given_back:
             self.report(protocol.Returned(given_back))
 
@@ -228,14 +226,13 @@ class Worker:
         with self._event_loop_lock:
             self._stopped = True
             loop = self._event_loop
-        for answers in list(self._answers.values()):
-            answers.put(TaskKilled(_STOPPED))
         self.waiting.clear()
+        for tid in {*self.running, *self._wakers}:
+            self.killing.setdefault(tid, _STOPPED)
+            self._wake(tid)
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
         if loop is not None:
-            for tid in list(self.running):
-                self.killing.setdefault(tid, _STOPPED)
             loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
 
     # ------------------------------------------------------------------------- coroutines
@@ -266,33 +263,42 @@ class Worker:
     def _want_turns(self, rate: Rate, count: int) -> None:
         self.report(protocol.WantTurns(rate.id, rate.interval, count))
 
-    def watch(self, tid: int, stream: Stream) -> None:
-        """Cancel the stream when the attempt is killed.  Raises TaskKilled if it was."""
-        self._streams.setdefault(tid, []).append(stream)
-        if tid in self.killing:  # perhaps before it was known here
-            raise TaskKilled(self.killing[tid])
+    # ------------------------------------------------------------------------- waking who waits
+
+    def watch(self, tid: int, wake: Callable[[TaskKilled], object]) -> None:
+        """Call ``wake`` when the attempt is killed or the worker stops: a thread that waits can't be interrupted.
+
+        Raises TaskKilled if that has happened already.  Forgotten when the attempt ends, or by `unwatch`.
+        """
+        self._wakers.setdefault(tid, []).append(wake)
+        if self._stopped or tid in self.killing:  # perhaps before ``wake`` was known here
+            raise TaskKilled(self.killing.get(tid, _STOPPED))
+
+    def unwatch(self, tid: int, wake: Callable[[TaskKilled], object]) -> None:
+        """The attempt waits there no more."""
+        self._wakers[tid].remove(wake)
+
+    def _wake(self, tid: int) -> None:
+        for wake in list(self._wakers.get(tid, ())):
+            wake(TaskKilled(self.killing[tid]))
 
     # ------------------------------------------------------------------------- asking the driver
 
-    def _ask(self, key: Any, question: Any, timeout: float | None) -> Any:
+    def _ask(self, tid: int, key: Any, question: Any, timeout: float | None = None) -> Any:
+        """The driver's answer to an attempt's question.  Raises TaskKilled, and Empty after ``timeout`` seconds."""
         answers: SimpleQueue[Any] = SimpleQueue()
+        wake = answers.put
         self._answers[key] = answers
         try:
-            if key[0] != "block" and (reason := self.killing.get(key[1])) is not None:
-                raise TaskKilled(reason)  # before there was anything to wake
+            self.watch(tid, wake)
             self.report(question)
-            answer = TaskKilled(_STOPPED) if self._stopped else answers.get(timeout=timeout)
+            answer = answers.get(timeout=timeout)
         finally:
             self._answers.pop(key, None)
+            self.unwatch(tid, wake)
         if isinstance(answer, TaskKilled):
             raise answer
         return answer
-
-    def _wake_asking(self, tid: int, killed: TaskKilled) -> None:
-        """An attempt that waits for an answer need not wait any more: threads can't be interrupted."""
-        for key in list(self._answers):
-            if key[0] in ("commit", "barrier") and key[1] == tid:
-                self._answer(key, killed)
 
     def _answer(self, key: Any, value: Any) -> bool:
         waiting = self._answers.get(key)
@@ -303,21 +309,21 @@ class Worker:
 
     def request_commit(self, tid: int) -> bool:
         """Whether attempt ``tid`` is the one that may publish its partition's output."""
-        granted: bool = self._ask(("commit", tid), protocol.RequestCommit(tid), None)
+        granted: bool = self._ask(tid, ("commit", tid), protocol.RequestCommit(tid))
         return granted
 
     def barrier(self, tid: int, number: int, message: str) -> list[str]:
         """Wait until all tasks of the barrier stage are here, for the number-th time; their messages, in order of
         partition."""
-        messages: list[str] = self._ask(("barrier", tid, number), protocol.BarrierReached(tid, number, message), None)
+        messages: list[str] = self._ask(tid, ("barrier", tid, number), protocol.BarrierReached(tid, number, message))
         return messages
 
-    def fetch_block(self, block: BlockId) -> Iterable[Any] | None:
-        """A cached partition out of another executor's heap, if that answers in time."""
+    def fetch_block(self, tid: int, block: BlockId) -> Iterable[Any] | None:
+        """A cached partition out of another executor's heap, for attempt ``tid``, if that answers in time."""
         self._requests += 1
         request = self._requests
         try:
-            ref = self._ask(("block", request), protocol.WantBlock(*block, request), FETCH_WAIT)
+            ref = self._ask(tid, ("block", request), protocol.WantBlock(*block, request), FETCH_WAIT)
         except Empty:
             return None
         if ref is None:
@@ -393,7 +399,7 @@ class Worker:
                 mark[:] = NO_TASK
             self.running.pop(tid, None)
             self.killing.pop(tid, None)
-            self._streams.pop(tid, None)
+            self._wakers.pop(tid, None)
             now = time.monotonic()
             if self.holds_back and self.waiting and now - started < HOLD_BACK and now - self._flushed < HOLD_BACK:
                 self.report_later(report)

@@ -45,7 +45,7 @@ class TaskEnvironment:
         block = (cached.rdd, partition)
         found = self.worker.blocks.read(block)
         if found is None and block in self._elsewhere:
-            found = self.worker.fetch_block(block)
+            found = self.worker.fetch_block(self.task.tid, block)
         return found
 
     def has_block(self, cached: Cached, partition: int) -> bool:
@@ -67,7 +67,7 @@ class TaskEnvironment:
         """
         stream = self.worker.event_loop().stream(elements, work, ahead, self.context)
         self.context._add_cleanup(stream.close)
-        self.worker.watch(self.task.tid, stream)
+        self.worker.watch(self.task.tid, stream.kill)
         return stream.results()
 
     # --- shuffle
