@@ -136,6 +136,20 @@ async def test_tasks_that_do_not_come_are_an_error():
             await sc.parallelize(range(2), 2).barrier().mapPartitions(leave_out_barrier).collect()
 
 
+async def test_a_task_that_returns_before_its_barrier_fails_its_job_and_no_other(local):
+    """When the barrier timed out, the whole application ended."""
+
+    def forget_barrier(elements):
+        context = BarrierTaskContext.get()
+        if context.partitionId():
+            context.barrier()
+        return elements
+
+    with anyio.fail_after(60), pytest.raises(JobFailed, match=r"tasks \[0\] ended without coming to it"):
+        await local.parallelize(range(2), 2).barrier().mapPartitions(forget_barrier).collect()
+    assert await local.parallelize(range(4), 2).sum() == 6
+
+
 @pytest.mark.parametrize(
     "follow",
     [

@@ -70,6 +70,7 @@ class Chances:
     delay: float = 0.0  # longest, seconds
     lose_file: float = 0.0
     straggle: float = 0.0
+    forget: float = 0.0  # that it comes to fewer barriers than there are
     say_started: float = 0.5
     give_back: float = 0.0
     kill_executor: float = 0.0  # per step
@@ -534,7 +535,7 @@ class Simulation:
             if self.rng.random() < 0.5:
                 run.read = self._read(run)
             if run.spec.barrier:
-                run.barriers = self.rng.randrange(3)
+                run.barriers = self.rng.randrange(3) if self.rng.random() < self.chances.forget else 2
             self.at(seconds, lambda run=run: self._work(run))  # type: ignore[misc]
 
     def _runs(self, run: Run) -> bool:
@@ -576,7 +577,7 @@ class Simulation:
     def _go_on(self, run: Run, round: int = 0) -> None:
         worker = run.executor
         where = (worker.name, worker.epoch, run.task.tid)
-        if run.spec.barrier and round < 2:
+        if run.spec.barrier and round < run.barriers:
             self.report(worker, BarrierReached(*where, round, f"{run.task.partition}"))
         elif run.commits and not run.granted:
             self.report(worker, CommitRequested(*where))
@@ -813,6 +814,7 @@ def random_chances(rng: random.Random, storm: float = 1.0) -> Chances:
         delay=some(0.05),
         lose_file=some(0.05 * storm),
         straggle=some(0.3),
+        forget=some(0.1),
         say_started=rng.random(),
         give_back=some(0.1),
         kill_executor=some(0.03 * storm),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from asparkle.core.scheduler import FailureKind, Launch, ReleaseBarrier, TakeResult
 
 from .bench import Bench, failed, result, stage
@@ -194,6 +196,34 @@ class TestBarrierRounds:
         assert bench.outcome(job) is None
         bench.wait(2.0)
         assert "[1] did not come" in failed(bench, job, FailureKind.TASK).reason
+
+    def test_a_task_that_came_too_late_is_ended_like_the_others(self) -> None:
+        """It went on, and what it then returned was taken for the next attempt's."""
+        bench = Bench(barrier_timeout=10.0).executor("a", 4)
+        job = bench.job(result(0, 2, barrier=True))
+        bench.barrier(0, 0).wait(11.0)
+        assert sorted(bench.killed) == [0, 1]
+        assert sorted(bench.launched) == [(0, 0), (0, 1)]
+        bench.succeed(1, 2, 3)
+        assert bench.outcome(job) == "success"
+        assert [take.tid for take in bench.get(TakeResult, ever=True)] == [2, 3]
+
+    @pytest.mark.parametrize("first", ["ends", "waits"])
+    def test_a_task_that_ends_without_a_barrier_to_which_others_come_fails_the_attempt(self, first: str) -> None:
+        """It had to time out; and then there was no attempt to charge with it, which ended the application."""
+        bench = Bench(max_failures=2).executor("a", 3)
+        job = bench.job(result(0, 3, barrier=True))
+        for tids in ([0, 1, 2], [3, 4, 5]):
+            assert bench.outcome(job) is None
+            if first == "ends":
+                bench.succeed(tids[0]).barrier(tids[1], 0)
+            else:
+                bench.barrier(tids[1], 0).succeed(tids[0])
+            assert sorted(bench.killed) == tids[1:]
+            bench.killed_ok(*tids[1:])
+        reason = failed(bench, job, FailureKind.TASK).reason
+        assert reason.endswith("barrier 0 can't be passed: tasks [0] ended without coming to it")
+        assert leftovers(bench.scheduler) == []
 
     def test_nothing_remains(self) -> None:
         bench = Bench().executor("a", 2)

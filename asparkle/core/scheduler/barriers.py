@@ -43,7 +43,7 @@ class Barriers:
         self._waiting: dict[TaskSet, None] = {}  # sets that want to be launched
         self._seen = -1  # usable slots when these were looked at
         self.kept: set[int] = set()  # attempts whose success is not taken before all of their stage have succeeded
-        self.timed_out: Callable[[TaskSet, int, str], None]  # set by the machine
+        self.broken: Callable[[TaskSet, int, str], None]  # set by the machine
 
     # ------------------------------------------------------------------------------------- slots
 
@@ -145,6 +145,15 @@ class Barriers:
             self._turn.timers.set(("barrier", tasks), self._turn.now + timeout, lambda: self._timed_out(tasks))
         if len(gathering.reached) == tasks.total:
             self._release(tasks, gathering)
+        else:
+            self._check(tasks, gathering)
+
+    def _check(self, tasks: TaskSet, gathering: Gathering) -> None:
+        """Nobody can pass a barrier to which a task did not come that has ended."""
+        if gathering.reached and gathering.succeeded:
+            ended = sorted(gathering.succeeded)
+            reason = f"barrier {gathering.round} can't be passed: tasks {ended[:10]} ended without coming to it"
+            self.broken(tasks, min(gathering.reached), reason)
 
     def _release(self, tasks: TaskSet, gathering: Gathering) -> None:
         self._turn.timers.cancel(("barrier", tasks))
@@ -161,7 +170,7 @@ class Barriers:
         assert gathering is not None
         absent = [part for part in self._partitions(tasks) if part not in gathering.reached]
         reason = f"barrier {gathering.round} timed out: tasks {absent[:10]} did not come to it"
-        self.timed_out(tasks, absent[0], reason)
+        self.broken(tasks, absent[0], reason)
 
     # ------------------------------------------------------------------------------ success, failure
 
@@ -177,6 +186,8 @@ class Barriers:
             self._forget_kept(tasks)
             for partition in sorted(done):
                 self._lineage.record(tasks, *done[partition])
+        else:
+            self._check(tasks, tasks.gathering)
 
     def _forget_kept(self, tasks: TaskSet) -> None:
         assert tasks.gathering is not None

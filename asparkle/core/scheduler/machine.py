@@ -72,7 +72,7 @@ class Scheduler:
         dispatch.arrived = self._recalls.arrived
         self._lineage.starting = self._starting
         self._lineage.ended = self._ended
-        self._barriers.timed_out = self._timed_out
+        self._barriers.broken = self._barrier_broken
         self._suspects: dict[TaskSet, None] = {}  # may have a task that no executor is allowed to run
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             TaskSucceeded: self._task_succeeded,
@@ -212,7 +212,7 @@ class Scheduler:
             self._failed(attempt, str(event.error), event.error, penalised, event.fatal)
 
     def _failed(self, attempt: Attempt, reason: str, error: object, penalised: bool, fatal: bool = False) -> None:
-        """A wanted attempt, settled already, came to nothing."""
+        """A wanted attempt came to nothing; it is settled already, or killed."""
         stage, partition = attempt.stage, attempt.partition
         tasks = stage.tasks
         assert tasks is not None
@@ -249,9 +249,11 @@ class Scheduler:
         del live[partition]
         return True
 
-    def _timed_out(self, tasks: TaskSet, partition: int, reason: str) -> None:
-        """A barrier did: as if the first task that did not come to it had failed."""
-        self._failed(tasks.live[partition], reason, None, True)
+    def _barrier_broken(self, tasks: TaskSet, partition: int, reason: str) -> None:
+        """Not all can come to a barrier, or they take too long: as if the attempt at ``partition`` had failed."""
+        attempt = tasks.live[partition]
+        self._lineage.kill(attempt, reason)
+        self._failed(attempt, reason, None, True)
 
     def _tasks_returned(self, event: TasksReturned) -> None:
         fleet = self._fleet
