@@ -170,9 +170,9 @@ class SparkContext(BlockingContext):
         The partitions of a ``range`` differ by one element at most.  Other collections are dealt in batches of
         up to 1,024 elements, as PySpark deals them, so that partitions may differ by a batch.
 
-        A ``range``, a list or a numpy array is kept in kind and sliced when a task needs it; any other
-        iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
-        Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
+        The elements of a list or a numpy array are copied here; those of a list should themselves not be changed before
+        the first job has begun.  Any other iterable is read into a list.  ``numSlices`` defaults to the default
+        parallelism.  Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
 
         An asynchronous iterable is read into a list when a job first needs it, on the context's event loop, once.
         What it raises is that job's failure.  If that job is cancelled, so is the reading: the next job begins

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import BroadcastDestroyed, UserFunctionError
@@ -17,6 +19,18 @@ T = TypeVar("T")
 _loading = threading.Lock()
 _loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value, in this worker
 _MISSING = object()
+_pickling = threading.local()
+
+
+@contextmanager
+def pickled_broadcasts() -> Iterator[list[Broadcast[Any]]]:
+    """The broadcast variables that this thread pickles inside."""
+    found: list[Broadcast[Any]] = []
+    _pickling.found = found
+    try:
+        yield found
+    finally:
+        _pickling.found = None
 
 
 class Broadcast(Generic[T]):
@@ -51,6 +65,9 @@ class Broadcast(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._ref is None:
             raise BroadcastDestroyed(self._id)
+        found = getattr(_pickling, "found", None)
+        if found is not None:
+            found.append(self)
         return (_in_worker, (self._id, self._app, self._ref))
 
     def __repr__(self) -> str:

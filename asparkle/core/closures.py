@@ -1,26 +1,30 @@
-"""Functions on their way to workers: how they are pickled, what they reach, and what can't travel.
+"""Functions on their way to workers: when and how they are pickled, what they reach, and what can't travel.
 
 A stage's binary is its `Program`, with the user's functions in it.  Before pickling, the functions are
 walked once, along their globals, cells and defaults.  The walk answers three questions.  Is the binary
 small for certain, so that it may be pickled on the event loop?  Is all that the functions reach
 immutable, so that a worker may use one unpickled copy for many attempts instead of a fresh one for each?
 And is all of it found by name in a worker, so that plain pickle, four times as quick, does for cloudpickle?
+
+A stage is pickled when a job needs it.  What a function refers to may have changed by then, so functions that must
+stay what they are, those below a persisted RDD say, are pickled before: they are `fixed`.
 """
 
 from __future__ import annotations
 
 import io
 import opcode
+import operator
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pickle import PicklingError
 from typing import Any, Final
 
 import cloudpickle
 
-from asparkle.core.broadcast import Broadcast
+from asparkle.core.broadcast import Broadcast, pickled_broadcasts
 from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.program import Program, Step, Transform
@@ -68,26 +72,31 @@ class Reach(NamedTuple):
 
     ``reusable``: one unpickled copy of it can serve many attempts, and it is small.
     ``by_name``: workers find all functions and classes in it by their names.
+    ``settled``: no variable that it refers to can be given another value.
     """
 
     reusable: bool
     by_name: bool
+    settled: bool
 
 
 def reach(program: Program, sink: object) -> Reach:
     """Walk along all that the program and its sink hold, up to the first that an attempt could change."""
     if program.profiler is not None:
-        return Reach(False, False)
+        return Reach(False, False, False)
+    parts = [part for step in program.steps for part in _parts(step)]
+    # lists of steps' are ours, of the numbers of steps and partitions
+    return _reach([*(part for part in parts if type(part) is not list), sink])
+
+
+def _reach(parts: Iterable[Any]) -> Reach:
     walk = _Walk()
     try:
-        for step in program.steps:
-            for part in _parts(step):
-                if type(part) is not list:  # those are ours, of the numbers of steps and partitions
-                    walk.visit(part)
-        walk.visit(sink)
+        for part in parts:
+            walk.visit(part)
     except _Mutable:
-        return Reach(False, False)
-    return Reach(True, walk.by_name)
+        return Reach(False, False, False)
+    return Reach(True, walk.by_name, walk.settled)
 
 
 class _Mutable(Exception):
@@ -110,7 +119,7 @@ def _slots(kind: type) -> Iterator[str]:
 
 class _Walk:
     def __init__(self) -> None:
-        self.by_name = True  # what was met so far
+        self.by_name = self.settled = True  # what was met so far
         self._seen: set[int] = set()
 
     def visit(self, value: Any) -> None:
@@ -132,6 +141,9 @@ class _Walk:
         elif kind is types.ModuleType or isinstance(value, (*_BUILTINS, Broadcast)):
             if kind is types.BuiltinFunctionType and not isinstance(value.__self__, (types.ModuleType, type(None))):
                 self.visit(value.__self__)  # a bound method: list.append of some list
+        elif kind is Snapshot:
+            if not value.reusable:
+                raise _Mutable
         elif isinstance(value, type):
             if goes_by_value(value.__module__):
                 raise _Mutable  # its attributes can be set
@@ -156,6 +168,7 @@ class _Walk:
                 contents = cell.cell_contents
             except ValueError:
                 continue
+            self.settled = False
             self.visit(contents)
         self._visit_code(function.__code__, function.__globals__)
 
@@ -168,6 +181,7 @@ class _Walk:
             raise _Mutable
         for name in code.co_names:
             if name in scope:
+                self.settled &= type(scope[name]) is types.ModuleType
                 self.visit(scope[name])
         for constant in code.co_consts:
             if type(constant) is types.CodeType:
@@ -184,6 +198,97 @@ def _by_value(function: types.FunctionType) -> bool:
     if "<" in function.__qualname__:  # a lambda, or local to a function
         return True
     return getattr(module, function.__qualname__.split(".")[0], None) is None
+
+
+class Snapshot:
+    """Parts of a program as they are when it is made: pickled together, and unpickled with the program.
+
+    It keeps the broadcast variables among them alive.
+    """
+
+    __slots__ = ("_broadcasts", "_chunks", "reusable")
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.reusable = _reach(parts).reusable
+        with pickled_broadcasts() as self._broadcasts:
+            chunks = dumps(_Parts(parts), "a function of the RDD")
+        self._chunks = [bytearray(chunk) for chunk in chunks]  # writable, as what a task unpickles is its own
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for broadcast in self._broadcasts:
+            broadcast.__reduce__()  # raises if it was destroyed meanwhile
+        if len(self._chunks) == 1:
+            return _unpickled, (bytes(self._chunks[0]),)
+        return _unpickled, tuple(map(pickle.PickleBuffer, self._chunks))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self._chunks == other._chunks
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def copy(self) -> Sequence[Any]:
+        """The parts, unpickled."""
+        return _unpickled(*map(bytearray, self._chunks))
+
+
+class _Parts:
+    """A tuple of ours, through which the search for what can't be pickled sees."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = parts
+
+
+def _unpickled(data: Any, *buffers: Any) -> Sequence[Any]:
+    unpickled: _Parts = pickle.loads(data, buffers=buffers)
+    return unpickled.parts
+
+
+class Fixed(Transform):
+    """A function, or a transform, that stays what it was when it was fixed; workers get itself.
+
+    ``kind``: its type.  Two are equal if their pickles are.
+    """
+
+    __slots__ = ("__name__", "__qualname__", "_copy", "_index", "_snapshot", "elementwise", "kind", "per_element")
+
+    def __init__(self, snapshot: Snapshot, index: int, function: Callable[..., Any]) -> None:
+        self._snapshot = snapshot
+        self._index = index
+        self._copy: Callable[..., Any] | None = None  # for the driver, once it calls it
+        self.kind = type(function)
+        self.__name__ = getattr(function, "__name__", self.kind.__name__)
+        self.__qualname__ = getattr(function, "__qualname__", self.kind.__qualname__)
+        self.elementwise = isinstance(function, Transform) and function.elementwise
+        self.per_element = isinstance(function, Transform) and function.per_element
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._copy is None:
+            self._copy = self._snapshot.copy()[self._index]
+        return self._copy(*arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fixed) and self._index == other._index and self._snapshot == other._snapshot
+
+    def __hash__(self) -> int:
+        return hash((self._index, self.__qualname__))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.getitem, (self._snapshot, self._index)
+
+
+def fixed(*functions: Any) -> list[Any]:
+    """``functions`` as they are now: those are pickled that refer to what may change.
+
+    Raises what `dumps` raises.
+    """
+    varying = {id(function): function for function in functions if not _reach([function]).settled}
+    if not varying:
+        return list(functions)
+    snapshot = Snapshot(list(varying.values()))
+    found = {key: Fixed(snapshot, i, function) for i, (key, function) in enumerate(varying.items())}
+    return [found.get(id(function), function) for function in functions]
 
 
 def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:

@@ -32,7 +32,7 @@ from asparkle.core.errors import (
     NeedsJVM,
     NestedContextError,
 )
-from asparkle.core.lineage import Node, Union
+from asparkle.core.lineage import Node, Union, fix
 from asparkle.core.localproperties import DEADLINE, DESCRIPTION, GROUP, INTERRUPT, TAGS, LocalProperties
 from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
 from asparkle.core.payloads import write_file
@@ -391,9 +391,9 @@ class SparkContext:
         The partitions of a ``range`` differ by one element at most.  Other collections are dealt in batches of
         up to 1,024 elements, as PySpark deals them, so that partitions may differ by a batch.
 
-        A ``range``, a list or a numpy array is kept in kind and sliced when a task needs it; any other
-        iterable is read into a list here.  ``numSlices`` defaults to the default parallelism.
-        Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
+        The elements of a list or a numpy array are copied here; those of a list should themselves not be changed before
+        the first job has begun.  Any other iterable is read into a list.  ``numSlices`` defaults to the default
+        parallelism.  Raises ArgumentError for ``numSlices`` below 1 and for a generator that is already exhausted.
 
         An asynchronous iterable is read into a list when a job first needs it, on the context's event loop, once.
         What it raises is that job's failure.  If that job is cancelled, so is the reading: the next job begins
@@ -642,7 +642,10 @@ class SparkContext:
             raise ArgumentError("union needs at least one RDD; use emptyRDD() for none")
         for i, rdd in enumerate(rdds):
             self._own(rdd, f"union: rdds[{i}]")
-        return self._rdd(Union([rdd._node for rdd in rdds])) if len(rdds) > 1 else rdds[0]
+        nodes = [rdd._node for rdd in rdds]
+        if len(nodes) > 1:
+            fix(nodes)
+        return self._rdd(Union(nodes)) if len(nodes) > 1 else rdds[0]
 
     def _own(self, rdd: Any, where: str) -> RDD[Any]:
         if not isinstance(rdd, RDD):
@@ -727,6 +730,9 @@ class SparkContext:
 
         self._check_loop()
         arguments.function(action, "submit", "action", takes_async=True)
+        owner = getattr(action.func if isinstance(action, partial) else action, "__self__", None)
+        if isinstance(owner, RDD):
+            fix([owner._node])  # the job begins later
         return JobHandle(self._driver, lambda: action(*args, **kwargs))
 
     def statusTracker(self) -> StatusTracker:

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.closures import fixed
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Apply, Cached, Cartesian, Combine, Concatenate, Select, Step, Transform
 from asparkle.core.scheduler.messages import Determinism
@@ -146,6 +147,7 @@ class Mapped(Node):
     ) -> None:
         super().__init__((parent,))
         self.transform = transform
+        self.fixed = False  # see `fix`
         self.preserves_partitioning = preserves_partitioning
         self.barrier = barrier
         self.least_determinism = determinism
@@ -158,6 +160,24 @@ class Mapped(Node):
 
     def build(self, builder: StageBuilder) -> Step:
         return Apply(builder.index(self.parents[0]), self.transform)
+
+
+def fix(nodes: Iterable[Node]) -> None:
+    """Have ``nodes``, and all that they are mapped from, compute with their functions as these are now.
+
+    What the functions refer to may change before a job needs them, or needs them again.  As in PySpark, this is done
+    where an RDD is persisted, or its elements are brought together with others.
+    """
+    found: dict[int, Mapped] = {}
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Mapped) and not node.fixed and node.id not in found:
+            found[node.id] = node
+            stack += node.parents
+    for node, transform in zip(found.values(), fixed(*(node.transform for node in found.values())), strict=True):
+        node.transform = transform
+        node.fixed = True
 
 
 class Indexed(Mapped):

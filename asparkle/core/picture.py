@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asparkle.core.closures import Fixed
 from asparkle.core.lineage import Mapped, Node, Shuffle
 from asparkle.core.storagelevel import StorageLevel
 
@@ -68,5 +69,6 @@ def _lineage(node: Node) -> list[str]:
 
 def _step(node: Node) -> str:
     """The step's name: an operation's, or that of the kind of node."""
-    name = type(node.transform if isinstance(node, Mapped) else node).__name__
+    transform = node.transform if isinstance(node, Mapped) else node
+    name = (transform.kind if isinstance(transform, Fixed) else type(transform)).__name__
     return name[0].lower() + name[1:]

@@ -34,6 +34,7 @@ from typing import (
 from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
+from asparkle.core.closures import fixed
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NeedsJVM, NestedContextError
 from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
@@ -51,6 +52,7 @@ from asparkle.core.lineage import (
     Shuffled,
     Union,
     Zipped,
+    fix,
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
@@ -121,6 +123,8 @@ class RDD(Generic[T_co]):
         return html(self._node)
 
     def _derive(self, node: Node) -> RDD[Any]:
+        if not isinstance(node, Mapped):
+            fix(node.parents)
         return RDD(node, self._context)
 
     def _map_pipe(self, transform: Transform, preserves: bool = False) -> RDD[Any]:
@@ -245,6 +249,7 @@ class RDD(Generic[T_co]):
             raise ArgumentError(
                 f"the RDD is persisted as {self._node.storage_level} already; unpersist it before it gets another level"
             )
+        fix([self._node])
         self._node.storage_level = storageLevel
         self._context._persist(self._node)
         return self
@@ -321,6 +326,7 @@ class RDD(Generic[T_co]):
         ...     (squares.isCheckpointed(), await squares.sum(), squares.isCheckpointed())
         (False, 14, True)
         """
+        fix([self._node])
         self._context._checkpointing().request(self._node)
 
     def localCheckpoint(self) -> None:
@@ -337,6 +343,7 @@ class RDD(Generic[T_co]):
 
         self._node.storage_level = local_level(self._node.storage_level)
         self._context._persist(self._node)
+        fix([self._node])
         self._context._checkpointing().request_local(self._node)
 
     def isCheckpointed(self) -> bool:
@@ -871,7 +878,7 @@ class RDD(Generic[T_co]):
         >>> await a.zipPartitions(b, lambda xs, ys: [(sum(xs), "".join(ys))]).collect()
         [(1, 'x'), (5, 'yz')]
         """
-        function = r.ZipFunction(arguments.function(f, "zipPartitions", "f"))
+        (function,) = fixed(r.ZipFunction(arguments.function(f, "zipPartitions", "f")))
         return self._derive(Zipped((self._node, self._other(other, "zipPartitions")._node), function, "zipPartitions"))
 
     def intersection(self, other: RDD[T]) -> RDD[T_co]:
@@ -919,8 +926,8 @@ class RDD(Generic[T_co]):
         """
         n = arguments.partitions(numPartitions, "repartition")
         dealt = Mapped(self._node, r.Deal(n))
-        node = Shuffled(dealt, Partitioner(n, r.dealt_to), steps.RecordsSpec)
-        return self._derive(Mapped(node, t.Unnumbered()))
+        moved = self._derive(Shuffled(dealt, Partitioner(n, r.dealt_to), steps.RecordsSpec))
+        return moved._map_pipe(t.Unnumbered())
 
     def partitionBy(
         self: RDD[tuple[K, V]], numPartitions: int | None, partitionFunc: Callable[[K], int] = portable_hash
@@ -950,7 +957,7 @@ class RDD(Generic[T_co]):
         """
         operation = "repartitionAndSortWithinPartitions"
         plan = _hashed(numPartitions, partitionFunc, operation)
-        key_func = arguments.optional_function(keyfunc, operation, "keyfunc")
+        (key_func,) = fixed(arguments.optional_function(keyfunc, operation, "keyfunc"))
         spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=key_func)
         return self._derive(Shuffled(self._node, plan, spec))
 
@@ -975,7 +982,7 @@ class RDD(Generic[T_co]):
         self, operation: str, ascending: bool, numPartitions: int | None, keyfunc: Callable[[Any], Any] | None = None
     ) -> RDD[Any]:
         n = arguments.optional_partitions(numPartitions, operation)
-        key_func = arguments.optional_function(keyfunc, operation, "keyfunc")
+        (key_func,) = fixed(arguments.optional_function(keyfunc, operation, "keyfunc"))
         spec = functools.partial(steps.SortSpec, ascending=ascending, key_func=key_func)
         return self._derive(Shuffled(self._node, SampledRange(n, ascending, key_func), spec))
 
@@ -1148,6 +1155,7 @@ class RDD(Generic[T_co]):
         merge_value: Callable[[Any, Any], Any],
         merge_combiners: Callable[[Any, Any], Any],
     ) -> RDD[Any]:
+        create, merge_value, merge_combiners = fixed(create, merge_value, merge_combiners)
         spec = functools.partial(
             steps.CombineSpec, create=create, merge_value=merge_value, merge_combiners=merge_combiners
         )
@@ -1437,10 +1445,12 @@ class RDD(Generic[T_co]):
 
         >>> elements = await sc.parallelize(range(1000), 10).toLocalIterator()  # for `async for` or `for`
         """
+        fix([self._node])
         return local_iterator(self, prefetchPartitions)
 
     def __aiter__(self) -> AsyncIterator[T_co]:
         """``async for x in rdd``: as `toLocalIterator`, computing one partition ahead."""
+        fix([self._node])
         return local_iterator(self, True)
 
     async def first(self) -> T_co:
@@ -2073,7 +2083,8 @@ def _calls(f: Any, operation: str, *parameters: Any) -> Calls | None:
 
 def _hashed(numPartitions: int | None, partitionFunc: Callable[[Any], int], operation: str) -> PartitionerPlan:
     n = arguments.optional_partitions(numPartitions, operation)
-    return DefaultHash(n, arguments.function(partitionFunc, operation, "partitionFunc"))
+    (function,) = fixed(arguments.function(partitionFunc, operation, "partitionFunc"))
+    return DefaultHash(n, function)
 
 
 def _deprecated(name: str, instead: str) -> None:

@@ -125,12 +125,14 @@ _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
-    """``elements`` as something that can be sliced without changing its kind: itself, or a list of it.
+    """The elements as something that can be sliced, and that nobody else changes: a tuple, an array, or a list.
 
     Raises ArgumentError for a generator that has nothing left to give, which is hardly meant.
     """
-    if isinstance(elements, (list, tuple)) or _is_array(elements):
-        return elements  # type: ignore[return-value]
+    if isinstance(elements, tuple):
+        return elements
+    if _is_array(elements):
+        return elements.copy()  # type: ignore[attr-defined, no-any-return]
     state = getattr(elements, "gi_frame", elements)
     if state is None:
         raise exhausted(elements)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from masters import MASTERS
 
 from asparkle.aio import RDD, SparkContext, StatCounter, StorageLevel
+from asparkle.core.closures import fixed
 from asparkle.core.errors import EmptyRDDError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
@@ -386,7 +387,7 @@ def range_partitioned(
     n = n or default_partitions(m)
     sample = [key(x) for x in m.elements]
     bounds = bounds_from_samples(sample, n, ORDER) if n > 1 else []
-    partitioner = RangePartitioner(bounds, ascending, ORDER, n)
+    partitioner = RangePartitioner(bounds, ascending, fixed(ORDER)[0], n)
     pieces = shuffled(m.parts, partitioner, key)
     parts = [
         sorted(itertools.chain.from_iterable(p), key=lambda x: ORDER(key(x)), reverse=not ascending) for p in pieces
