@@ -406,14 +406,14 @@ class SparkContext(BlockingContext):
         self._call(self._context.cancelJobGroup, groupId)
 
     def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag.
+        """Cancel the jobs that have a tag, and run or wait.  Their callers get JobCancelled.
 
         >>> sc.cancelJobsWithTag("report")
         """
         self._call(self._context.cancelJobsWithTag, tag)
 
     def cancelAllJobs(self) -> None:
-        """Cancel every job.
+        """Cancel every job that runs or waits.  Their callers get JobCancelled.
 
         >>> sc.cancelAllJobs()
         """

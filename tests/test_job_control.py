@@ -210,6 +210,57 @@ async def test_wrong_deadlines(sc):
     sc.setLocalProperty("asparkle.job.deadline", None)
 
 
+# ------------------------------------------------------------------------------- cancelling what waits
+
+
+CANCELS = {
+    "group": lambda sc: sc.cancelJobGroup("mine"),
+    "tag": lambda sc: sc.cancelJobsWithTag("mine"),
+    "all": lambda sc: sc.cancelAllJobs(),
+}
+
+
+@pytest.mark.parametrize("cancel", CANCELS.values(), ids=CANCELS)
+async def test_a_job_that_waits_for_its_turn_is_cancelled_too(cancel, tmp_path):
+    """It ran when its turn came."""
+    conf = SparkConf().setMaster("threads[2]").set("asparkle.scheduler.maxConcurrentJobs", "1")
+    async with SparkContext(conf=conf) as sc:
+        first = sc.submit(sc.parallelize([1], 1).map(waiting_for(tmp_path / "end")).collect)
+        await until(lambda: (tmp_path / "begun 1").exists())
+        other = sc.submit(sc.parallelize([2]).count)
+        sc.setJobGroup("mine", "those that are cancelled")
+        sc.addJobTag("mine")
+        mine = sc.submit(sc.parallelize([3]).count)
+        await until(lambda: sc._admission.waiting == 2)
+        await cancel(sc)
+        with pytest.raises(JobCancelled, match="cancelled"):
+            await mine
+        (tmp_path / "end").touch()
+        if cancel is not CANCELS["all"]:
+            assert (await first, await other) == ([1], 1)
+        sc.setJobGroup(None, None)
+        sc.clearJobTags()
+        assert await sc.parallelize([4]).count() == 1
+
+
+async def test_a_job_that_reads_its_input_is_cancelled_too(sc):
+    reading = anyio.Event()
+
+    class Endless:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            reading.set()
+            await anyio.sleep_forever()
+
+    job = sc.submit(sc.parallelize(Endless()).count)
+    await reading.wait()
+    await sc.cancelAllJobs()
+    with anyio.fail_after(20), pytest.raises(JobCancelled):
+        await job
+
+
 # ---------------------------------------------------------------------------------------------- draining
 
 
@@ -247,6 +298,24 @@ async def test_draining_lets_an_action_end_that_works_in_the_driver_between_its_
         await until(lambda: sc._admission.is_closing)
         end.touch()
     assert await job == ([1, 1.5, 2], [1, 1])
+
+
+async def test_draining_waits_for_what_was_submitted_just_before(sc, tmp_path):
+    """It waited only for what had come to its first job, or was between two."""
+    count = sc.submit(sc.parallelize(range(4), 2).count)
+    saved = sc.submit(sc.parallelize(range(4), 2).saveAsTextFile, str(tmp_path / "out"))
+    await sc.stop(drain=20)
+    assert await count == 4
+    await saved
+    assert (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_draining_the_blocking_context_waits_for_what_was_submitted_just_before(tmp_path):
+    sc = asparkle.SparkContext("threads[2]")
+    saved = sc.submit(sc.parallelize(range(4), 2).saveAsTextFile, str(tmp_path / "out"))
+    sc.stop(drain=20)
+    saved.result()
+    assert (tmp_path / "out/_SUCCESS").exists()
 
 
 async def test_draining_does_not_wait_for_ever(sc, tmp_path):

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
+from math import inf
 from typing import TypeVar
 
 import anyio
 
-from asparkle.core.errors import ContextStopped, JobDeadlineExceeded, TooManyJobs
-from asparkle.core.loop import current_task
+from asparkle.core.errors import ContextStopped, JobCancelled, JobDeadlineExceeded, TooManyJobs
+from asparkle.core.jobs import JobOptions
 
 T = TypeVar("T")
+
+# The action that what runs here is a part of, with the tasks that it has started.
+_action: ContextVar[object] = ContextVar("asparkle_action", default=None)
+
+
+class _Waiting:
+    """A job whose caller waits already, and which the scheduler does not know yet."""
+
+    def __init__(self, options: JobOptions, deadline: float | None) -> None:
+        self.options = options
+        self.scope = anyio.CancelScope(deadline=inf if deadline is None else anyio.current_time() + deadline)
+        self.reason: str | None = None  # why it was cancelled
 
 
 class Admission:
@@ -26,8 +40,9 @@ class Admission:
         self._limiter = anyio.CapacityLimiter(running) if running else None
         self._queued = queued
         self._deadline = deadline
-        self._inside: Counter[object] = Counter()  # tasks that are in the middle of an action
-        self._admitted: frozenset[object] | None = None  # while it is drained: those that may still submit some
+        self._waiting: dict[_Waiting, None] = {}
+        self._actions: Counter[object] = Counter()  # those that have begun and not ended
+        self._admitted: frozenset[object] | None = None  # while it is drained: those that may still submit jobs
         self._empty: anyio.Event | None = None
 
     @property
@@ -40,40 +55,66 @@ class Admission:
         """Whether `drain` was called."""
         return self._admitted is not None
 
-    async def run(self, job: Callable[[], Awaitable[T]], deadline: float | None = None) -> T:
-        """Run a job when its turn has come.  ``deadline``: in seconds; None: the context's.
+    async def run(self, job: Callable[[JobOptions], Awaitable[T]], options: JobOptions) -> T:
+        """Run a job when its turn has come, for as long as its deadline, or else the context's, allows.
 
-        Raises ContextStopped once it is drained, TooManyJobs, JobDeadlineExceeded, and what ``job`` raises.
+        Raises ContextStopped once it is drained, TooManyJobs, JobDeadlineExceeded, JobCancelled, and what ``job``
+        raises.
         """
-        caller = current_task()
-        if self._admitted is not None and caller not in self._admitted:
+        if self._admitted is not None and _action.get() not in self._admitted:
             raise ContextStopped("this SparkContext is about to stop, and takes no new jobs")
-        deadline = self._deadline if deadline is None else deadline
+        deadline = self._deadline if options.deadline is None else options.deadline
         with self.inside():
-            if self._limiter is None and deadline is None:
-                return await job()
-            with anyio.move_on_after(deadline):
-                async with self._turn():
-                    return await job()
+            waiting = _Waiting(options, deadline)
+            self._waiting[waiting] = None
+            try:
+                with waiting.scope:
+                    async with self._turn():
+                        return await job(options._replace(submitted=lambda: self._waiting.pop(waiting, None)))
+            finally:
+                self._waiting.pop(waiting, None)
+        if waiting.reason is not None:
+            raise JobCancelled(waiting.reason)
         assert deadline is not None
         raise JobDeadlineExceeded(deadline)
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """The running task is in the middle of an action, and may go on with it while the context is drained.
+    def cancel(self, wanted: Callable[[JobOptions], bool], reason: str) -> None:
+        """End those of the ``wanted`` jobs that the scheduler does not know yet.  Their callers get JobCancelled."""
+        for waiting in self._waiting:
+            if wanted(waiting.options):
+                waiting.reason = reason
+                waiting.scope.cancel()
 
-        For what an action does between its jobs, where others have their turn on the event loop.
+    @contextmanager
+    def inside(self, action: object = None) -> Iterator[None]:
+        """What runs inside is part of an action, which may go on with it while the context is drained.
+
+        Of the action that runs here already, if there is one; or of ``action``, which has begun before (see `begin`).
         """
-        caller = current_task()
-        self._inside[caller] += 1
+        here = _action.get() if action is None else action
+        if here not in self._actions:
+            here = object()
+        token = _action.set(here)
+        self._actions[here] += 1
         try:
             yield
         finally:
-            self._inside[caller] -= 1
-            if not self._inside[caller]:
-                del self._inside[caller]
-            if self._empty is not None and not self._inside:
-                self._empty.set()
+            _action.reset(token)
+            self.end(here)
+
+    def begin(self) -> object:
+        """An action begins that is not `inside` yet; until it is, and its `end` was told, draining waits for it."""
+        action = object()
+        self._actions[action] = 1
+        return action
+
+    def end(self, action: object) -> None:
+        """The counterpart of `begin`."""
+        self._actions[action] -= 1
+        if not self._actions[action]:
+            del self._actions[action]
+        if self._empty is not None and not self._actions:
+            self._empty.set()
 
     def _turn(self) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self._limiter is None else self._limited(self._limiter)
@@ -86,9 +127,9 @@ class Admission:
             yield
 
     async def drain(self, seconds: float) -> None:
-        """Let no new caller in, and wait for those who are inside; ``seconds`` at most."""
-        self._admitted = frozenset(self._inside)
+        """Let no new action in, and wait for those that have begun; ``seconds`` at most."""
+        self._admitted = frozenset(self._actions)
         with anyio.move_on_after(seconds):
-            while self._inside:
+            while self._actions:
                 self._empty = anyio.Event()
                 await self._empty.wait()

@@ -705,8 +705,7 @@ class SparkContext:
     async def _limited(self, job: Callable[[JobOptions], Awaitable[T]]) -> T:
         """Run a job when its turn has come, unless the context is about to stop, and for as long as it may take."""
         self._check_loop()
-        options = self._properties.options()
-        return await self._admission.run(lambda: job(options), options.deadline)
+        return await self._admission.run(job, self._properties.options())
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run the driver's part of an action; off the event loop, which it might hold up."""
@@ -733,7 +732,7 @@ class SparkContext:
         owner = getattr(action.func if isinstance(action, partial) else action, "__self__", None)
         if isinstance(owner, RDD):
             fix([owner._node])  # the job begins later
-        return JobHandle(self._driver, lambda: action(*args, **kwargs))
+        return JobHandle(self._driver, lambda: action(*args, **kwargs), self._admission)
 
     def statusTracker(self) -> StatusTracker:
         """What is known of the context's jobs, stages and executors, by number.
@@ -753,21 +752,27 @@ class SparkContext:
         >>> await sc.cancelJobGroup("nightly")  # from another task than the one that waits for it
         """
         groupId = arguments.text(groupId, "cancelJobGroup", "groupId")
-        self._driver.cancel_jobs(group=groupId, reason=f"job group {groupId!r} was cancelled")
+        reason = f"job group {groupId!r} was cancelled"
+        self._driver.cancel_jobs(group=groupId, reason=reason)
+        self._admission.cancel(lambda job: job.group == groupId, reason)
 
     async def cancelJobsWithTag(self, tag: str) -> None:
-        """Cancel the jobs that have a tag.
+        """Cancel the jobs that have a tag, and run or wait.  Their callers get JobCancelled.
 
         >>> await sc.cancelJobsWithTag("report")
         """
-        self._driver.cancel_jobs(tag=arguments.job_tag(tag), reason=f"jobs with the tag {tag!r} were cancelled")
+        reason = f"jobs with the tag {tag!r} were cancelled"
+        self._driver.cancel_jobs(tag=arguments.job_tag(tag), reason=reason)
+        self._admission.cancel(lambda job: tag in job.tags, reason)
 
     async def cancelAllJobs(self) -> None:
-        """Cancel every job.
+        """Cancel every job that runs or waits.  Their callers get JobCancelled.
 
         >>> await sc.cancelAllJobs()
         """
-        self._driver.cancel_jobs(reason="all jobs were cancelled")
+        reason = "all jobs were cancelled"
+        self._driver.cancel_jobs(reason=reason)
+        self._admission.cancel(lambda job: True, reason)
 
     # ------------------------------------------------------------------------- properties of jobs
 

@@ -458,6 +458,8 @@ class Driver:
             name=options.description,
         )
         self._feed(m.JobSubmitted(spec))
+        if options.submitted is not None:
+            options.submitted()
         self.records.submitted(job.id, options)
         self._deliver()
         return job

@@ -13,6 +13,7 @@ from asparkle.core.jobrecords import JobMetrics, JobProgress, JobRecord, metrics
 from asparkle.core.jobs import submission
 
 if TYPE_CHECKING:
+    from asparkle.core.admission import Admission
     from asparkle.core.driver import Driver
 
 T = TypeVar("T")
@@ -24,11 +25,13 @@ class JobHandle(Generic[T]):
     ``await handle`` is its result.  To give up waiting does not end it; `cancel` does.
     """
 
-    def __init__(self, driver: Driver, action: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, driver: Driver, action: Callable[[], Awaitable[T]], admission: Admission) -> None:
         self._records: list[JobRecord] = []
         self._started = time.monotonic()
         self._ended: float | None = None
         self._action = action
+        self._admission = admission
+        self._begun = admission.begin()
         token = submission.set(self._records)
         try:
             self._background = driver.in_background(self._run)
@@ -37,9 +40,11 @@ class JobHandle(Generic[T]):
 
     async def _run(self) -> T:
         try:
-            return await self._action()
+            with self._admission.inside(self._begun):
+                return await self._action()
         finally:
             self._ended = time.monotonic()
+            self._admission.end(self._begun)
 
     @property
     def done(self) -> bool:

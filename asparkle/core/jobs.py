@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ class JobOptions(NamedTuple):
     properties: Mapping[str, str] = MappingProxyType({})
     deadline: float | None = None  # seconds from its submission
     submission: list[JobRecord] | None = None  # where to note the job, for a handle
+    submitted: Callable[[], object] | None = None  # called when the scheduler knows the job
 
 
 class Job:

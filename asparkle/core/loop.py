@@ -28,16 +28,6 @@ def current_loop() -> object:
         return trio.lowlevel.current_trio_token()
 
 
-def current_task() -> object:
-    """The task of the event loop that runs here, to compare with others."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        import trio
-
-        return trio.lowlevel.current_task()
-
-
 def loop_caller() -> LoopCaller:
     """A function that runs another one soon on the event loop that runs now.
 
