@@ -58,7 +58,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "float": st.sampled_from([-2.5, 0.25, 1.0, 1.5, 3.0, 1e300, math.inf, -math.inf]) | _small.map(lambda n: n / 4),
     "str": _word,
     "thing": _thing,
-    "pair": st.tuples(_small, _number),
+    "pair": st.tuples(st.integers(-2, 3), _number),
     "keyed": st.tuples(_thing, _small),
     "named": st.tuples(_word, _small),
 }
@@ -116,12 +116,12 @@ OPERATIONS = [Operation(*row) for row in [
     ("*", ".pipe('wc -l')", "str", "place: exact"),
     ("int", ".pipe('cat')", "str", "keeps"),
     ("str", ".pipe('cat')", "str", "keeps"),
-    ("*", "reread({me}, 'saveAsPickleFile', 'pickleFile')", "=", "keeps"),
+    ("*", "reread({me}, 'saveAsPickleFile', 'pickleFile')", "=", "both: keeps"),
     # PySpark gives all the type of the first: here ints of 32 bits
     ("pair", "reread({me}.map(lambda kv: (kv[0] % 99, kv[1] % 99)), 'saveAsSequenceFile', 'sequenceFile')", "=",
-     "keeps"),
-    ("named", "reread({me}.mapValues(lambda v: v % 99), 'saveAsSequenceFile', 'sequenceFile')", "=", "keeps"),
-    ("int str", "reread({me}, 'saveAsTextFile', 'textFile')", "str", "keeps"),
+     "both: keeps"),
+    ("named", "reread({me}.mapValues(lambda v: v % 99), 'saveAsSequenceFile', 'sequenceFile')", "=", "both: keeps"),
+    ("int str", "reread({me}, 'saveAsTextFile', 'textFile')", "str", "both: keeps"),
     ("int", ".zipWithIndex()", "pair", "order: keeps"),
     ("str", ".zipWithIndex()", "named", "order: keeps"),
     ("thing pair", ".zipWithIndex()", "keyed", "order: keeps"),
@@ -425,7 +425,8 @@ def programs(draw: Draw, operation: Operation, used: Counter[str]) -> tuple[Prog
     for _ in range(draw(st.integers(0, 2))):
         possible = [o for o in OPERATIONS if is_for(o.kinds, program.kind) and program.has(o.needs)]
         program = longer(draw, program, draw(st.sampled_from(rarest(possible, used))), used)
-    actions = [text for kinds, text, needs in ACTIONS if is_for(kinds, program.kind) and program.has(needs)]
+    # from the end: those for few kinds come first
+    actions = [text for kinds, text, needs in reversed(ACTIONS) if is_for(kinds, program.kind) and program.has(needs)]
     action = min(actions, key=lambda text: used[text])
     return program, action, fill(draw, action if "{me}" in action else "{me}" + action)
 
