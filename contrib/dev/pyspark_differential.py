@@ -141,8 +141,9 @@ OPERATIONS = [Operation(*row) for row in [
     ("*", "sc.union([{me}, {x}, {x}])", "=", "keeps"),
     ("int", ".cartesian({x})", "pair", "mixed"),
     ("thing pair keyed", ".cartesian({x})", "thing", "mixed"),
-    ("*", ".distinct()", "=", "hashed"),
-    ("*", ".distinct({n})", "=", "hashed"),
+    ("int float str thing", ".distinct()", "=", "hashed"),
+    ("int float str thing", ".distinct({n})", "=", "hashed"),
+    ("pair keyed named", ".distinct()", "=", "anywhere"),  # asparkle leaves pairs with a partitioner in place
     ("*", ".intersection({x})", "=", "hashed"),
     ("*", ".subtract({x})", "=", "hashed"),
     ("*", ".subtract({x}, {n})", "=", "hashed"),
@@ -230,7 +231,6 @@ SOURCES: list[tuple[str, str]] = [
     ("str", "sc.textFile(files + '/many.txt')"),
     ("str", "sc.textFile(files + '/lines.txt', {n})"),
     ("str", "sc.textFile(files + '/crlf.txt', {n})"),
-    ("str", "sc.textFile(files + '/empty.txt', {n})"),
     ("str", "sc.textFile(f'{{files}}/many.txt,{{files}}/lines.txt,{{files}}/empty.txt', {n})"),
     ("str", "sc.textFile(files + '/*m*.txt', {m})"),
     ("named", "sc.wholeTextFiles(files, {n}).coalesce(1).mapPartitions(sorted).map(lambda f: (f[0][-8:], len(f[1])))"),
@@ -287,7 +287,8 @@ ACTIONS: list[tuple[str, str, str]] = [
     ("float", ".map(lambda x: x - x).histogram({n})", ""),
     ("int float", ".sumApprox(100_000)", ""),
     ("int float", ".meanApprox(100_000)", ""),
-    ("int float", ".histogram({n})", ""),
+    ("float", ".histogram({n})", ""),
+    ("int", ".map(lambda x: x % 1000).histogram({n})", ""),
     ("int float", ".histogram([-10, 0, 5, 40])", ""),
     ("str", ".histogram(['', 'b', 'to', 'tz'])", ""),
     ("str", ".sum()", ""),
@@ -365,7 +366,7 @@ def is_for(kinds: str, kind: str) -> bool:
 
 
 def name_of(text: str) -> str:
-    found = re.search(r"saveAs\w+|(?<=\.)\w+(?=\()", text)
+    found = re.search(r"saveAs\w+|sampleByKey|histogram", text) or re.search(r"(?<=\.)\w+(?=\()", text)
     return found[0] if found else text.partition("(")[0]
 
 
