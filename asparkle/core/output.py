@@ -1,4 +1,4 @@
-"""Saving an RDD as a directory of files, one for each partition.
+"""Saving an RDD as a directory of files, one for each partition: what users save, and checkpoints.
 
 Nothing of an output is seen under its name before it is whole, and all of it or nothing is there at the end:
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from asparkle.core.filesystems import (
     is_remote,
     local_path,
 )
+from asparkle.core.loop import clean_up
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.textfiles import valid
 from asparkle.core.transforms import Sink
@@ -112,7 +113,7 @@ def part_name(partition: int, extension: str) -> str:
 
 
 class OutputDirectory:
-    """The driver's side.  Its methods block, and may be called from different threads."""
+    """The driver's side.  All but `fill` block, and may be called from different threads."""
 
     def __init__(self, url: str, options: Options, replace: bool) -> None:
         self.url = url
@@ -124,6 +125,17 @@ class OutputDirectory:
         self._path = ""
         self._begun = self._made = self._over = False
         self._published: list[str] = []
+
+    async def fill(self, write: Any, run: Callable[[Sink], Awaitable[Sequence[Any]]]) -> None:
+        """Have ``run`` run the job that writes, one file for each partition, and see it through to the end."""
+        try:
+            await to_thread.run_sync(self.begin)
+            tokens = await run(Save(write, self.url, self.staging, self._options))
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self.commit, tokens, write.extension)
+        except BaseException:
+            await clean_up(self.abort)
+            raise
 
     def begin(self) -> None:
         """Make the directories.  Raises OutputExists, or ArgumentError where nothing can be written."""
@@ -179,15 +191,7 @@ async def save(rdd: RDD[Any], path: str, write: Any) -> None:
     check_shared(path, context._application.spec.in_process)
     output = OutputDirectory(_absolute(path), options, replace=not _validated(options))
     with context._admission.inside():  # until all is published
-        try:
-            await to_thread.run_sync(output.begin)
-            tokens = await rdd._run(Save(write, output.url, output.staging, options))
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(output.commit, tokens, write.extension)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(output.abort)
-            raise
+        await output.fill(write, rdd._run)
 
 
 def _absolute(path: str) -> str:
