@@ -8,7 +8,8 @@ Nothing of an output is seen under its name before it is whole, and all of it or
 3. The results of the tasks are the job's manifest: the one accepted attempt of each partition.  The driver
    publishes these as ``part-00000`` and so on, removes the rest, and last of all writes ``_SUCCESS``.
 
-A job that fails or is cancelled leaves nothing behind.  One whose driver dies leaves no ``_SUCCESS``.
+A job that fails or is cancelled leaves nothing behind.  One whose driver dies leaves no ``_SUCCESS``.  Where files of
+the same names may be replaced, ``_SUCCESS`` goes before the first one is, and none that was replaced comes back.
 How an attempt's file is kept until it is published is the file system's business: where there are renames, under
 a name that begins with ``_``, which no reader looks at.
 """
@@ -35,6 +36,7 @@ from asparkle.core.filesystems import (
     is_remote,
     local_path,
 )
+from asparkle.core.logs import log
 from asparkle.core.loop import clean_up
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.textfiles import valid
@@ -124,7 +126,7 @@ class OutputDirectory:
         self._fs: FileSystem
         self._path = ""
         self._begun = self._made = self._over = False
-        self._published: list[str] = []
+        self._added: list[str] = []
 
     async def fill(self, write: Any, run: Callable[[Sink], Awaitable[Sequence[Any]]]) -> None:
         """Have ``run`` run the job that writes, one file for each partition, and see it through to the end."""
@@ -159,29 +161,42 @@ class OutputDirectory:
 
             def publish(partition: int, token: Any) -> None:
                 target = os.path.join(self._path, part_name(partition, extension))
+                replaces = not self._made and self._fs.exists(target)
                 self._fs.publish(token, target)
-                self._published.append(target)
+                if not replaces:
+                    self._added.append(target)
 
+            success = os.path.join(self._path, "_SUCCESS")
+            if not self._made:
+                self._fs.remove(success)  # it says that all parts belong together
             with ThreadPoolExecutor(self._fs.at_once, "asparkle-commit") as pool:
                 for _ in pool.map(publish, range(len(tokens)), tokens):
                     pass
-            self._fs.end_staging(os.path.join(self._path, self.staging))
-            self._fs.create(os.path.join(self._path, "_SUCCESS")).close()
+            self._clear(self._fs.end_staging, os.path.join(self._path, self.staging))
+            self._fs.create(success).close()
             self._over = True
 
     def abort(self) -> None:
-        """Take everything back, unless all is published; nothing can be begun after it."""
+        """Take everything back, unless all is published; nothing can be begun after it.
+
+        What has replaced a file stays, as that file is gone.  What can't be removed is logged."""
         with self._lock:
             if self._over:
                 return
             self._over = True
             if not self._begun:
                 return
-            self._fs.end_staging(os.path.join(self._path, self.staging))
-            for path in self._published:
-                self._fs.remove(path)
+            self._clear(self._fs.end_staging, os.path.join(self._path, self.staging))
+            for path in self._added:
+                self._clear(self._fs.remove, path)
             if self._made:
-                self._fs.remove_empty(self._path)
+                self._clear(self._fs.remove_empty, self._path)
+
+    def _clear(self, remove: Callable[[str], None], path: str) -> None:
+        try:
+            remove(path)
+        except Exception as error:  # whether the job has succeeded, and with which error not, is decided
+            log().warning("could not remove what a job has written", path=self._fs.url(path), error=str(error))
 
 
 async def save(rdd: RDD[Any], path: str, write: Any) -> None:
