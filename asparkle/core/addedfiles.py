@@ -146,7 +146,6 @@ class AddedFiles:
         """Make what will be ``name``, and give it that name; or see that it is what has the name already."""
         incoming = os.path.join(os.path.dirname(self.root), "incoming", os.urandom(8).hex())
         os.makedirs(os.path.dirname(incoming), mode=0o700, exist_ok=True)
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
         target = os.path.join(self.root, name)
         try:
             make(incoming)

@@ -24,6 +24,7 @@ def read_in_tasks(sc: SparkContext, name: str) -> set[str]:
 
 def test_a_file_reaches_all_tasks(sc, tmp_path):
     (tmp_path / "words.txt").write_text("tiger")
+    assert os.listdir(SparkFiles.getRootDirectory()) == []
     sc.addFile(str(tmp_path / "words.txt"))
     (tmp_path / "words.txt").write_text("changed afterwards")
     assert read_in_tasks(sc, "words.txt") == {"tiger"}
