@@ -37,6 +37,14 @@ CLASSES: Final[dict[str, Codec]] = {
 PACKAGE: Final = "org.apache.hadoop.io.compress."
 
 _COMPRESSED: Final = 1 << 14  # bytes decompressed at once where the result's length can't be limited
+_DAMAGE: Final = (
+    "error",
+    "LZMAError",
+    "ZstdError",
+    "RuntimeError",
+    "LZ4BlockError",
+    "OverflowError",
+)  # by codecs' names
 _LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
 _LZ4_BLOCK: Final = 1 << 16
 
@@ -87,7 +95,7 @@ def decompressed(file: IO[bytes], codec: Codec, path: str) -> Iterator[bytes]:
             raise
         raise CorruptInput(f"the {codec} file is damaged: {error}", path) from error
     except Exception as error:
-        if type(error).__name__ not in ("error", "LZMAError", "ZstdError", "RuntimeError", "LZ4BlockError"):
+        if type(error).__name__ not in _DAMAGE:
             raise
         raise CorruptInput(f"the {codec} file is damaged: {error}", path) from error
 
