@@ -26,12 +26,13 @@ import anyio
 from anyio import to_thread
 
 from asparkle.core.codecs import Codec, compressor, extension_of
-from asparkle.core.errors import ArgumentError, CommitDenied, ConfigurationError, OutputExists
+from asparkle.core.errors import ArgumentError, CommitDenied, OutputExists
 from asparkle.core.filesystems import (
     FileSystem,
     Options,
     check_shared,
     file_system,
+    hadoop_flag,
     hadoop_options,
     is_remote,
     local_path,
@@ -204,7 +205,7 @@ async def save(rdd: RDD[Any], path: str, write: Any) -> None:
     context = rdd._context
     options = hadoop_options(context._conf)
     check_shared(path, context._application.spec.in_process)
-    output = OutputDirectory(_absolute(path), options, replace=not _validated(options))
+    output = OutputDirectory(_absolute(path), options, replace=not hadoop_flag(options, "validateOutputSpecs", True))
     with context._admission.inside():  # until all is published
         await output.fill(write, rdd._run)
 
@@ -213,10 +214,3 @@ def _absolute(path: str) -> str:
     if not path:
         raise ArgumentError("an empty path: name a directory that does not exist yet")
     return path if is_remote(path) else os.path.abspath(local_path(path))
-
-
-def _validated(options: Options) -> bool:
-    text = dict(options).get("validateOutputSpecs", "true").strip().lower()
-    if text not in ("true", "false"):
-        raise ConfigurationError(f"spark.hadoop.validateOutputSpecs = {text!r}: expected true or false")
-    return text == "true"
