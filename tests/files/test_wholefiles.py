@@ -68,6 +68,15 @@ def test_files_of_all_levels(directory):
         sc.textFile(directory).count()
 
 
+@pytest.mark.parametrize("name", ["x.snappy", "X.SNAPPY", "x.lzo", "x.lzo_deflate"])
+def test_what_cannot_be_decompressed_is_named(threads, tmp_path, name):
+    (tmp_path / name).write_bytes(b"abc")
+    for read in (threads.textFile, threads.wholeTextFiles, lambda path: threads.binaryRecords(path, 3)):
+        with pytest.raises(ArgumentError, match=f"/{name}': (Snappy|LZO) files can't be read"):
+            read(tmp_path).collect()
+    assert threads.binaryFiles(tmp_path).values().collect() == [b"abc"]
+
+
 @given(st.lists(st.integers(0, 100)), st.integers(1, 10))
 def test_groups_have_all_files_in_order(sizes, many):
     files = [InputFile(f"/{i}", size) for i, size in enumerate(sizes)]
