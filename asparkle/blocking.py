@@ -158,6 +158,11 @@ class BlockingContext:
     ) -> None:
         self.stop()
 
+    @property
+    def _is_alive(self) -> bool:
+        """Whether it is this process's, and nobody has stopped it."""
+        return self._finalizer.alive and self._pid == os.getpid()
+
     def _call(self, function: Callable[..., Awaitable[T]], *arguments: Any, **keywords: Any) -> T:
         """Run a coroutine function on the context's loop, and wait for it."""
         if os.getpid() != self._pid:
@@ -200,9 +205,7 @@ def _refuse(serializer: object) -> None:
 
 def _alive(reference: weakref.ref[BlockingContext] | None) -> BlockingContext | None:
     context = reference() if reference is not None else None
-    if context is None or not context._finalizer.alive or context._pid != os.getpid():
-        return None
-    return context
+    return context if context is not None and context._is_alive else None
 
 
 def _stop(portal: Portal, pid: int) -> None:

@@ -32,6 +32,7 @@ EXAMPLES = [
     errors.StoreFull("memory", 10, 5),
     PicklingFailed("the function of map", "lock", ("lambda", "lock"), "cannot pickle '_thread.lock' object"),
     errors.InputNotFound("no such file or directory", "poem.txt"),
+    errors.InputIsDirectory("in/sub", "in"),
     errors.CorruptInput("ends too early", "poem.txt.gz"),
     JobFailed("ValueError: no", frames='  File "a.py"', job=1, stage=2, partition=3, attempt=0, host="h"),
     JobCancelled("group 'g' was cancelled", job=4),

@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle.core import textfiles
-from asparkle.core.errors import ArgumentError, AsparkleError, CorruptInput, InputNotFound
+from asparkle.core.errors import (
+    ArgumentError,
+    AsparkleError,
+    ConfigurationError,
+    CorruptInput,
+    InputIsDirectory,
+    InputNotFound,
+)
 from asparkle.core.inputfiles import FileSplit, InputFile, expand, plan_splits
 from asparkle.core.textfiles import read_lines
 
@@ -350,5 +357,25 @@ def test_malformed_paths_are_refused(tree: Path, paths: str) -> None:
 
 @pytest.mark.parametrize("paths", ["nested", "ne*"])
 def test_a_directory_in_an_input_directory_is_refused(tree: Path, paths: str) -> None:
-    with pytest.raises(IsADirectoryError, match=re.escape(str(tree / "nested" / "sub"))):
+    inner, remedy = f"file:{tree}/nested/sub", f"file:{tree}/nested/*"
+    with pytest.raises(InputIsDirectory, match=f"'{re.escape(inner)}' is no file .*'{re.escape(remedy)}'") as caught:
         expand(paths)
+    assert isinstance(caught.value, IsADirectoryError) and caught.value.filename == inner
+    assert expand(remedy) == expand("nested/*")
+
+
+RECURSIVE = "mapreduce.input.fileinputformat.input.dir.recursive"
+
+
+def test_directories_are_read_recursively_if_hadoops_setting_says_so(tree: Path) -> None:
+    (tree / "nested/sub/_hidden").mkdir()
+    (tree / "nested/sub/_hidden/x").write_text("x")
+    (tree / "nested/sub/deep").mkdir()
+    (tree / "nested/sub/deep/1.txt").write_text("deep")
+    everything = sorted(path for path in (tree / "nested").rglob("*") if path.is_file() and "_hidden" not in path.parts)
+    for paths in ("nested", "ne*"):
+        for skip in (False, True):
+            found = expand(paths, options=((RECURSIVE, "TRUE"),), skip_directories=skip)
+            assert [file.path for file in found] == list(map(str, everything))
+    with pytest.raises(ConfigurationError, match=f"spark.hadoop.{RECURSIVE} = 'ja': expected true or false"):
+        expand("nested", options=((RECURSIVE, "ja"),))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Sequence
 
 from asparkle.core.contracts import BlockId, BlockStore, Buffer
-from asparkle.core.errors import StorageError
-from asparkle.core.payloads import remove_file
+from asparkle.core.payloads import remove_file, write_file
 from asparkle.core.serializer import map_file
 
 
@@ -26,19 +24,7 @@ class DiskStore(BlockStore):
         return os.path.join(self._directories[partition % len(self._directories)], f"rdd-{rdd}-{partition}")
 
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:
-        path = self._path(block)
-        partial = f"{path}.{os.getpid()}-{threading.get_ident()}"
-        written = 0
-        try:
-            with open(partial, "wb") as file:
-                for chunk in chunks:
-                    written += file.write(chunk)
-            os.rename(partial, path)
-        except OSError as error:
-            raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
-        finally:
-            remove_file(partial)
-        return written
+        return write_file(chunks, self._path(block)).length
 
     def get(self, block: BlockId) -> memoryview | None:
         try:

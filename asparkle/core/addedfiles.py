@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound, MissingDependency
-from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote
+from asparkle.core.filesystems import CHUNK, LOCAL, FileSystem, Options, file_system, is_remote
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class AddedFiles:
         """Copy a file, or with ``recursive`` a directory, and return its name.  One that is there already, of the
         same path, is left alone.
 
-        Raises InputNotFound, and ArgumentError for a directory and for a name that another file has.
+        Raises InputNotFound, and ArgumentError for a directory, for what is neither, and for a name that another file
+        has.
         """
         with self._lock:
             fs, source = file_system(path, self._options)
@@ -145,7 +146,6 @@ class AddedFiles:
         """Make what will be ``name``, and give it that name; or see that it is what has the name already."""
         incoming = os.path.join(os.path.dirname(self.root), "incoming", os.urandom(8).hex())
         os.makedirs(os.path.dirname(incoming), mode=0o700, exist_ok=True)
-        os.makedirs(self.root, mode=0o700, exist_ok=True)
         target = os.path.join(self.root, name)
         try:
             make(incoming)
@@ -173,21 +173,33 @@ def _name_of(source: str, path: str) -> str:
     return name
 
 
-def _copy(fs: FileSystem, source: str, target: str, is_directory: bool) -> None:
+def _copy(fs: FileSystem, source: str, target: str, is_directory: bool, above: tuple[str, ...] = ()) -> None:
     import shutil
 
     if is_directory:
+        real = os.path.realpath(source) if fs is LOCAL else source
+        if real in above:
+            raise ArgumentError(f"{source!r} is a link to {real!r}, in which it lies: remove it")
+        try:
+            children = fs.children(source)
+        except FileNotFoundError as error:
+            raise InputNotFound("a link to nothing", error.filename or source) from error
         os.mkdir(target)
-        for child in fs.children(source):
-            _copy(fs, child.path, os.path.join(target, os.path.basename(child.path)), child.is_directory)
+        for path, _, is_directory in children:
+            _copy(fs, path, os.path.join(target, os.path.basename(path)), is_directory, (*above, real))
         return
+    if (
+        fs is LOCAL and os.path.exists(source) and not os.path.isfile(source)
+    ):  # to read a pipe is to wait for who writes to it
+        raise ArgumentError(f"{source!r} is neither a file nor a directory")
     with fs.open(source) as read, open(target, "wb") as write:
-        shutil.copyfileobj(read, write, 1 << 20)
+        shutil.copyfileobj(read, write, CHUNK)
     if fs is LOCAL:
         shutil.copymode(source, target)
 
 
 def _unpack(packed: str, source: str, target: str) -> None:
+    import lzma
     import tarfile
     import zipfile
     import zlib
@@ -202,7 +214,12 @@ def _unpack(packed: str, source: str, target: str) -> None:
                 raise MissingDependency(f"{source!r}: unpacking tar files safely takes Python 3.11.4 or later")
             with tarfile.open(packed) as archive_:
                 archive_.extractall(target, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+                assert archive_.fileobj is not None
+                while archive_.fileobj.read(CHUNK):  # behind the last file, at the end, is gzip's checksum
+                    pass
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not the archive's
+            raise
         raise CorruptInput(f"it can't be unpacked: {error}", source) from error
 
 

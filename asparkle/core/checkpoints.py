@@ -10,21 +10,24 @@ import os
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import anyio
+from anyio import to_thread
 
-from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, StorageError
+from asparkle.core.errors import ArgumentError, AsparkleError, CheckpointLost, ContextError, StorageError
 from asparkle.core.filesystems import is_remote, local_path
 from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Node, OneToOne, Source
-from asparkle.core.payloads import map_ref, write_frames
+from asparkle.core.output import OutputDirectory, part_name
+from asparkle.core.payloads import map_ref
 from asparkle.core.program import Apply, SourceStep, Step, Transform
 from asparkle.core.protocol import FileRef, Live
-from asparkle.core.serializer import read_frames
+from asparkle.core.serializer import dumps, pack_frame, read_frames
 from asparkle.core.storagelevel import StorageLevel
-from asparkle.core.transforms import Count, Sink
+from asparkle.core.transforms import Count
 
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
@@ -58,7 +61,8 @@ class Checkpoints:
                 "have mounted; to keep an RDD elsewhere, use saveAsPickleFile"
             )
         directory = os.path.join(os.path.abspath(local_path(parent)), str(uuid.uuid4()))
-        _make(directory)
+        with _written_in(directory):
+            os.makedirs(directory, mode=0o700)
         self.directory = directory
 
     def request(self, node: Node) -> None:
@@ -100,19 +104,29 @@ class Checkpoints:
             await driver.run_job(node, Count(), None, options)  # computes those partitions that are not kept yet
             become(node, Lost(node.num_partitions))
         else:
-            await anyio.to_thread.run_sync(_make, checkpoint.path)
-            files = await driver.run_job(node, Save(checkpoint.path), None, options)
-            become(node, Saved([FileRef(*file) for file in files]))
+            output = OutputDirectory(checkpoint.path, (), replace=True)
+            with _written_in(checkpoint.path):
+                await output.fill(WriteFrames(), lambda sink: driver.run_job(node, sink, None, options))
+                files = await to_thread.run_sync(_parts, checkpoint.path, node.num_partitions)
+            become(node, Saved(files))
         checkpoint.done = True
         self._waiting.discard(node)
 
 
-def _make(directory: str) -> None:
+@contextmanager
+def _written_in(directory: str) -> Iterator[None]:
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        yield
+    except AsparkleError:
+        raise
     except OSError as error:
         remedy = "free space there, or name another directory in setCheckpointDir"
         raise StorageError(directory, error.strerror or str(error), remedy) from error
+
+
+def _parts(directory: str, partitions: int) -> list[FileRef]:
+    paths = [os.path.join(directory, part_name(partition, "")) for partition in range(partitions)]
+    return [FileRef(path, os.path.getsize(path)) for path in paths]
 
 
 def become(node: Node, source: Source) -> None:
@@ -202,20 +216,14 @@ class ReadLost(Step):
         raise CheckpointLost(partition)
 
 
-class Save(Sink):
-    """Writes a partition to a file of ``directory``; returns its path and length."""
+class WriteFrames:
+    """Elements as frames, each of a list of them."""
 
-    __slots__ = ("directory",)
+    extension = ""
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-
-    def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
-        batches = iter(lambda: list(islice(elements, _BATCH)), [])
-        return tuple(write_frames(batches, os.path.join(self.directory, f"part-{partition:05}")))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Save, (self.directory,))
+    def __call__(self, elements: Iterator[Any], file: IO[bytes]) -> None:
+        while batch := list(islice(elements, _BATCH)):
+            file.writelines(pack_frame(dumps(batch)))
 
 
 def local_level(level: StorageLevel) -> StorageLevel:

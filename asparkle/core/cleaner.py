@@ -49,9 +49,7 @@ class Cleaner:
 
     def when_gone(self, thing: object, action: Callable[..., None], *arguments: Any) -> weakref.finalize[Any, Any]:
         """Once ``thing`` is garbage, call ``action(cleaner, *arguments)`` on the driver's loop."""
-        finalizer = weakref.finalize(thing, _post, weakref.ref(self), action, arguments)
-        finalizer.atexit = False
-        return finalizer
+        return when_gone(thing, _post, weakref.ref(self), action, arguments)
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
         """Call ``action(cleaner, *arguments)`` on the driver's loop.  From any thread."""
@@ -118,6 +116,19 @@ class Cleaner:
         if path:
             driver.in_thread(remove_file, path)
         driver.tell_all(protocol.DropBroadcast(identity))
+
+
+def when_gone(thing: object, function: Callable[..., object], *arguments: Any) -> weakref.finalize[Any, Any]:
+    """Call ``function(*arguments)`` once ``thing`` is garbage, in whatever thread that happens; not at the
+    interpreter's end, and not in a forked child, which has a copy of ``thing`` and nothing that goes with it."""
+    finalizer = weakref.finalize(thing, _here, os.getpid(), function, arguments)
+    finalizer.atexit = False
+    return finalizer
+
+
+def _here(pid: int, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    if os.getpid() == pid:
+        function(*arguments)
 
 
 def _post(cleaner: weakref.ref[Cleaner], action: Callable[..., None], arguments: tuple[Any, ...]) -> None:

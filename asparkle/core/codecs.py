@@ -26,6 +26,7 @@ _EXTENSIONS: Final[dict[str, Codec]] = {
     ".zst": "zstd",
     ".lz4": "lz4",
 }
+_UNKNOWN: Final = {".snappy": "Snappy", ".lzo": "LZO", ".lzo_deflate": "LZO"}
 CLASSES: Final[dict[str, Codec]] = {
     "GzipCodec": "gzip",
     "BZip2Codec": "bzip2",
@@ -37,6 +38,8 @@ CLASSES: Final[dict[str, Codec]] = {
 PACKAGE: Final = "org.apache.hadoop.io.compress."
 
 _COMPRESSED: Final = 1 << 14  # bytes decompressed at once where the result's length can't be limited
+# What codecs raise for damaged data, by name, as not all are installed.
+_DAMAGE: Final = ("error", "LZMAError", "ZstdError", "RuntimeError", "LZ4BlockError", "OverflowError")
 _LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
 _LZ4_BLOCK: Final = 1 << 16
 
@@ -61,8 +64,13 @@ def codec_named(name: str) -> Codec:
 
 
 def codec_of(path: str) -> Codec | None:
-    """The codec that a file's name says it is compressed with; None for no such name."""
-    return _EXTENSIONS.get(os.path.splitext(path)[1].lower())
+    """The codec that a file's name says it is compressed with; None for no such name.
+
+    Raises ArgumentError where it is one of Hadoop's that asparkle lacks."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension in _UNKNOWN:
+        raise ArgumentError(f"{path!r}: {_UNKNOWN[extension]} files can't be read; compress it anew, with zstd, say")
+    return _EXTENSIONS.get(extension)
 
 
 def extension_of(codec: Codec | None) -> str:
@@ -87,7 +95,7 @@ def decompressed(file: IO[bytes], codec: Codec, path: str) -> Iterator[bytes]:
             raise
         raise CorruptInput(f"the {codec} file is damaged: {error}", path) from error
     except Exception as error:
-        if type(error).__name__ not in ("error", "LZMAError", "ZstdError", "RuntimeError", "LZ4BlockError"):
+        if type(error).__name__ not in _DAMAGE:
             raise
         raise CorruptInput(f"the {codec} file is damaged: {error}", path) from error
 

@@ -205,7 +205,8 @@ KEYS: dict[str, ConfigKey[Any]] = {}
 EXECUTOR_ENV, HADOOP = "spark.executorEnv.", "spark.hadoop."
 PREFIXES = {
     EXECUTOR_ENV: "An environment variable of every executor, named after the last dot.",
-    HADOOP: "A setting of Hadoop's for files: credentials and endpoints (`fs.s3a.access.key`, ...), `validateOutputSpecs`.",
+    HADOOP: "A setting of Hadoop's for files: credentials and endpoints (`fs.s3a.access.key`, ...), `validateOutputSpecs`, "
+    "`mapreduce.input.fileinputformat.input.dir.recursive`.",
 }
 """Families of keys: any key that begins so is known."""
 

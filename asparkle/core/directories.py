@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from asparkle.core.errors import StorageError
 
 _PREFIX = "asparkle-"
-_PARTS = ("blocks", "data", "results", "spill")
+_PARTS = ("blocks", "data", "files", "results", "spill")
 added_files: dict[str, str] = {}
 """Where `SparkFiles` finds what was added: by context of this process, or for the application whose worker it is."""
 

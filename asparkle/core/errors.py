@@ -180,6 +180,25 @@ class InputNotFound(AsparkleError, FileNotFoundError):
         return str(self.args[0])
 
 
+class InputIsDirectory(AsparkleError, IsADirectoryError):
+    """A directory in an input directory, where files are expected.  ``filename`` is the one inside.
+
+    The pattern ``input/*`` stands for the files of ``input`` and of the directories in it; for those of all levels set
+    ``spark.hadoop.mapreduce.input.fileinputformat.input.dir.recursive`` to true."""
+
+    filename: str
+
+    def __init__(self, path: str, outer: str) -> None:
+        super().__init__(
+            f"{path!r} is no file but a directory in the input {outer!r}: read {outer.rstrip('/') + '/*'!r}, or all "
+            "levels with spark.hadoop.mapreduce.input.fileinputformat.input.dir.recursive=true"
+        )
+        self.filename = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class RemoteFileError(AsparkleError, OSError):
     """A file system elsewhere can't be reached, or refuses what was asked of it.  ``filename`` is the URL as it was
     given, ``__cause__`` what the file system's package said."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import IO, Any, Final, NamedTuple, TypeAlias
 
 from asparkle.core.conf import HADOOP, SparkConf, settings_below
-from asparkle.core.errors import ArgumentError
+from asparkle.core.errors import ArgumentError, ConfigurationError
 
 Options: TypeAlias = tuple[tuple[str, str], ...]
 """Hadoop's settings: ``("fs.s3a.access.key", "..."), ...``"""
@@ -220,6 +220,14 @@ def local_path(path: str) -> str:
             raise ArgumentError(f"a file: URL needs an absolute path and no host, as in file:///data: {path!r}")
         return rest
     return path
+
+
+def hadoop_flag(options: Options, name: str, default: bool) -> bool:
+    """A setting of Hadoop's that is true or false.  Raises ConfigurationError for another value."""
+    text = dict(options).get(name, str(default)).strip().lower()
+    if text not in ("true", "false"):
+        raise ConfigurationError(f"{HADOOP}{name} = {text!r}: expected true or false")
+    return text == "true"
 
 
 def hadoop_options(conf: SparkConf) -> Options:

@@ -18,11 +18,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import IO, Final
+from typing import IO, Final, Literal, TypeAlias
 
 from asparkle.core.codecs import Codec, codec_of
-from asparkle.core.errors import ArgumentError, InputNotFound
-from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, is_remote, local_path
+from asparkle.core.errors import ArgumentError, InputIsDirectory, InputNotFound
+from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, hadoop_flag, is_remote, local_path
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.shown import shown
 
@@ -31,6 +31,10 @@ BLOCK_SIZE: Final = 32 << 20
 
 SPLIT_SLOP: Final = 1.1
 """A file's last piece may be this much larger than the others, so that no tiny piece is left over."""
+
+
+Inner: TypeAlias = Literal["refuse", "skip", "read"]
+"""What becomes of directories in input directories."""
 
 
 class InputFile(NamedTuple):
@@ -64,17 +68,21 @@ def expand(
 
     ``paths`` is a comma-separated list of files, directories and patterns, each absolute, relative to
     ``directory`` (the working directory by default), or a URL.  A directory stands for the files in it; a
-    directory inside it is an error, or with ``skip_directories`` nothing.  A pattern may use ``*``, ``?``,
+    directory inside it is an error, or with ``skip_directories`` nothing, unless Hadoop's setting
+    ``mapreduce.input.fileinputformat.input.dir.recursive`` is true.  A pattern may use ``*``, ``?``,
     ``[a-c]``, ``[^a-c]``, ``{this,that}`` (also around ``/``) and a backslash before a character that is meant
     literally; its matches are sorted.  Names that begin with ``_`` or ``.`` are skipped, even where they are
     given in full, as in Hadoop; directories on the way to a file may have such names.  There are no patterns in
     http URLs.
     ``options``: see `file_system`.
 
-    Raises InputNotFound (a FileNotFoundError), IsADirectoryError, or ArgumentError (a ValueError) for
-    a malformed list, pattern or URL.
+    Raises InputNotFound (a FileNotFoundError), InputIsDirectory (an IsADirectoryError), or ArgumentError (a
+    ValueError) for a malformed list, pattern or URL.
     """
-    return [file for path in split_commas(paths) for file in _files_of(path, directory, options, skip_directories)]
+    inner: Inner = "skip" if skip_directories else "refuse"
+    if hadoop_flag(options, "mapreduce.input.fileinputformat.input.dir.recursive", False):
+        inner = "read"
+    return [file for path in split_commas(paths) for file in _files_of(path, directory, options, inner)]
 
 
 def split_commas(paths: str) -> list[str]:
@@ -93,7 +101,7 @@ def split_commas(paths: str) -> list[str]:
     return parts
 
 
-def _files_of(given: str, directory: str, options: Options, skip_directories: bool) -> Iterator[InputFile]:
+def _files_of(given: str, directory: str, options: Options, inner: Inner) -> Iterator[InputFile]:
     url = ""
     fs: FileSystem = LOCAL
     if is_remote(given):
@@ -121,7 +129,7 @@ def _files_of(given: str, directory: str, options: Options, skip_directories: bo
                 problem += f" ({error.__cause__})"
             raise InputNotFound(problem, given) from error.__cause__
         if status.is_directory:
-            yield from _listing(fs, match, url, skip_directories)
+            yield from _listing(fs, match, url, inner)
         else:
             yield InputFile(match, status.size, url)
 
@@ -130,17 +138,16 @@ def _hidden(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
-def _listing(fs: FileSystem, directory: str, url: str, skip_directories: bool) -> Iterator[InputFile]:
+def _listing(fs: FileSystem, directory: str, url: str, inner: Inner) -> Iterator[InputFile]:
     children = {os.path.basename(child.path): child for child in fs.children(directory)}
     for name in sorted(filter(lambda name: not _hidden(name), children)):
         path, size, is_directory = children[name]
         if not is_directory:
             yield InputFile(path, size, url)
-        elif not skip_directories:
-            raise IsADirectoryError(
-                f"{path!r} is a directory inside an input directory; directories are not read recursively: "
-                f"name it, or use a pattern such as {os.path.join(directory, '*', '*')!r}"
-            )
+        elif inner == "read":
+            yield from _listing(fs, path, url, inner)
+        elif inner == "refuse":
+            raise InputIsDirectory(fs.url(path), fs.url(directory))
 
 
 def _order(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Saving an RDD as a directory of files, one for each partition.
+"""Saving an RDD as a directory of files, one for each partition: what users save, and checkpoints.
 
 Nothing of an output is seen under its name before it is whole, and all of it or nothing is there at the end:
 
@@ -8,7 +8,8 @@ Nothing of an output is seen under its name before it is whole, and all of it or
 3. The results of the tasks are the job's manifest: the one accepted attempt of each partition.  The driver
    publishes these as ``part-00000`` and so on, removes the rest, and last of all writes ``_SUCCESS``.
 
-A job that fails or is cancelled leaves nothing behind.  One whose driver dies leaves no ``_SUCCESS``.
+A job that fails or is cancelled leaves nothing behind.  One whose driver dies leaves no ``_SUCCESS``.  Where files of
+the same names may be replaced, ``_SUCCESS`` goes before the first one is, and none that was replaced comes back.
 How an attempt's file is kept until it is published is the file system's business: where there are renames, under
 a name that begins with ``_``, which no reader looks at.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,16 +26,19 @@ import anyio
 from anyio import to_thread
 
 from asparkle.core.codecs import Codec, compressor, extension_of
-from asparkle.core.errors import ArgumentError, CommitDenied, ConfigurationError, OutputExists
+from asparkle.core.errors import ArgumentError, CommitDenied, OutputExists
 from asparkle.core.filesystems import (
     FileSystem,
     Options,
     check_shared,
     file_system,
+    hadoop_flag,
     hadoop_options,
     is_remote,
     local_path,
 )
+from asparkle.core.logs import log
+from asparkle.core.loop import clean_up
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.textfiles import valid
 from asparkle.core.transforms import Sink
@@ -112,7 +116,7 @@ def part_name(partition: int, extension: str) -> str:
 
 
 class OutputDirectory:
-    """The driver's side.  Its methods block, and may be called from different threads."""
+    """The driver's side.  All but `fill` block, and may be called from different threads."""
 
     def __init__(self, url: str, options: Options, replace: bool) -> None:
         self.url = url
@@ -123,7 +127,18 @@ class OutputDirectory:
         self._fs: FileSystem
         self._path = ""
         self._begun = self._made = self._over = False
-        self._published: list[str] = []
+        self._added: list[str] = []
+
+    async def fill(self, write: Any, run: Callable[[Sink], Awaitable[Sequence[Any]]]) -> None:
+        """Have ``run`` run the job that writes, one file for each partition, and see it through to the end."""
+        try:
+            await to_thread.run_sync(self.begin)
+            tokens = await run(Save(write, self.url, self.staging, self._options))
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self.commit, tokens, write.extension)
+        except BaseException:
+            await clean_up(self.abort)
+            raise
 
     def begin(self) -> None:
         """Make the directories.  Raises OutputExists, or ArgumentError where nothing can be written."""
@@ -147,29 +162,42 @@ class OutputDirectory:
 
             def publish(partition: int, token: Any) -> None:
                 target = os.path.join(self._path, part_name(partition, extension))
+                replaces = not self._made and self._fs.exists(target)
                 self._fs.publish(token, target)
-                self._published.append(target)
+                if not replaces:
+                    self._added.append(target)
 
+            success = os.path.join(self._path, "_SUCCESS")
+            if not self._made:
+                self._fs.remove(success)  # it says that all parts belong together
             with ThreadPoolExecutor(self._fs.at_once, "asparkle-commit") as pool:
                 for _ in pool.map(publish, range(len(tokens)), tokens):
                     pass
-            self._fs.end_staging(os.path.join(self._path, self.staging))
-            self._fs.create(os.path.join(self._path, "_SUCCESS")).close()
+            self._clear(self._fs.end_staging, os.path.join(self._path, self.staging))
+            self._fs.create(success).close()
             self._over = True
 
     def abort(self) -> None:
-        """Take everything back, unless all is published; nothing can be begun after it."""
+        """Take everything back, unless all is published; nothing can be begun after it.
+
+        What has replaced a file stays, as that file is gone.  What can't be removed is logged."""
         with self._lock:
             if self._over:
                 return
             self._over = True
             if not self._begun:
                 return
-            self._fs.end_staging(os.path.join(self._path, self.staging))
-            for path in self._published:
-                self._fs.remove(path)
+            self._clear(self._fs.end_staging, os.path.join(self._path, self.staging))
+            for path in self._added:
+                self._clear(self._fs.remove, path)
             if self._made:
-                self._fs.remove_empty(self._path)
+                self._clear(self._fs.remove_empty, self._path)
+
+    def _clear(self, remove: Callable[[str], None], path: str) -> None:
+        try:
+            remove(path)
+        except Exception as error:  # whether the job has succeeded, and with which error not, is decided
+            log().warning("could not remove what a job has written", path=self._fs.url(path), error=str(error))
 
 
 async def save(rdd: RDD[Any], path: str, write: Any) -> None:
@@ -177,27 +205,12 @@ async def save(rdd: RDD[Any], path: str, write: Any) -> None:
     context = rdd._context
     options = hadoop_options(context._conf)
     check_shared(path, context._application.spec.in_process)
-    output = OutputDirectory(_absolute(path), options, replace=not _validated(options))
+    output = OutputDirectory(_absolute(path), options, replace=not hadoop_flag(options, "validateOutputSpecs", True))
     with context._admission.inside():  # until all is published
-        try:
-            await to_thread.run_sync(output.begin)
-            tokens = await rdd._run(Save(write, output.url, output.staging, options))
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(output.commit, tokens, write.extension)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(output.abort)
-            raise
+        await output.fill(write, rdd._run)
 
 
 def _absolute(path: str) -> str:
     if not path:
         raise ArgumentError("an empty path: name a directory that does not exist yet")
     return path if is_remote(path) else os.path.abspath(local_path(path))
-
-
-def _validated(options: Options) -> bool:
-    text = dict(options).get("validateOutputSpecs", "true").strip().lower()
-    if text not in ("true", "false"):
-        raise ConfigurationError(f"spark.hadoop.validateOutputSpecs = {text!r}: expected true or false")
-    return text == "true"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
-from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame, write_all
+from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame
 
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 
@@ -34,55 +35,22 @@ def pack(chunks: Sequence[Buffer], limit: int, path: str) -> Payload:
 
 
 def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
-    """Write frames to a new file at ``path``, which no one sees before it is whole."""
-    partial = f"{path}.partial"
-    try:
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            length = write_all(fd, list(pieces))
-        finally:
-            os.close(fd)
-        os.rename(partial, path)
-    except OSError as error:
-        remove_file(partial)
-        raise _not_written(os.path.dirname(path), error) from error
-    return FileRef(path, length)
+    """Write ``pieces``, each as it comes, to a new file at ``path``, which no one sees before it is whole.
 
-
-def write_frames(values: Iterable[Any], path: str) -> FileRef:
-    """Write each of ``values`` as a frame to a new file at ``path``, which no one sees before it is whole.
-
-    Of two that write to one path, the file is what the later one wrote."""
-    import tempfile  # late: it is not needed to start
-
-    directory = os.path.dirname(path)
-    try:
-        fd, partial = tempfile.mkstemp(prefix=f"{os.path.basename(path)}.", suffix=".partial", dir=directory)
-    except OSError as error:
-        raise _not_written(directory, error) from error
-    length = 0
+    Of two that write to one path, the file is what the later one wrote.  Raises StorageError."""
+    partial = f"{path}.{os.getpid()}-{threading.get_ident()}"
     try:
         try:
-            for value in values:  # an OSError in here is whose values these are
-                pieces = pack_frame(dumps(value))
-                try:
-                    length += write_all(fd, pieces)
-                except OSError as error:
-                    raise _not_written(directory, error) from error
-        finally:
-            os.close(fd)
-        try:
+            with open(partial, "wb") as file:
+                file.writelines(pieces)
+                length = file.tell()
             os.rename(partial, path)
-        except OSError as error:
-            raise _not_written(directory, error) from error
-    except BaseException:
-        remove_file(partial)
-        raise
+        except BaseException:
+            remove_file(partial)
+            raise
+    except OSError as error:
+        raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
     return FileRef(path, length)
-
-
-def _not_written(directory: str, error: OSError) -> StorageError:
-    return StorageError(directory, error.strerror or str(error))
 
 
 def remove_file(path: str) -> bool:

@@ -18,6 +18,12 @@ from asparkle.core.filesystems import FileSystem, Status
 READ_AHEAD: Final = 1 << 20
 """Bytes asked for at a time where a file is read from front to back."""
 
+_TRIES: Final = 10
+"""How often a directory is removed that somebody still writes in."""
+
+_PATTERN: Final = re.compile(r"[*?\[]")
+"""What fsspec takes for patterns, in names as well."""
+
 
 def remote_file_system(url: str, options: Mapping[str, str]) -> tuple[FileSystem, str]:
     """As `filesystems.file_system`, for what is not local."""
@@ -128,14 +134,37 @@ class RemoteFileSystem(FileSystem):
             return cast("IO[bytes]", self.fs.open(path, "wb"))
 
     def rename(self, source: str, target: str) -> None:
+        from fsspec import AbstractFileSystem
+
         with self._reached():
-            self.fs.mv(source, target)
+            if type(self.fs).mv is AbstractFileSystem.mv:  # which takes * ? [ in names for patterns
+                self.fs.cp_file(source, target)
+                self.fs.rm_file(source)
+            else:
+                self.fs.mv(source, target)
 
     def remove(self, path: str) -> None:
         with self._reached():
-            self.fs.invalidate_cache()
-            if self.fs.exists(path):
-                self.fs.rm(path, recursive=True)
+            for left in reversed(range(_TRIES)):
+                self.fs.invalidate_cache()
+                if not self.fs.exists(path):
+                    return
+                try:
+                    self._remove(path)
+                except OSError:  # an attempt that goes on has taken its file back, or put one there
+                    if not left:
+                        raise
+
+    def _remove(self, path: str) -> None:
+        if not _PATTERN.search(path):
+            self.fs.rm(path, recursive=True)
+            return
+        found = self.fs.find(path, withdirs=True, detail=True)  # `rm` would remove what the pattern matches
+        for name in sorted(found, reverse=True):
+            if found[name].get("type") != "directory":
+                self.fs.rm_file(name)
+            else:
+                self.remove_empty(name)
 
     def remove_empty(self, path: str) -> None:
         self.fs.invalidate_cache()

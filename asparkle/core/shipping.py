@@ -16,6 +16,7 @@ from typing import Any, Final
 from anyio import to_thread
 
 from asparkle.core import closures, protocol
+from asparkle.core.cleaner import when_gone
 from asparkle.core.contracts import AppSpec
 from asparkle.core.elements import is_immutable
 from asparkle.core.errors import PicklingFailed
@@ -62,7 +63,7 @@ class ShippedStage:
             chunks = closures.dumps((plan.program, plan.sink), "a function of the job", by_name=reach.by_name)
             payload = self._shipping.pack(chunks)
             if type(payload) is FileRef:
-                weakref.finalize(self, remove_file, payload.path).atexit = False
+                when_gone(self, remove_file, payload.path)
             self._binary = protocol.Install(plan.stage, payload, reach.reusable)
         return self._binary
 
@@ -160,7 +161,7 @@ class Shipping:
             raise closures.diagnose(elements, "an element given to parallelize", error) from error
         packed = self.pack(chunks)
         if type(packed) is FileRef:
-            weakref.finalize(source, remove_file, packed.path).atexit = False
+            when_gone(source, remove_file, packed.path)
         return packed
 
 

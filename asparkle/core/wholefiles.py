@@ -23,6 +23,8 @@ OPEN_COST: Final = 4 << 20
 
 def group_texts(files: Sequence[InputFile], min_partitions: int) -> list[tuple[InputFile, ...]]:
     """Files for each partition of ``wholeInputFiles``: until they have a ``min_partitions``-th of all bytes."""
+    for file in files:
+        codec_of(file.path)  # refuses what can't be read, before a task has begun
     total = sum(_size(file) for file in files)
     return _grouped(files, -(-total // max(min_partitions, 1)))
 

@@ -148,7 +148,7 @@ class SparkSession:
     def getActiveSession(cls) -> SparkSession | None:
         """The session that `builder` made and nobody has stopped; None if there is none."""
         session = SparkSession._active
-        return session if session is not None and session._context._finalizer.alive else None
+        return session if session is not None and session._context._is_alive else None
 
     @classmethod
     def active(cls) -> SparkSession:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
-from asparkle.aio import SparkContext, StorageLevel
+from asparkle.aio import SparkConf, SparkContext, StorageLevel
 from asparkle.core.checkpoints import Checkpointed
-from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, JobFailed, StorageError
+from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, JobCancelled, JobFailed, StorageError
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ async def test_a_checkpoint_is_saved_after_the_first_job_and_read_from_then_on(s
     assert await sums.collectAsMap() == expected
     assert rdd.isCheckpointed() and not rdd.isLocallyCheckpointed()
     assert called() == 6000  # once for the job, once to save
-    assert sorted(os.listdir(rdd.getCheckpointFile())) == ["part-00000", "part-00001", "part-00002"]
+    assert sorted(os.listdir(rdd.getCheckpointFile())) == ["_SUCCESS", "part-00000", "part-00001", "part-00002"]
     assert rdd.getCheckpointFile().startswith(sc.getCheckpointDir())
     assert await rdd.collect() == [x * x for x in range(3000)]
     assert await after.count() == 3000
@@ -181,4 +191,77 @@ async def test_what_a_function_raises_while_its_rdd_is_saved_is_no_failure_of_th
     with pytest.raises(JobFailed) as failed:
         await rdd.count()
     assert isinstance(failed.value.__cause__, FileNotFoundError)
-    assert [path.name for path in Path(sc.getCheckpointDir(), f"rdd-{rdd.id()}").iterdir()] == []
+    assert os.listdir(sc.getCheckpointDir()) == []
+
+
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+async def test_an_attempt_of_a_job_that_was_cancelled_changes_nothing_once_the_rdd_is_saved(tmp_path, master):
+    """It goes on after the next job has saved the RDD, and has other elements."""
+    attempts, ending, go_on = (tmp_path / name for name in ("attempts", "ending", "go on"))
+    attempts.mkdir()
+
+    def look_up(partition, elements):
+        if partition:
+            return elements
+        if len(os.listdir(attempts)) == 1:  # the first attempt to save it
+            return late(elements)
+        (attempts / str(time.monotonic_ns())).touch()
+        return elements
+
+    def late(elements):
+        try:
+            (attempts / "late").touch()
+            until(go_on.exists)
+        except BaseException:  # as a `finally:` that takes its time
+            until(go_on.exists)
+        ending.touch()
+        yield from [-x for x in elements] * 100
+
+    def all_slots_are_free(partition, elements):
+        (tmp_path / f"slot {partition}").touch()
+        until(lambda: all((tmp_path / f"slot {p}").exists() for p in (0, 1)))
+        return elements
+
+    conf = SparkConf().set("spark.task.reaper.killTimeout", "1h")
+    async with SparkContext(master, conf=conf) as sc:
+        await sc.setCheckpointDir(tmp_path / "saved")
+        rdd = sc.parallelize(range(4), 2).mapPartitionsWithIndex(look_up)
+        rdd.checkpoint()
+        async with anyio.create_task_group() as tasks:
+
+            async def cancel() -> None:
+                while not (attempts / "late").exists():
+                    await anyio.sleep(0.01)
+                await sc.cancelAllJobs()
+
+            tasks.start_soon(cancel)
+            with pytest.raises(JobCancelled):
+                await rdd.count()
+        assert os.listdir(sc.getCheckpointDir()) == []
+        assert await rdd.collect() == [0, 1, 2, 3] and rdd.isCheckpointed()
+        go_on.touch()
+        await sc.parallelize(range(2), 2).mapPartitionsWithIndex(all_slots_are_free).count()
+        assert ending.exists()
+        assert await rdd.collect() == [0, 1, 2, 3]
+        assert sorted(os.listdir(rdd.getCheckpointFile())) == ["_SUCCESS", "part-00000", "part-00001"]
+
+
+async def test_a_worker_that_is_killed_while_it_saves_leaves_nothing(tmp_path):
+    computed, killed = tmp_path / "computed", tmp_path / "killed"
+
+    def dying(partition, elements):
+        yield from elements
+        if partition and not computed.exists():
+            computed.touch()
+        elif partition and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async with SparkContext("processes[2]") as sc:
+        await sc.setCheckpointDir(tmp_path / "saved")
+        rdd = sc.parallelize(range(10_000), 2).mapPartitionsWithIndex(dying)
+        rdd.checkpoint()
+        assert await rdd.count() == 10_000
+        assert killed.exists()
+        assert sorted(os.listdir(rdd.getCheckpointFile())) == ["_SUCCESS", "part-00000", "part-00001"]
+        assert await rdd.collect() == list(range(10_000))

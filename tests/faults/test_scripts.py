@@ -229,3 +229,45 @@ def test_a_forked_child_can_not_use_its_parents_context(tmp_path: Path) -> None:
         sc.stop()
     """
     assert lines(run(tmp_path, script)) == ["ForkedContextError", "4"]
+
+
+def test_what_a_forked_child_drops_its_parent_keeps(tmp_path: Path) -> None:
+    """Files of elements, of a function and of a broadcast value."""
+    script = """
+        import gc, os, warnings
+        warnings.simplefilter("ignore")
+        from asparkle import SparkContext
+        sc = SparkContext("processes[1]")
+        large = os.urandom(200_000)
+        mapped = sc.parallelize([large] * 4, 2).map(lambda x, large=large: x == large)
+        shuffled = mapped.map(lambda x: (x, 1)).reduceByKey(lambda a, b: a + b)
+        value = sc.broadcast(large)
+        print(mapped.count(), shuffled.collect())
+        if (pid := os.fork()) == 0:
+            del mapped, shuffled, value
+            gc.collect()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(mapped.count(), shuffled.collect())
+        print(sc.parallelize([1], 1).map(lambda x: len(value.value)).collect())
+        sc.stop()
+    """
+    same = "4 [(True, 4)]"
+    assert lines(run(tmp_path, script)) == [same, same, "[200000]"]
+
+
+def test_a_forked_child_has_a_session_of_its_own(tmp_path: Path) -> None:
+    script = """
+        import os, warnings
+        warnings.simplefilter("ignore")
+        from asparkle.sql import SparkSession
+        with SparkSession.builder.master("inline").getOrCreate() as spark:
+            if (pid := os.fork()) == 0:
+                print(SparkSession.getActiveSession())
+                with SparkSession.builder.master("inline").getOrCreate() as mine:
+                    print(mine.sparkContext.parallelize([1, 2]).count(), flush=True)
+                os._exit(0)
+            os.waitpid(pid, 0)
+            print(spark.sparkContext.parallelize([1]).count(), SparkSession.getActiveSession() is spark)
+    """
+    assert lines(run(tmp_path, script)) == ["None", "2", "1 True"]

@@ -24,6 +24,7 @@ def read_in_tasks(sc: SparkContext, name: str) -> set[str]:
 
 def test_a_file_reaches_all_tasks(sc, tmp_path):
     (tmp_path / "words.txt").write_text("tiger")
+    assert os.listdir(SparkFiles.getRootDirectory()) == []
     sc.addFile(str(tmp_path / "words.txt"))
     (tmp_path / "words.txt").write_text("changed afterwards")
     assert read_in_tasks(sc, "words.txt") == {"tiger"}
@@ -74,6 +75,29 @@ def test_a_directory(sc, tmp_path):
     sc.addFile(str(tmp_path / "tree"), recursive=True)
     assert read_in_tasks(sc, "tree/below/leaf") == {"leaf"}
     assert sc.listFiles == [f"file:{tmp_path}/tree/"]
+
+
+def test_what_is_neither_a_file_nor_a_directory(threads, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tmp_path / "words.txt").write_text("tiger")
+    (tree / "linked").symlink_to(tmp_path / "words.txt")
+    os.mkfifo(tree / "pipe")
+    with pytest.raises(ArgumentError, match=r"tree/pipe' is neither a file nor a directory"):
+        threads.addFile(tree, recursive=True)
+    with pytest.raises(ArgumentError, match=r"tree/pipe' is neither a file nor a directory"):
+        threads.addFile(tree / "pipe")
+    (tree / "pipe").unlink()
+    (tree / "nowhere").symlink_to(tmp_path / "not there")
+    with pytest.raises(InputNotFound, match=r"a link to nothing: '.*tree/nowhere'"):
+        threads.addFile(tree, recursive=True)
+    (tree / "nowhere").unlink()
+    (tree / "round").symlink_to(tree)
+    with pytest.raises(ArgumentError, match=r"tree/round' is a link to '.*tree', in which it lies"):
+        threads.addFile(tree, recursive=True)
+    (tree / "round").unlink()
+    threads.addFile(tree, recursive=True)
+    assert read_in_tasks(threads, "tree/linked") == {"tiger"}
 
 
 def test_a_file_from_a_server(sc, tmp_path):
@@ -166,7 +190,26 @@ def test_bad_archives(threads, tmp_path):
         tar.add(tmp_path / "bad.zip", "../../escaped")
     with pytest.raises(CorruptInput, match="evil"):
         threads.addArchive(tmp_path / "evil.tar")
-    assert not os.path.exists(SparkFiles.getRootDirectory()) or os.listdir(SparkFiles.getRootDirectory()) == []
+    with tarfile.open(tmp_path / "turned.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "bad.zip", "in")
+    packed = bytearray((tmp_path / "turned.tar.gz").read_bytes())
+    packed[-8] ^= 1  # of the checksum
+    (tmp_path / "turned.tar.gz").write_bytes(packed)
+    with pytest.raises(CorruptInput, match=r"turned.*CRC"):
+        threads.addArchive(tmp_path / "turned.tar.gz")
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("in", "")
+    packed = bytearray((tmp_path / "locked.zip").read_bytes())
+    packed[packed.index(b"PK\1\2") + 8] |= 1  # of the flags: it is encrypted
+    (tmp_path / "locked.zip").write_bytes(packed)
+    with pytest.raises(CorruptInput, match=r"locked.*password"):
+        threads.addArchive(tmp_path / "locked.zip")
+    packed[packed.index(b"PK\1\2") + 8] &= 0xFE
+    packed[packed.index(b"PK\1\2") + 10] = 99  # the method
+    (tmp_path / "unknown.zip").write_bytes(packed)
+    with pytest.raises(CorruptInput, match=r"unknown.*method"):
+        threads.addArchive(tmp_path / "unknown.zip")
+    assert os.listdir(SparkFiles.getRootDirectory()) == []
 
 
 def test_nothing_of_them_stays(tmp_path):

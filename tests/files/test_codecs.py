@@ -70,6 +70,11 @@ def test_what_is_no_such_file_is_named(codec):
         read(b"\x00\x00\x01\x00plain text, and not compressed at all" * 10, codec)
 
 
+def test_a_length_that_no_block_has_is_named():
+    with pytest.raises(CorruptInput, match="'/the/file'"):
+        read(b"\xff\xff\xff\xff\x00\x00\x00\x03\x00\x00\x00", "lz4")
+
+
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     import sys
 

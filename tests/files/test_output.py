@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import errno
 import gzip
 import itertools
 import lzma
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -22,6 +25,7 @@ from hypothesis import strategies as st
 
 from asparkle import SparkConf, SparkContext, TaskContext, aio
 from asparkle.core.errors import ArgumentError, JobFailed, OutputExists, TaskKilled
+from asparkle.core.filesystems import LocalFileSystem
 from asparkle.core.taskcontext import TaskContext as CoreTaskContext
 from asparkle.core.worker.runtime import Worker
 
@@ -233,6 +237,66 @@ def test_a_failed_commit_leaves_nothing(tmp_path):
         with pytest.raises(IsADirectoryError):
             sc.parallelize(range(3), 3).saveAsTextFile(tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["part-00001"]
+
+
+@pytest.fixture
+def replacing() -> Iterator[SparkContext]:
+    with SparkContext("threads[2]", conf=SparkConf().set("spark.hadoop.validateOutputSpecs", "false")) as sc:
+        yield sc
+
+
+def test_a_failed_commit_removes_nothing_that_was_there_and_leaves_no_success(replacing, tmp_path):
+    out = tmp_path / "out"
+    replacing.parallelize(["old 0", "old 1", "old 2"], 3).saveAsTextFile(out)
+    (out / "part-00002").unlink()
+    (out / "part-00002/in the way").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        replacing.parallelize(["new 0", "new 1", "new 2"], 3).saveAsTextFile(out)
+    assert sorted(os.listdir(out)) == ["part-00000", "part-00001", "part-00002"]
+    assert [(out / f"part-0000{i}").read_text() for i in (0, 1)] == ["new 0\n", "new 1\n"]
+    (out / "part-00002/in the way").rmdir()
+    (out / "part-00002").rmdir()
+    replacing.parallelize(["newer"], 1).saveAsTextFile(out)
+    assert contents(out) == {"_SUCCESS": b"", "part-00000": b"newer\n", "part-00001": b"new 1\n"}
+
+
+def test_a_driver_that_dies_while_it_replaces_leaves_no_success(replacing, tmp_path):
+    replacing.parallelize(["old 0", "old 1"], 2).saveAsTextFile(tmp_path / "out")
+    script = (
+        "import os, sys\n"
+        "from asparkle import SparkConf, SparkContext\n"
+        "def killed(source, target, replace=os.replace):\n"
+        "    replace(source, target)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "os.replace = killed\n"
+        "conf = SparkConf().set('spark.hadoop.validateOutputSpecs', 'false')\n"
+        "SparkContext('threads[2]', conf=conf).parallelize(['new 0', 'new 1'], 2).saveAsTextFile(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path / "out"], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert sorted(p for p in os.listdir(tmp_path / "out") if "temporary" not in p) == ["part-00000", "part-00001"]
+    assert [(tmp_path / f"out/part-0000{i}").read_text() for i in (0, 1)] == ["new 0\n", "old 1\n"]
+
+
+def busy(self: LocalFileSystem, path: str) -> None:
+    raise OSError(errno.EBUSY, "Device or resource busy", path)  # as NFS does while somebody has a file open
+
+
+def test_what_cannot_be_removed_hides_no_error(threads, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(LocalFileSystem, "end_staging", busy)
+    with pytest.raises(JobFailed) as failed:
+        threads.parallelize([1, 0], 2).map(lambda x: 1 // x).saveAsTextFile(tmp_path / "out")
+    assert isinstance(failed.value.__cause__, ZeroDivisionError)
+    (name,) = os.listdir(tmp_path / "out")
+    assert name.startswith("_temporary-")
+    assert f"could not remove what a job has written: path='file:{tmp_path}/out/{name}'" in caplog.text
+
+
+def test_what_cannot_be_removed_fails_no_job_that_has_succeeded(threads, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(LocalFileSystem, "end_staging", busy)
+    threads.parallelize([1, 2], 2).saveAsTextFile(tmp_path / "out")
+    assert (tmp_path / "out/_SUCCESS").exists() and threads.textFile(tmp_path / "out").collect() == ["1", "2"]
+    assert "Device or resource busy" in caplog.text
 
 
 def test_a_directory_that_cannot_be_made(threads, tmp_path):

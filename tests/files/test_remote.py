@@ -36,7 +36,7 @@ from asparkle.core.errors import (
     RemoteFileError,
 )
 from asparkle.core.filesystems import file_system
-from asparkle.core.remotefiles import fsspec_url
+from asparkle.core.remotefiles import RemoteFileSystem, fsspec_url
 
 pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'asparkle[fs]'")
 LINES = [f"line {i}" for i in range(1000)]
@@ -137,6 +137,67 @@ def test_memory(threads):
     fs, path = file_system(f"memory://{name}", ())
     assert fs.names(path) == ["out"]
     assert sorted(fs.names(f"{path}/out")) == ["_SUCCESS", *(f"part-{i:05d}" for i in range(3))]
+
+
+@pytest.fixture(params=["memory", "local"])
+def empty(request, tmp_path) -> str:
+    """A URL below which nothing is: where directories are no more than parts of names, and where they are real."""
+    return f"memory://{os.urandom(4).hex()}" if request.param == "memory" else f"local://{tmp_path}"
+
+
+@pytest.mark.parametrize("name", ["run*", "run?", "run[1]", "[", "a[b]/c*"])
+def test_a_name_is_no_pattern_where_something_is_written(threads, empty, name):
+    threads.parallelize(LINES, 2).saveAsTextFile(f"{empty}/run1")
+    threads.parallelize(["mine"], 2).saveAsTextFile(f"{empty}/{name}")
+    fs, path = file_system(f"{empty}/{name}", ())
+    assert sorted(fs.names(path)) == ["_SUCCESS", "part-00000", "part-00001"]
+    with fs.open(f"{path}/part-00001") as part:
+        assert part.read() == b"mine\n"
+    with pytest.raises(JobFailed):
+        threads.parallelize([1, 0], 2).map(lambda x: 1 // x).saveAsTextFile(f"{empty}/{name} too")
+    assert not fs.exists(f"{path} too") and len(fs.names(path)) == 3
+    assert threads.textFile(f"{empty}/run1").collect() == LINES
+
+
+def test_a_commit_that_fails_removes_nobody_elses_files(threads, empty, monkeypatch):
+    threads.parallelize(LINES, 2).saveAsTextFile(f"{empty}/run1")
+    rename = RemoteFileSystem.rename
+    published = threading.Event()
+
+    def fails(self, source, target):
+        if target.endswith("part-00001"):
+            assert published.wait(30)
+            raise OSError("the network fails")
+        rename(self, source, target)
+        published.set()
+
+    monkeypatch.setattr(RemoteFileSystem, "rename", fails)
+    with pytest.raises(OSError, match="the network fails"):
+        threads.parallelize(range(3), 2).saveAsTextFile(f"{empty}/run?")
+    fs, path = file_system(empty, ())
+    assert fs.names(path) == ["run1"]
+    assert threads.textFile(f"{empty}/run1").collect() == LINES
+
+
+@pytest.mark.parametrize("name", ["out", "out*"])
+def test_a_directory_is_removed_while_somebody_else_removes_what_is_in_it(empty, name, monkeypatch):
+    """As attempts do that end meanwhile."""
+    fs, path = file_system(f"{empty}/{name}", ())
+    fs.make_directory(path)
+    for i in range(3):
+        fs.create(f"{path}/{i}").close()
+    listed = type(fs.fs).find
+
+    def find(self, *arguments, **options):
+        found = listed(self, *arguments, **options)
+        if fs.exists(f"{path}/1"):
+            fs.fs.rm_file(f"{path}/1")
+        return found
+
+    monkeypatch.setattr(type(fs.fs), "find", find)
+    fs.remove(path)
+    assert not fs.exists(path)
+    fs.remove(path)
 
 
 def test_memory_is_no_place_for_other_processes():

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asparkle import SparkConf, SparkContext
 from asparkle.core import wholefiles
-from asparkle.core.errors import ArgumentError, ArgumentTypeError, JobFailed
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, InputIsDirectory, JobFailed
 from asparkle.core.inputfiles import InputFile
 from asparkle.core.wholefiles import group_binaries, group_texts, plan_records, read_records
 
@@ -53,6 +54,27 @@ def test_binaries(sc, directory):
     assert gzip.decompress(found[f"file:{directory}/z.gz"]) == b"gz data"
     assert len(found) == 5
     assert sc.binaryFiles(directory).getNumPartitions() == 1
+
+
+def test_files_of_all_levels(directory):
+    conf = SparkConf().set("spark.hadoop.mapreduce.input.fileinputformat.input.dir.recursive", "true")
+    with SparkContext("threads[2]", conf=conf) as sc:
+        assert sc.textFile(directory).take(6) == ["123", "xyz\ufffd", "", "B", "abc", "gz data"]
+        assert sc.binaryFiles(directory).count() == 6 == sc.wholeTextFiles(directory).count()
+    with (
+        SparkContext("threads[2]") as sc,
+        pytest.raises(InputIsDirectory, match=r"/below' is no file .*recursive=true"),
+    ):
+        sc.textFile(directory).count()
+
+
+@pytest.mark.parametrize("name", ["x.snappy", "X.SNAPPY", "x.lzo", "x.lzo_deflate"])
+def test_what_cannot_be_decompressed_is_named(threads, tmp_path, name):
+    (tmp_path / name).write_bytes(b"abc")
+    for read in (threads.textFile, threads.wholeTextFiles, lambda path: threads.binaryRecords(path, 3)):
+        with pytest.raises(ArgumentError, match=f"/{name}': (Snappy|LZO) files can't be read"):
+            read(tmp_path).collect()
+    assert threads.binaryFiles(tmp_path).values().collect() == [b"abc"]
 
 
 @given(st.lists(st.integers(0, 100)), st.integers(1, 10))
