@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from anyio import from_thread, to_thread
 
 from asparkle.aio import SparkContext
 
@@ -78,3 +81,20 @@ async def test_elements_come_one_by_one_into_an_async_for(sc: SparkContext) -> N
             break
     assert seen == list(range(7))
     assert await sc.parallelize(range(3), 3).count() == 3
+
+
+async def test_threads_of_the_program_may_all_wait_for_asparkle(sc: SparkContext, tmp_path: Path) -> None:
+    """As the handlers of a web framework do, which has so many threads; asparkle waited for one of them to be free."""
+    limiter = to_thread.current_default_thread_limiter()
+    many = int(limiter.total_tokens)
+    rdd = sc.parallelize(range(4), 2)
+    everybody = threading.Barrier(many)
+
+    def endpoint(i: int) -> None:
+        everybody.wait()
+        from_thread.run(rdd.saveAsTextFile, str(tmp_path / str(i)))
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for i in range(many):
+            group.create_task(to_thread.run_sync(endpoint, i, abandon_on_cancel=True))
+    assert len(list(tmp_path.glob("*/_SUCCESS"))) == many

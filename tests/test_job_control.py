@@ -200,6 +200,22 @@ async def test_a_deadline_holds_while_a_job_waits_for_its_turn(tmp_path):
         assert await sc.parallelize([2]).count() == 1
 
 
+async def test_a_deadline_holds_for_the_job_that_saves_a_checkpoint(sc, tmp_path):
+    await sc.setCheckpointDir(str(tmp_path))
+
+    def slow_the_second_time(elements):
+        if (tmp_path / "computed").exists():
+            time.sleep(60)
+        (tmp_path / "computed").touch()
+        return elements
+
+    rdd = sc.parallelize(range(4), 1).mapPartitions(slow_the_second_time)
+    rdd.checkpoint()
+    with anyio.fail_after(30), sc.jobDeadline(0.5), pytest.raises(JobDeadlineExceeded):
+        await rdd.count()
+    assert not rdd.isCheckpointed()
+
+
 async def test_wrong_deadlines(sc):
     for wrong in (0, -1, float("inf"), float("nan"), "5", True):
         with pytest.raises(ArgumentError, match="jobDeadline: seconds = "), sc.jobDeadline(wrong):

@@ -14,7 +14,7 @@ from asparkle.backends.launch import ZygoteProcess, reap
 from asparkle.core.bytestream import Unpacker
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
-from asparkle.core.loop import Receiver, clean_up
+from asparkle.core.loop import Receiver, clean_up, in_thread
 from asparkle.core.protocol import MessageReader, Ready, encode
 from asparkle.core.worker.mark import running_task
 
@@ -207,7 +207,7 @@ class ProcessCluster(Cluster):
     async def _replace_zygote(self) -> None:
         await anyio.sleep(0.1)
         self.zygote.close()
-        await anyio.to_thread.run_sync(reap, self.zygote.pid)
+        await in_thread(reap, self.zygote.pid)
         self.zygote = ZygoteProcess(self.app)
         for executor in list(self._starting.values()):
             executor.close()  # it was never started, and its channel leads nowhere

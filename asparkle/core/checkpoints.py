@@ -9,30 +9,31 @@ from __future__ import annotations
 import os
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import anyio
-from anyio import to_thread
 
 from asparkle.core.errors import ArgumentError, AsparkleError, CheckpointLost, ContextError, StorageError
 from asparkle.core.filesystems import is_remote, local_path
-from asparkle.core.jobs import JobOptions
 from asparkle.core.lineage import Node, OneToOne, Source
+from asparkle.core.loop import in_thread
 from asparkle.core.output import OutputDirectory, part_name
 from asparkle.core.payloads import map_ref
 from asparkle.core.program import Apply, SourceStep, Step, Transform
 from asparkle.core.protocol import FileRef, Live
 from asparkle.core.serializer import dumps, pack_frame, read_frames
 from asparkle.core.storagelevel import StorageLevel
-from asparkle.core.transforms import Count
+from asparkle.core.transforms import Count, Sink
 
 if TYPE_CHECKING:
-    from asparkle.core.driver import Driver
     from asparkle.core.plan import Planner, StageBuilder
     from asparkle.core.worker.task import TaskEnvironment
+
+RunJob: TypeAlias = Callable[[Node, Sink], Awaitable[list[Any]]]
 
 _BATCH = 1024  # elements to a frame
 
@@ -80,8 +81,8 @@ class Checkpoints:
             node.checkpoint = Checkpoint(None)
             self._waiting.add(node)
 
-    async def after_job(self, driver: Driver, final: Node, options: JobOptions) -> None:
-        """Save what the job that computed ``final`` needed and is still to be saved, parents first."""
+    async def after_job(self, final: Node, run: RunJob) -> None:
+        """Save what the job that computed ``final`` needed and is still to be saved, parents first; each by ``run``."""
         if not self._waiting:
             return
         from asparkle.core.plan import parents_first
@@ -94,20 +95,20 @@ class Checkpoints:
                     continue
                 checkpoint.saving = anyio.Event()
                 try:
-                    await self._save(driver, node, checkpoint, options)
+                    await self._save(node, checkpoint, run)
                 finally:
                     checkpoint.saving.set()
                     checkpoint.saving = None
 
-    async def _save(self, driver: Driver, node: Node, checkpoint: Checkpoint, options: JobOptions) -> None:
+    async def _save(self, node: Node, checkpoint: Checkpoint, run: RunJob) -> None:
         if checkpoint.path is None:
-            await driver.run_job(node, Count(), None, options)  # computes those partitions that are not kept yet
+            await run(node, Count())  # computes those partitions that are not kept yet
             become(node, Lost(node.num_partitions))
         else:
             output = OutputDirectory(checkpoint.path, (), replace=True)
             with _written_in(checkpoint.path):
-                await output.fill(WriteFrames(), lambda sink: driver.run_job(node, sink, None, options))
-                files = await to_thread.run_sync(_parts, checkpoint.path, node.num_partitions)
+                await output.fill(WriteFrames(), partial(run, node))
+                files = await in_thread(_parts, checkpoint.path, node.num_partitions)
             become(node, Saved(files))
         checkpoint.done = True
         self._waiting.discard(node)

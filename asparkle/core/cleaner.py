@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
-
 from asparkle.core import protocol
 from asparkle.core.directories import remove_tree
 from asparkle.core.lineage import Shuffle
+from asparkle.core.loop import in_thread
 from asparkle.core.payloads import remove_file
 from asparkle.core.scheduler import messages as m
 
@@ -78,7 +77,7 @@ class Cleaner:
                     os.rename(path, aside)  # the next job may write it anew at once
                     old.append(aside)
         if blocking:
-            await to_thread.run_sync(_remove_trees, old)
+            await in_thread(_remove_trees, old)
         else:
             self._driver.in_thread(_remove_trees, old)
 

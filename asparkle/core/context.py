@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 import anyio
-from anyio import to_thread
 
 from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
@@ -34,7 +33,7 @@ from asparkle.core.errors import (
 )
 from asparkle.core.lineage import Node, Union, fix
 from asparkle.core.localproperties import DEADLINE, DESCRIPTION, GROUP, INTERRUPT, TAGS, LocalProperties
-from asparkle.core.loop import clean_up, current_loop, loop_caller, start_detached
+from asparkle.core.loop import clean_up, current_loop, in_thread, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
 from asparkle.core.rdd import RDD
@@ -134,7 +133,7 @@ class SparkContext:
         call = loop_caller()
         stack.push_async_callback(clean_up, application.end)
         if not application.begun:
-            await to_thread.run_sync(application.begin)
+            await in_thread(application.begin)
         await stack.enter_async_context(self._bus)
         cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -691,12 +690,15 @@ class SparkContext:
         return list(itertools.chain.from_iterable(parts))
 
     async def _run(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
-        driver = self._driver
         with self._admission.inside():
-            results: list[Any] = await self._limited(lambda options: driver.run_job(node, sink, partitions, options))
+            results = await self._run_job(node, sink, partitions)
             if self._checkpoints is not None:
-                await self._checkpoints.after_job(driver, node, self._properties.options())
+                await self._checkpoints.after_job(node, self._run_job)
             return results
+
+    async def _run_job(self, node: Node, sink: Sink, partitions: Sequence[int] | None = None) -> list[Any]:
+        driver = self._driver
+        return await self._limited(lambda options: driver.run_job(node, sink, partitions, options))
 
     async def _run_for(self, seconds: float, node: Node, sink: Sink) -> tuple[list[Any], int]:
         driver = self._driver
@@ -710,7 +712,7 @@ class SparkContext:
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run the driver's part of an action; off the event loop, which it might hold up."""
         with self._admission.inside():
-            return await to_thread.run_sync(function, *arguments)
+            return await in_thread(function, *arguments)
 
     def submit(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> JobHandle[T]:
         """Begin an action, and return a handle: to wait for its result, look at its progress, or cancel it.
@@ -903,9 +905,7 @@ class SparkContext:
         ...     sc.getCheckpointDir().startswith(directory)
         True
         """
-        await to_thread.run_sync(
-            self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName")
-        )
+        await in_thread(self._checkpointing().set_directory, arguments.path(dirName, "setCheckpointDir", "dirName"))
 
     def getCheckpointDir(self) -> str | None:
         """The directory that `setCheckpointDir` made; None before.
@@ -930,7 +930,7 @@ class SparkContext:
     async def _unpersist(self, node: Node) -> None:
         cleaner = self._driver.cleaner
         cleaner.unpersist(node.id)
-        await to_thread.run_sync(cleaner.remove_blocks, node.id)
+        await in_thread(cleaner.remove_blocks, node.id)
 
     # ------------------------------------------------------------------------- shared variables
 
@@ -946,7 +946,7 @@ class SparkContext:
         driver = self._driver
         identity = next(self._broadcast_ids)
         path = os.path.join(self._application.spec.directories[0], "data", f"broadcast-{identity}")
-        ref = await to_thread.run_sync(lambda: write_file(pack_frame(dumps(value)), path))
+        ref = await in_thread(lambda: write_file(pack_frame(dumps(value)), path))
         return Broadcast(value, identity, self.applicationId, ref, driver.cleaner)
 
     def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:
@@ -987,7 +987,7 @@ class SparkContext:
         ['tiger']
         """
         path = arguments.path(path, "addFile", "path")
-        await to_thread.run_sync(self._added.add_file, path, recursive)
+        await in_thread(self._added.add_file, path, recursive)
 
     async def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
@@ -1007,7 +1007,7 @@ class SparkContext:
         """
         path = arguments.path(path, "addPyFile", "path")
         added = self._added
-        await to_thread.run_sync(added.add_module, path)
+        await in_thread(added.add_module, path)
         self._driver.modules_added(added.version)
 
     async def addArchive(self, path: str | os.PathLike[str]) -> None:
@@ -1026,7 +1026,7 @@ class SparkContext:
         >>> await sc.parallelize([1]).map(lambda x: os.listdir(SparkFiles.get("data"))).collect()
         [['words.txt']]
         """
-        await to_thread.run_sync(self._added.add_archive, arguments.path(path, "addArchive", "path"))
+        await in_thread(self._added.add_archive, arguments.path(path, "addArchive", "path"))
 
     @property
     def listFiles(self) -> list[str]:

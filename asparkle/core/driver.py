@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
@@ -27,7 +26,7 @@ from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
 from asparkle.core.logs import log
-from asparkle.core.loop import LoopCaller
+from asparkle.core.loop import LoopCaller, in_thread
 from asparkle.core.payloads import load
 from asparkle.core.plan import JobPlan, Planner
 from asparkle.core.rates import Rate, TurnDealer
@@ -466,7 +465,7 @@ class Driver:
 
     async def _unpack(self, job: Job) -> list[Any]:
         if job.is_large:
-            return await to_thread.run_sync(_load_results, job)
+            return await in_thread(_load_results, job)
         return _load_results(job)
 
     def cancel_jobs(
@@ -526,7 +525,7 @@ class Driver:
 
     def in_thread(self, function: Callable[..., object], *arguments: Any) -> None:
         """Begin a function in a thread, for what it does."""
-        self._tasks.start_soon(to_thread.run_sync, function, *arguments)
+        self._tasks.start_soon(in_thread, function, *arguments)
 
 
 def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.BlockId]:

@@ -9,13 +9,16 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import RunVar
 
 LoopCaller: TypeAlias = Callable[[Callable[[], Any]], None]
+T = TypeVar("T")
 _CHUNK: Final = 1 << 18
+_THREADS: Final = 40  # at once, for each event loop
 
 
 def current_loop() -> object:
@@ -26,6 +29,22 @@ def current_loop() -> object:
         import trio
 
         return trio.lowlevel.current_trio_token()
+
+
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("asparkle_threads")
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """What ``function`` returns, run in a thread; off the event loop, which it might hold up.
+
+    The threads are asparkle's own: all of the host's may be waiting for asparkle.
+    """
+    try:
+        limiter = _threads.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(_THREADS)
+        _threads.set(limiter)
+    return await to_thread.run_sync(function, *arguments, limiter=limiter)
 
 
 def loop_caller() -> LoopCaller:
@@ -98,7 +117,7 @@ async def clean_up(function: Callable[[], Any]) -> None:
     on no thread can be started any more."""
     with anyio.CancelScope(shield=True):
         try:
-            await to_thread.run_sync(function)
+            await in_thread(function)
         except RuntimeError as error:
             if "interpreter shutdown" not in str(error):
                 raise

@@ -23,7 +23,6 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import anyio
-from anyio import to_thread
 
 from asparkle.core.codecs import Codec, compressor, extension_of
 from asparkle.core.errors import ArgumentError, CommitDenied, OutputExists
@@ -38,7 +37,7 @@ from asparkle.core.filesystems import (
     local_path,
 )
 from asparkle.core.logs import log
-from asparkle.core.loop import clean_up
+from asparkle.core.loop import clean_up, in_thread
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.textfiles import valid
 from asparkle.core.transforms import Sink
@@ -132,10 +131,10 @@ class OutputDirectory:
     async def fill(self, write: Any, run: Callable[[Sink], Awaitable[Sequence[Any]]]) -> None:
         """Have ``run`` run the job that writes, one file for each partition, and see it through to the end."""
         try:
-            await to_thread.run_sync(self.begin)
+            await in_thread(self.begin)
             tokens = await run(Save(write, self.url, self.staging, self._options))
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self.commit, tokens, write.extension)
+                await in_thread(self.commit, tokens, write.extension)
         except BaseException:
             await clean_up(self.abort)
             raise

@@ -13,13 +13,12 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from anyio import to_thread
-
 from asparkle.core import closures, protocol
 from asparkle.core.cleaner import when_gone
 from asparkle.core.contracts import AppSpec
 from asparkle.core.elements import is_immutable
 from asparkle.core.errors import PicklingFailed
+from asparkle.core.loop import in_thread
 from asparkle.core.payloads import pack, remove_file
 from asparkle.core.plan import StagePlan
 from asparkle.core.protocol import FileRef, Live, Payload
@@ -122,7 +121,7 @@ class Shipping:
                     else:
                         heavy.append(lambda source=source: self._pack_collection(source))
         if heavy:
-            await to_thread.run_sync(lambda: [make() for make in heavy])
+            await in_thread(lambda: [make() for make in heavy])
         for plan, stage in zip(plans, stages, strict=True):
             self.stages[plan.stage] = stage
             if plan.shuffle is not None:

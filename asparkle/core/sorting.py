@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
-
 from asparkle.core.failure import in_driver
 from asparkle.core.lineage import Mapped, Node, PartitionerPlan, default_partitions
+from asparkle.core.loop import in_thread
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.program import Transform
 from asparkle.core.reductions import SampleKeys
@@ -49,7 +48,7 @@ class SampledRange(PartitionerPlan):
             parent = thinned
         least = -(-wanted // max(parent.num_partitions, 1))
         sampled = await planner.collect(parent, CallToEnd(SampleKeys(least)))
-        bounds = await to_thread.run_sync(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
+        bounds = await in_thread(in_driver, bounds_from_samples, _weighed(sampled), n, self.key_func)
         return RangePartitioner(bounds, self.ascending, self.key_func, n)
 
 

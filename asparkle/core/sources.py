@@ -181,10 +181,10 @@ class Files(Source):
         self.directory = os.getcwd()
 
     async def prepare(self, planner: Planner) -> None:
-        from anyio import to_thread
+        from asparkle.core.loop import in_thread
 
         least = planner.default_min_partitions if self.min_partitions is None else self.min_partitions
-        self.pieces = await to_thread.run_sync(self._pieces, least)
+        self.pieces = await in_thread(self._pieces, least)
         self.set_prepared(len(self.pieces))
 
     def _pieces(self, least: int) -> Sequence[object]:
