@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from waiting import until
 
 import asparkle
 from asparkle.aio import JobCancelled, JobFailed, SparkConf, SparkContext
@@ -35,12 +36,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def sc(request: pytest.FixtureRequest):
     async with SparkContext(request.param) as context:
         yield context
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 def waiting_for(path: Path):
