@@ -817,6 +817,9 @@ class RDD(Generic[T_co]):
         nothing unless given.  With ``checkCode`` an exit status other than 0 fails the job with a
         UserFunctionError.  Lines are UTF-8, without their ends.
 
+        The process, and what it has started, ends at the latest when its task ends or is cancelled, on threads too,
+        or its worker dies; only what makes a session or a process group of its own is left alone.
+
         >>> await sc.parallelize(["b", "a", "c"], 1).pipe("sort").collect()
         ['a', 'b', 'c']
         """
