@@ -590,6 +590,8 @@ class SparkContext(BlockingContext):
     def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
 
+        Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
+        latest first; tasks on threads do, too, as they share its modules.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile

@@ -176,9 +176,9 @@ class SparkContext:
         return self._added_or_none
 
     def _forget_files(self) -> None:
-        added_files.pop(self.applicationId, None)
         if self._added_or_none is not None:
             self._added_or_none.close()
+        added_files.pop(self.applicationId, None)  # last: until then other contexts know whose they are
 
     def _over(self) -> None:
         """The task is no more; perhaps it never took its first step."""
@@ -992,6 +992,8 @@ class SparkContext:
     async def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
 
+        Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
+        latest first; tasks on threads do, too, as they share its modules.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile
