@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.util
 import re
 import runpy
@@ -143,6 +144,14 @@ def test_importing_asparkle_is_lean(module):
     script = f"import sys, {module}; print([name for name in {heavy.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["asparkle", "asparkle.aio", "asparkle.plugins", "asparkle.core.shuffle"])
+def test_what_is_imported_late_is_there(module):
+    found = importlib.import_module(module)
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'no_such_name'"):
+        found.no_such_name
 
 
 # -------------------------------------------------------------------------------------------- the reference
