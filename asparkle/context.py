@@ -718,10 +718,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.newAPIHadoopFile(
                 path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
@@ -739,10 +736,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.hadoopRDD(
                 inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
@@ -760,10 +754,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.newAPIHadoopRDD(
                 inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize

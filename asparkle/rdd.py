@@ -1701,10 +1701,7 @@ class RDD(Generic[T_co]):
         valueConverter: str | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsNewAPIHadoopFile(
             path, outputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf
         )
@@ -1715,10 +1712,7 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsHadoopDataset(conf, keyConverter, valueConverter)
 
     def saveAsNewAPIHadoopDataset(
@@ -1727,8 +1721,5 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsNewAPIHadoopDataset(conf, keyConverter, valueConverter)

@@ -151,7 +151,7 @@ def test_what_is_imported_late_is_there(module):
     found = importlib.import_module(module)
     assert [name for name in found.__all__ if not hasattr(found, name)] == []
     with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'no_such_name'"):
-        found.no_such_name
+        _ = found.no_such_name
 
 
 # -------------------------------------------------------------------------------------------- the reference

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
+_READERS = "textFile, or mapPartitions over file names with a Python library for the format"  # not Java's input formats
 
 
 class SparkContext:
@@ -1117,7 +1118,7 @@ class SparkContext:
 
         Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
+        raise NeedsJVM("hadoopFile", _READERS)
 
     def newAPIHadoopFile(
         self,
@@ -1130,13 +1131,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("newAPIHadoopFile", _READERS)
 
     def hadoopRDD(
         self,
@@ -1148,11 +1144,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("hadoopRDD", _READERS)
 
     def newAPIHadoopRDD(
         self,
@@ -1164,13 +1157,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("newAPIHadoopRDD", _READERS)
 
 
 class _ListOf:

@@ -93,6 +93,7 @@ R = TypeVar("R", bound="Named")
 # Other tuples have overloads of their own, with tuple[*Ts]: as a plain U pyright takes the ("a", 1) of a lambda for
 # tuple[str, Literal[1]], and then refuses to add to it.
 Ts = TypeVarTuple("Ts")
+_WRITERS = "saveAsTextFile, or foreachPartition with a Python library for the format"  # not Java's output formats
 
 
 class RDD(Generic[T_co]):
@@ -2023,7 +2024,7 @@ class RDD(Generic[T_co]):
 
         Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
         """
-        raise NeedsJVM("saveAsHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format")
+        raise NeedsJVM("saveAsHadoopFile", _WRITERS)
 
     def saveAsNewAPIHadoopFile(
         self: RDD[tuple[Any, Any]],
@@ -2035,13 +2036,8 @@ class RDD(Generic[T_co]):
         valueConverter: str | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsNewAPIHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsNewAPIHadoopFile", _WRITERS)
 
     def saveAsHadoopDataset(
         self: RDD[tuple[Any, Any]],
@@ -2049,13 +2045,8 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsHadoopDataset", _WRITERS)
 
     def saveAsNewAPIHadoopDataset(
         self: RDD[tuple[Any, Any]],
@@ -2063,13 +2054,8 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsNewAPIHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsNewAPIHadoopDataset", _WRITERS)
 
 
 _NO_PARAMETERS = (None, True, None, 0, None, "raise")
