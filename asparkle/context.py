@@ -516,7 +516,7 @@ class SparkContext(BlockingContext):
         """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
 
         A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
-        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for a number that is not positive.
 
         >>> with sc.jobDeadline(30):
         ...     sc.parallelize(range(10)).count()

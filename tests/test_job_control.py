@@ -196,8 +196,11 @@ async def test_a_deadline_holds_while_a_job_waits_for_its_turn(tmp_path):
 
 
 async def test_wrong_deadlines(sc):
-    for wrong in (0, -1, float("inf"), float("nan"), "5", True):
+    for wrong in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ArgumentError, match="jobDeadline: seconds = "), sc.jobDeadline(wrong):
+            pass
+    for wrong in ("5", True):
+        with pytest.raises(ArgumentTypeError, match="jobDeadline: seconds = .* of type"), sc.jobDeadline(wrong):
             pass
     sc.setLocalProperty("asparkle.job.deadline", "soon")
     with pytest.raises(ConfigurationError, match="asparkle.job.deadline = 'soon'"):

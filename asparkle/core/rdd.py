@@ -1918,7 +1918,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import approximate
 
         counts = self._map_pipe(t.MapPartitions(r.counted))
-        return int(await approximate.sum_approx(counts, timeout, confidence))
+        return int(await approximate.sum_approx(counts, "countApprox", timeout, confidence))
 
     async def sumApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
         """About the sum, from what is done within ``timeout`` milliseconds: a float with ``low`` and ``high``.
@@ -1933,7 +1933,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import approximate
 
         sums = self._map_pipe(t.MapPartitions(r.summed))
-        return await approximate.sum_approx(sums, timeout, confidence)
+        return await approximate.sum_approx(sums, "sumApprox", timeout, confidence)
 
     async def meanApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
         """About the mean, as `sumApprox`.
@@ -1943,7 +1943,7 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import approximate
 
-        return await approximate.mean_approx(self, timeout, confidence)
+        return await approximate.mean_approx(self, "meanApprox", timeout, confidence)
 
     async def countApproxDistinct(self: RDD[K], relativeSD: float = 0.05) -> int:
         """About how many different elements there are, in little memory (HyperLogLog).
