@@ -149,9 +149,9 @@ class RDD(Generic[T_co]):
 
         >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
         >>> print((counts.toDebugString()).decode())  # doctest: +ELLIPSIS
-        (2) Shuffled[...] []
-         +-(2) Mapped[...] []
-            |  Collection[...] []
+        (2) shuffled[...] []
+         +-(2) map[...] []
+            |  collection[...] []
         """
         return self._context._call(self._rdd.toDebugString)
 

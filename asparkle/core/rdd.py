@@ -53,6 +53,7 @@ from asparkle.core.lineage import (
     Union,
     Zipped,
     fix,
+    step_name,
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
@@ -109,7 +110,7 @@ class RDD(Generic[T_co]):
 
     def __repr__(self) -> str:
         name = f" {self._node.name!r}" if self._node.name else ""
-        return f"<RDD {self._node.id}{name}: {type(self._node).__name__}>"
+        return f"<RDD {self._node.id}{name}: {step_name(self._node)}>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What IPython shows in a terminal: partitions, storage level and lineage; runs nothing."""
@@ -209,9 +210,9 @@ class RDD(Generic[T_co]):
 
         >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
         >>> print((await counts.toDebugString()).decode())  # doctest: +ELLIPSIS
-        (2) Shuffled[...] []
-         +-(2) Mapped[...] []
-            |  Collection[...] []
+        (2) shuffled[...] []
+         +-(2) map[...] []
+            |  collection[...] []
         """
         from asparkle.core.debugstring import debug_string
 
