@@ -102,7 +102,7 @@ class Checkpoints:
     async def _save(self, driver: Driver, node: Node, checkpoint: Checkpoint, options: JobOptions) -> None:
         if checkpoint.path is None:
             await driver.run_job(node, Count(), None, options)  # computes those partitions that are not kept yet
-            become(node, Lost(node.num_partitions))
+            become(node, KeptByExecutors(node.num_partitions))
         else:
             output = OutputDirectory(checkpoint.path, (), replace=True)
             with _written_in(checkpoint.path):
@@ -181,7 +181,7 @@ class Saved(Source):
         return ReadSaved()
 
 
-class Lost(Source):
+class KeptByExecutors(Source):
     """Partitions that executors keep: to compute one is to find that it is lost."""
 
     def __init__(self, partitions: int) -> None:
