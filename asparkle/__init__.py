@@ -12,8 +12,9 @@ imported when they are first used.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from asparkle.core.lazy import lazy
 from asparkle.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -61,41 +62,28 @@ __all__ = [
     "inheritable_thread_target",
 ]
 
-_WHERE = {
-    "RDD": "asparkle.rdd",
-    "Accumulator": "asparkle.core.accumulators",
-    "AccumulatorParam": "asparkle.core.accumulators",
-    "AsparkleError": "asparkle.core.errors",
-    "BarrierTaskContext": "asparkle.core.barrier",
-    "BarrierTaskInfo": "asparkle.core.barrier",
-    "BasicProfiler": "asparkle.core.profiling",
-    "Broadcast": "asparkle.core.broadcast",
-    "InheritableThread": "asparkle.core.inheritablethread",
-    "FailedElement": "asparkle.core.coroutines",
-    "JobCancelled": "asparkle.core.errors",
-    "JobHandle": "asparkle.handles",
-    "JobFailed": "asparkle.core.errors",
-    "Profiler": "asparkle.core.profiling",
-    "RDDBarrier": "asparkle.barrier",
-    "SparkConf": "asparkle.core.conf",
-    "SparkContext": "asparkle.context",
-    "SparkFiles": "asparkle.core.addedfiles",
-    "StatCounter": "asparkle.core.statcounter",
-    "StorageLevel": "asparkle.core.storagelevel",
-    "TaskContext": "asparkle.core.taskcontext",
-    "inheritable_thread_target": "asparkle.core.inheritablethread",
-    "WorkerResource": "asparkle.core.resources",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'asparkle' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_WHERE[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        "asparkle.barrier": ["RDDBarrier"],
+        "asparkle.context": ["SparkContext"],
+        "asparkle.core.accumulators": ["Accumulator", "AccumulatorParam"],
+        "asparkle.core.addedfiles": ["SparkFiles"],
+        "asparkle.core.barrier": ["BarrierTaskContext", "BarrierTaskInfo"],
+        "asparkle.core.broadcast": ["Broadcast"],
+        "asparkle.core.conf": ["SparkConf"],
+        "asparkle.core.coroutines": ["FailedElement"],
+        "asparkle.core.errors": ["AsparkleError", "JobCancelled", "JobFailed"],
+        "asparkle.core.inheritablethread": ["InheritableThread", "inheritable_thread_target"],
+        "asparkle.core.profiling": ["BasicProfiler", "Profiler"],
+        "asparkle.core.resources": ["WorkerResource"],
+        "asparkle.core.statcounter": ["StatCounter"],
+        "asparkle.core.storagelevel": ["StorageLevel"],
+        "asparkle.core.taskcontext": ["TaskContext"],
+        "asparkle.handles": ["JobHandle"],
+        "asparkle.rdd": ["RDD"],
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -516,7 +516,7 @@ class SparkContext(BlockingContext):
         """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
 
         A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
-        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for a number that is not positive.
 
         >>> with sc.jobDeadline(30):
         ...     sc.parallelize(range(10)).count()
@@ -590,6 +590,8 @@ class SparkContext(BlockingContext):
     def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
 
+        Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
+        latest first; tasks on threads do, too, as they share its modules.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile
@@ -716,10 +718,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.newAPIHadoopFile(
                 path, inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
@@ -737,10 +736,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.hadoopRDD(
                 inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize
@@ -758,10 +754,7 @@ class SparkContext(BlockingContext):
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
+        """Raises NeedsJVM, as `hadoopFile`."""
         return RDD(
             self._context.newAPIHadoopRDD(
                 inputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf, batchSize

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, SupportsFloat, T
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
@@ -40,17 +41,8 @@ R = TypeVar("R", bound="Named")
 Ts = TypeVarTuple("Ts")
 
 
-def __getattr__(name: str) -> Any:
-    # What PySpark's module of this name has, too.
-    if name == "RDDBarrier":
-        from asparkle.barrier import RDDBarrier
-
-        return RDDBarrier
-    if name == "BoundedFloat":
-        from asparkle.core.approximate import BoundedFloat
-
-        return BoundedFloat
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What PySpark's module of this name has, too.
+__getattr__ = lazy(__name__, {"asparkle.barrier": ["RDDBarrier"], "asparkle.core.approximate": ["BoundedFloat"]})
 
 
 def _unwrap(rdd: Any) -> Any:
@@ -157,9 +149,9 @@ class RDD(Generic[T_co]):
 
         >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
         >>> print((counts.toDebugString()).decode())  # doctest: +ELLIPSIS
-        (2) Shuffled[...] []
-         +-(2) Mapped[...] []
-            |  Collection[...] []
+        (2) shuffled[...] []
+         +-(2) map[...] []
+            |  collection[...] []
         """
         return self._context._call(self._rdd.toDebugString)
 
@@ -687,6 +679,9 @@ class RDD(Generic[T_co]):
         ``command`` is split as the shell would, but not run by one.  ``env``: all of its environment, as in PySpark;
         nothing unless given.  With ``checkCode`` an exit status other than 0 fails the job with a
         UserFunctionError.  Lines are UTF-8, without their ends.
+
+        The process, and what it has started, ends at the latest when its task ends or is cancelled, on threads too,
+        or its worker dies; only what makes a session or a process group of its own is left alone.
 
         >>> sc.parallelize(["b", "a", "c"], 1).pipe("sort").collect()
         ['a', 'b', 'c']
@@ -1706,10 +1701,7 @@ class RDD(Generic[T_co]):
         valueConverter: str | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsNewAPIHadoopFile(
             path, outputFormatClass, keyClass, valueClass, keyConverter, valueConverter, conf
         )
@@ -1720,10 +1712,7 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsHadoopDataset(conf, keyConverter, valueConverter)
 
     def saveAsNewAPIHadoopDataset(
@@ -1732,8 +1721,5 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
         self._rdd.saveAsNewAPIHadoopDataset(conf, keyConverter, valueConverter)

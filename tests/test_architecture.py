@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
 import importlib.util
 import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,17 +37,28 @@ OPTIONAL = {
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
     "asparkle.core.codecs": {"lz4", "zstandard"},
 }
+CIRCLES = {  # through imports inside functions
+    ("asparkle.core.filesystems", "asparkle.core.remotefiles"),  # a file system, and those that a package brings
+    ("asparkle.blocking", "asparkle.context", "asparkle.handles"),  # each makes the others' objects
+}
 LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
 
 
-def imports_of(module: str, *, types_too: bool = False) -> set[str]:
-    """Absolute names of all modules that ``module`` imports, wherever in the file."""
-    tree = ast.parse(MODULES[module].read_text())
-    nodes = list(ast.walk(tree))
-    for node in [] if types_too else nodes[:]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            inside = [inner for statement in node.body for inner in ast.walk(statement)]
-            nodes = [other for other in nodes if other not in inside]
+def nodes_of(tree: ast.AST, *, types: bool, functions: bool) -> Iterator[ast.AST]:
+    """All of a module; what only type checkers see, and what is inside functions, as asked for."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types:
+            node = ast.Module(node.orelse, [])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not functions:
+            continue
+        yield node
+        yield from nodes_of(node, types=types, functions=functions)
+
+
+@functools.cache
+def imports_of(module: str, *, types: bool = False, functions: bool = True) -> set[str]:
+    """Absolute names of the modules that ``module`` imports."""
+    nodes = list(nodes_of(ast.parse(MODULES[module].read_text()), types=types, functions=functions))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
@@ -67,10 +81,30 @@ def layer(module: str) -> int:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_one_way(module):
     own = module.split(".")[1:2]
-    for imported in imports_of(module, types_too=True):
+    for imported in imports_of(module, types=True):
         if imported.split(".")[0] == "asparkle" and imported != "asparkle":
             same_part = imported.split(".")[1:2] == own
             assert same_part or layer(imported) < layer(module) or layer(module) == 2, f"imports {imported}"
+
+
+def circles(*, functions: bool) -> set[tuple[str, ...]]:
+    """Modules that import one another, over however many steps."""
+
+    def reached_from(module: str) -> set[str]:
+        reached, new = set(), {module}
+        while new:
+            new = {name for known in new for name in imports_of(known, functions=functions) & MODULES.keys()} - reached
+            reached |= new
+        return reached
+
+    reached = {module: reached_from(module) for module in MODULES}
+    found = {tuple(m for m in reached[module] if module in reached[m]) for module in MODULES}
+    return {tuple(sorted(circle)) for circle in found if circle}
+
+
+def test_no_modules_import_one_another():
+    assert circles(functions=False) == set()
+    assert circles(functions=True) == CIRCLES
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -110,6 +144,14 @@ def test_importing_asparkle_is_lean(module):
     script = f"import sys, {module}; print([name for name in {heavy.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["asparkle", "asparkle.aio", "asparkle.plugins", "asparkle.core.shuffle"])
+def test_what_is_imported_late_is_there(module):
+    found = importlib.import_module(module)
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'no_such_name'"):
+        _ = found.no_such_name
 
 
 # -------------------------------------------------------------------------------------------- the reference

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import logging
 import threading
 from dataclasses import dataclass
@@ -298,79 +296,3 @@ async def test_an_error_inside_the_bus_passes_through_unchanged():
         async with Bus() as bus:
             bus.add(AsyncRecorder())
             raise KeyError("mine")
-
-
-# --------------------------------------------------------------------------------------------- subscriptions
-
-
-async def test_events_as_an_async_iterator_by_type():
-    async with Bus() as bus:
-        ended = bus.subscribe(Ended)
-        for event in EVENTS:
-            bus.post(event)
-        assert [await anext(ended), await anext(ended)] == [Ended(1), EndedWell(2)]
-
-
-async def test_a_subscription_waits_for_events_and_ends_with_the_bus():
-    got = []
-
-    async def consume(events):
-        async for event in events:
-            got.append(event)
-
-    async with anyio.create_task_group() as tasks:
-        async with Bus() as bus:
-            tasks.start_soon(consume, bus.subscribe())
-            await anyio.wait_all_tasks_blocked()
-            bus.post(1)
-            await anyio.wait_all_tasks_blocked()
-            bus.post(2)
-    assert got == [1, 2]
-
-
-async def test_what_is_queued_when_the_bus_closes_can_still_be_read():
-    async with Bus() as bus:
-        events = bus.subscribe()
-        bus.post(1)
-    assert [event async for event in events] == [1]
-    assert [event async for event in bus.subscribe()] == []
-
-
-async def test_a_closed_subscription_ends_and_is_removed():
-    async with Bus() as bus:
-        events = bus.subscribe()
-        bus.post(1)
-        events.close()
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
-        bus.post(2)
-        assert not bus.active
-
-
-async def test_a_forgotten_subscription_is_removed():
-    async with Bus() as bus:
-        events = bus.subscribe()
-        bus.post(1)
-        del events
-        gc.collect()
-        bus.post(2)
-        assert not bus.active
-
-
-async def test_a_slow_subscription_counts_what_it_missed():
-    async with Bus(queue_size=2) as bus:
-        events = bus.subscribe()
-        for number in range(5):
-            bus.post(number)
-    assert [event async for event in events] == [0, 1]
-    assert events.dropped == 3
-
-
-async def test_a_cancelled_consumer_loses_no_event():
-    async with Bus() as bus:
-        events = bus.subscribe()
-        with anyio.move_on_after(0):
-            await anext(events)
-        bus.post(1)
-        with contextlib.suppress(StopAsyncIteration):
-            assert await anext(events) == 1

@@ -9,23 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 EXAMPLES = Path(__file__).parents[1] / "contrib" / "examples"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class Service:
@@ -40,7 +33,7 @@ class Service:
             [*command, "--port", str(self.port), "--log-level", "warning"],
             env=os.environ | {"ASPARKLE_MASTER": "processes[2]", "PYTHONPATH": str(EXAMPLES.parents[1])},
         )
-        until(self.is_up)
+        wait_until(self.is_up)
 
     def is_up(self) -> bool:
         assert self.process.poll() is None
@@ -89,9 +82,9 @@ def test_a_request_is_a_job(service):
 def test_a_client_that_goes_away_takes_its_job_along_and_no_others(service):
     stays = service.ask("/primes/2000000")
     goes = service.ask("/primes/1000000000")
-    until(lambda: service.running() == 2)
+    wait_until(lambda: service.running() == 2)
     goes.close()
-    until(lambda: service.running() == 1)
+    wait_until(lambda: service.running() == 1)
     stays.close()
-    until(lambda: service.running() == 0)
+    wait_until(lambda: service.running() == 0)
     assert service.get("/primes/100")[0] == 200

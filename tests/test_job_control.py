@@ -11,6 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from waiting import until
 
 import asparkle
 from asparkle.aio import JobCancelled, JobFailed, SparkConf, SparkContext
@@ -35,12 +36,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def sc(request: pytest.FixtureRequest):
     async with SparkContext(request.param) as context:
         yield context
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 def waiting_for(path: Path):
@@ -217,8 +212,11 @@ async def test_a_deadline_holds_for_the_job_that_saves_a_checkpoint(sc, tmp_path
 
 
 async def test_wrong_deadlines(sc):
-    for wrong in (0, -1, float("inf"), float("nan"), "5", True):
+    for wrong in (0, -1, float("inf"), float("nan")):
         with pytest.raises(ArgumentError, match="jobDeadline: seconds = "), sc.jobDeadline(wrong):
+            pass
+    for wrong in ("5", True):
+        with pytest.raises(ArgumentTypeError, match="jobDeadline: seconds = .* of type"), sc.jobDeadline(wrong):
             pass
     sc.setLocalProperty("asparkle.job.deadline", "soon")
     with pytest.raises(ConfigurationError, match="asparkle.job.deadline = 'soon'"):

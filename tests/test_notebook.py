@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 jupyter_client = pytest.importorskip("jupyter_client", reason="needs jupyter_client and ipykernel")
 pytest.importorskip("ipykernel", reason="needs ipykernel")
@@ -85,10 +85,7 @@ def test_interrupting_a_cell_cancels_its_job_only(kernel: Kernel, tmp_path: Path
         f"def nap(x):\n    pathlib.Path({str(marker)!r}).touch()\n    time.sleep(60)\n"
         "sc.parallelize(range(4), 4).map(nap).count()"
     )
-    deadline = time.monotonic() + SECONDS
-    while not marker.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(marker.exists)
     kernel.manager.interrupt_kernel()
     assert "KeyboardInterrupt" in kernel.outputs(cell)
     assert kernel.run("sc.parallelize(range(4)).sum()") == "6"

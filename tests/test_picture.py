@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from waiting import wait_until
 
 from asparkle import SparkContext, StorageLevel
+from asparkle.core.events import StageSubmitted
 from asparkle.core.picture import html, text
 
 
@@ -41,6 +43,27 @@ def test_what_a_job_has_found_out_is_shown_afterwards(sc):
         "+-(2) 1 shuffled, kept: Disk Serialized 1x Replicated\n"
         "  (3) 0 collection"
     )
+
+
+@pytest.mark.parametrize(
+    ("derived", "step"),
+    [
+        (lambda rdd: rdd.map(str), "map"),
+        (lambda rdd: rdd.zipWithIndex(), "withIndex"),
+        (lambda rdd: rdd.zipWithUniqueId(), "withUniqueId"),
+        (lambda rdd: rdd.union(rdd), "union"),
+    ],
+)
+def test_a_step_has_one_name_wherever_it_is_shown(sc, derived, step):
+    stages = []
+    sc.addListener(lambda event: stages.append(event.name), StageSubmitted)
+    rdd = derived(sc.parallelize(range(4), 2))
+    for when in ("before it is computed", "afterwards"):
+        assert f" {rdd.id()} {step}\n" in text(rdd._rdd._node), when
+        assert repr(rdd) == f"<RDD {rdd.id()}: {step}>", when
+        assert f" {step}[{rdd.id()}] []\n" in rdd.toDebugString().decode(), when
+        rdd.count()
+    wait_until(lambda: f"{step} {rdd.id()}" in stages)
 
 
 def test_files_are_not_looked_for(sc):

@@ -91,9 +91,11 @@ def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, bars, tmp_path
     assert end in terminal.shown[terminal.shown.rindex("(2 + 2) / 4") :] or terminal.shown.endswith(end)
 
 
-def test_a_short_job_shows_nothing(terminal, bars):
+def test_a_job_shows_nothing_until_it_has_lasted(terminal, bars, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 3600.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.01)
     with SparkContext("threads[2]", plugins=[ProgressListener(terminal.file)]) as sc:
-        assert sc.parallelize(range(10)).sum() == 45
+        sc.parallelize(range(2), 2).foreach(lambda x: time.sleep(0.3))
     assert terminal.shown == ""
 
 

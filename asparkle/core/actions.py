@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
-from asparkle.core.errors import ArgumentError
 from asparkle.core.lineage import Shuffled
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.sampling import sufficient_fraction
@@ -58,10 +58,10 @@ async def count_approx_distinct(rdd: RDD[Any], relative_error: float) -> int:
     """The estimate of one sketch that all partitions' sketches are merged into."""
     from asparkle.core.hyperloglog import LEAST_ERROR, HyperLogLog
 
-    if not LEAST_ERROR < relative_error < 1:
-        raise ArgumentError(
-            f"countApproxDistinct: relativeSD = {relative_error!r}: expected a number above {LEAST_ERROR:f} and below 1"
-        )
+    expected = f"a number above {LEAST_ERROR:f} and below 1"
+    relative_error = arguments.number(
+        relative_error, "countApproxDistinct", "relativeSD", expected, lambda x: LEAST_ERROR < x < 1
+    )
     sketch = HyperLogLog.within(relative_error)
     for registers in await rdd._run(t.CallToEnd(r.Registers(sketch.precision))):
         sketch.merge(registers)

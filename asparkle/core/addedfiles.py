@@ -2,7 +2,8 @@
 
 They are copied once, when they are added, into a directory of the application that all executors of this host
 see, and that goes with it.  Each appears there under its own name in one step, so a task finds it whole or not
-at all.  Modules (`SparkContext.addPyFile`) are found through the driver's ``sys.path``, which workers are sent.
+at all.  Modules (`SparkContext.addPyFile`) are found through the driver's ``sys.path``, which workers are sent
+(`Shipping`), but for what other contexts of the process have put there.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from math import expm1, inf, isnan, pi, sqrt, tan
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Final
 
-from asparkle.core.errors import ArgumentError
+from asparkle.core import arguments
 from asparkle.core.statcounter import StatCounter
 from asparkle.core.transforms import CallToEnd
 
@@ -38,9 +38,10 @@ class BoundedFloat(float):
         return float(self), self.confidence, self.low, self.high
 
 
-async def sum_approx(rdd: RDD[Any], timeout: int, confidence: float) -> BoundedFloat:
+async def sum_approx(rdd: RDD[Any], operation: str, timeout: int, confidence: float) -> BoundedFloat:
     """The sum of what is done within ``timeout`` milliseconds, scaled up to all partitions."""
-    stats, done, total = await _stats(rdd, timeout, confidence)
+    confidence = arguments.confidence(confidence, operation)
+    stats, done, total = await _stats(rdd, operation, timeout)
     if done == total:
         return BoundedFloat(stats.sum(), 1.0, stats.sum(), stats.sum())
     if not stats.count():
@@ -56,9 +57,10 @@ async def sum_approx(rdd: RDD[Any], timeout: int, confidence: float) -> BoundedF
     return _bounded(estimate, variance, stats.count(), confidence)
 
 
-async def mean_approx(rdd: RDD[Any], timeout: int, confidence: float) -> BoundedFloat:
+async def mean_approx(rdd: RDD[Any], operation: str, timeout: int, confidence: float) -> BoundedFloat:
     """The mean of what is done within ``timeout`` milliseconds."""
-    stats, done, total = await _stats(rdd, timeout, confidence)
+    confidence = arguments.confidence(confidence, operation)
+    stats, done, total = await _stats(rdd, operation, timeout)
     if done == total:
         return BoundedFloat(stats.mean(), 1.0, stats.mean(), stats.mean())
     if not stats.count():
@@ -67,11 +69,10 @@ async def mean_approx(rdd: RDD[Any], timeout: int, confidence: float) -> Bounded
     return _bounded(stats.mean(), variance, stats.count(), confidence)
 
 
-async def _stats(rdd: RDD[Any], timeout: int, confidence: float) -> tuple[StatCounter, int, int]:
+async def _stats(rdd: RDD[Any], operation: str, timeout: int) -> tuple[StatCounter, int, int]:
     """The statistics of the partitions that are done, how many these are, and of how many."""
-    if not 0 <= confidence <= 1:
-        raise ArgumentError(f"confidence = {confidence!r}: expected a number from 0 to 1")
-    parts, total = await rdd._context._run_for(timeout / 1000, rdd._node, CallToEnd(_count))
+    seconds = arguments.whole_number(timeout, operation, "timeout", 0) / 1000
+    parts, total = await rdd._context._run_for(seconds, rdd._node, CallToEnd(_count))
     merged = StatCounter()
     for part in parts:
         merged = merged.mergeStats(part)

@@ -6,9 +6,9 @@ import itertools
 import operator
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from numbers import Real
 from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any
@@ -65,11 +65,31 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
     return number
 
 
+def number(value: Any, operation: str, name: str, expected: str, accepts: Callable[[float], bool]) -> float:
+    """``value`` as a float.
+
+    Raises ArgumentTypeError for what is no real number, bool included, ArgumentError for one that is not finite or
+    that ``accepts`` refuses; ``expected`` says which are accepted.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise wrong_type(value, operation, name, expected)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = inf
+    if not isfinite(number) or not accepts(number):
+        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected {expected}")
+    return number
+
+
 def seconds(value: Any, operation: str, name: str) -> float:
     """A positive number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
-        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected a number of seconds, above 0")
-    return float(value)
+    return number(value, operation, name, "a number of seconds, above 0", lambda x: x > 0)
+
+
+def confidence(value: Any, operation: str) -> float:
+    """A probability."""
+    return number(value, operation, "confidence", "a number from 0 to 1", lambda x: 0 <= x <= 1)
 
 
 def seed(value: Any, operation: str) -> int | None:
@@ -80,15 +100,7 @@ def seed(value: Any, operation: str) -> int | None:
 def fraction(value: Any, operation: str, with_replacement: bool) -> float:
     """The part of the elements that a sample takes."""
     expected = "a number from 0 to 1, or above with replacement"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise wrong_type(value, operation, "fraction", expected)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = inf
-    if not 0 <= number < inf or (number > 1 and not with_replacement):
-        raise ArgumentError(f"{operation}: fraction = {shown(value)}: expected {expected}")
-    return number
+    return number(value, operation, "fraction", expected, lambda x: x >= 0 and (x <= 1 or with_replacement))
 
 
 def fractions(value: Any, operation: str) -> dict[Any, float]:
@@ -108,13 +120,7 @@ def cumulated(weights: Any, operation: str, name: str) -> list[float]:
 
 
 def not_negative(value: Any, operation: str, name: str) -> float:
-    expected = "a number, 0 or more"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise wrong_type(value, operation, name, expected)
-    number = float(value)
-    if not 0 <= number < inf:
-        raise ArgumentError(f"{operation}: {name} = {shown(value)}: expected {expected}")
-    return number
+    return number(value, operation, name, "a number, 0 or more", lambda x: x >= 0)
 
 
 def sample_size(num: Any) -> int:

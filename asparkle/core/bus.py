@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -28,7 +28,6 @@ from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.logs import log
 from asparkle.core.shown import shown
 
-E = TypeVar("E")
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
 _END = object()  # behind the last event in a thread's queue
 _BATCH = 32  # events that a coroutine gets before others have their turn on the loop
@@ -72,48 +71,6 @@ class Feed:
         raise NotImplementedError
 
 
-class _LoopFeed(Feed):
-    """A queue that is emptied by a task of the bus's loop."""
-
-    def __init__(self, bus: Bus, name: str, events: tuple[type, ...]) -> None:
-        super().__init__(bus, name, events)
-        self._queue: deque[Any] = deque()
-        self._wake: anyio.Event | None = None
-
-    def _backlog(self) -> int:
-        return len(self._queue)
-
-    def _append(self, event: object) -> None:
-        self._queue.append(event)
-        if self._wake is not None:
-            self._wake.set()
-
-    def end(self) -> None:
-        super().end()
-        if self._wake is not None:
-            self._wake.set()
-
-    async def filled(self) -> bool:
-        """Waits until an event is queued, True, or the feed has ended, False."""
-        await anyio.lowlevel.checkpoint()
-        while not self._queue:
-            if self._ended:
-                return False
-            self._wake = anyio.Event()
-            await self._wake.wait()
-            self._wake = None
-        return True
-
-    def take(self) -> Any:
-        return self._queue.popleft()
-
-    def clear(self) -> int:
-        """Forget what is queued; says how many events that was."""
-        count = len(self._queue)
-        self._queue.clear()
-        return count
-
-
 class _Failures:
     """What happens when a listener fails or is too slow, whichever way it is called."""
 
@@ -138,16 +95,31 @@ class _Failures:
             log().warning("listener is too slow", listener=self._feed.name, events_dropped=dropped)
 
 
-class _TaskFeed(_LoopFeed):
+class _TaskFeed(Feed):
     """A coroutine listener, in a task on the bus's loop."""
 
     def __init__(self, bus: Bus, listener: Listener | Handler, events: tuple[type, ...], name: str) -> None:
         super().__init__(bus, name, events)
+        self._queue: deque[Any] = deque()
+        self._wake: anyio.Event | None = None
         self._handler, self._close = _calls_of(listener)
         self._failures = _Failures(self, listener)
         self._over = False
         self._deadline = inf
         self._scope: anyio.CancelScope | None = None
+
+    def _backlog(self) -> int:
+        return len(self._queue)
+
+    def _append(self, event: object) -> None:
+        self._queue.append(event)
+        if self._wake is not None:
+            self._wake.set()
+
+    def end(self) -> None:
+        super().end()
+        if self._wake is not None:
+            self._wake.set()
 
     def is_over(self) -> bool:
         return self._over
@@ -170,21 +142,33 @@ class _TaskFeed(_LoopFeed):
         finally:
             self._over = True
             self._bus.remove(self)
-            self.dropped += self.clear()
+            self.dropped += len(self._queue)
+            self._queue.clear()
             self._failures.say_dropped(last=True)
 
     async def _deliver(self) -> None:
-        while await self.filled():
+        while await self._filled():
             for _ in range(min(_BATCH, len(self._queue))):
-                event = self.take()
+                event = self._queue.popleft()
                 try:
                     await self._handler(event)  # type: ignore[misc]  # a coroutine: see `_is_async`
                 except Exception as error:
                     if self._failures.failed(error, type(event).__name__):
-                        self.clear()  # it is removed: what it does not get is not dropped
+                        self._queue.clear()  # it is removed: what it does not get is not dropped
                         return
             if not self._queue:
                 self._failures.say_dropped()
+
+    async def _filled(self) -> bool:
+        """Waits until an event is queued, True, or the feed has ended, False."""
+        await anyio.lowlevel.checkpoint()
+        while not self._queue:
+            if self._ended:
+                return False
+            self._wake = anyio.Event()
+            await self._wake.wait()
+            self._wake = None
+        return True
 
 
 class _ThreadFeed(Feed):
@@ -257,39 +241,6 @@ class _ThreadFeed(Feed):
                 self._failures.say_dropped()
 
 
-class Subscription(Generic[E]):
-    """The events of some types as an async iterator; made by `Bus.subscribe`.
-
-    It begins with the call of ``subscribe``, and ends when the bus closes, after what was queued until
-    then, or with ``close()``.  One that nobody refers to any more is removed.  ``dropped`` counts what was
-    missed because the consumer was too slow.  For one consumer at a time.
-    """
-
-    def __init__(self, feed: _LoopFeed) -> None:
-        self._feed = feed
-
-    @property
-    def dropped(self) -> int:
-        return self._feed.dropped
-
-    def __aiter__(self) -> Subscription[E]:
-        return self
-
-    async def __anext__(self) -> E:
-        if not await self._feed.filled():
-            raise StopAsyncIteration
-        event: E = self._feed.take()
-        return event
-
-    def close(self) -> None:
-        """No more events; a consumer that waits for one is woken and ends."""
-        self._feed.clear()
-        self._feed.end()
-
-    def __del__(self) -> None:
-        self._feed._ended = True  # whatever thread this is: the bus removes it at the next event
-
-
 class Bus:
     """Carries events to listeners.  ``async with Bus() as bus: ...``
 
@@ -342,15 +293,6 @@ class Bus:
             self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
             self._attach(feed)
         return feed
-
-    def subscribe(self, *events: type[E]) -> Subscription[E]:
-        """``async for event in bus.subscribe(TaskEnded)``; without types: every event."""
-        feed = _LoopFeed(self, "subscription", events)
-        if self._closed:
-            feed.end()
-        else:
-            self._attach(feed)
-        return Subscription(feed)
 
     def remove(self, feed: Feed) -> None:
         """The listener gets nothing that is posted from now on; what is queued is still delivered."""

@@ -103,7 +103,7 @@ class Checkpoints:
     async def _save(self, node: Node, checkpoint: Checkpoint, run: RunJob) -> None:
         if checkpoint.path is None:
             await run(node, Count())  # computes those partitions that are not kept yet
-            become(node, Lost(node.num_partitions))
+            become(node, KeptByExecutors(node.num_partitions))
         else:
             output = OutputDirectory(checkpoint.path, (), replace=True)
             with _written_in(checkpoint.path):
@@ -182,7 +182,7 @@ class Saved(Source):
         return ReadSaved()
 
 
-class Lost(Source):
+class KeptByExecutors(Source):
     """Partitions that executors keep: to compute one is to find that it is lost."""
 
     def __init__(self, partitions: int) -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
+_READERS = "textFile, or mapPartitions over file names with a Python library for the format"  # not Java's input formats
 
 
 class SparkContext:
@@ -175,9 +176,9 @@ class SparkContext:
         return self._added_or_none
 
     def _forget_files(self) -> None:
-        added_files.pop(self.applicationId, None)
         if self._added_or_none is not None:
             self._added_or_none.close()
+        added_files.pop(self.applicationId, None)  # last: until then other contexts know whose they are
 
     def _over(self) -> None:
         """The task is no more; perhaps it never took its first step."""
@@ -880,7 +881,7 @@ class SparkContext:
         """``with sc.jobDeadline(30):`` gives each job submitted inside so many seconds, from its submission.
 
         A job that takes longer, waiting for its turn included, is cancelled, and its caller gets
-        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for what is no positive number.
+        JobDeadlineExceeded, which is a TimeoutError.  Raises ArgumentError for a number that is not positive.
 
         >>> with sc.jobDeadline(30):
         ...     await sc.parallelize(range(10)).count()
@@ -992,6 +993,8 @@ class SparkContext:
     async def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
 
+        Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
+        latest first; tasks on threads do, too, as they share its modules.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile
@@ -1115,7 +1118,7 @@ class SparkContext:
 
         Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
         """
-        raise NeedsJVM("hadoopFile", "textFile, or mapPartitions over file names with a Python library for the format")
+        raise NeedsJVM("hadoopFile", _READERS)
 
     def newAPIHadoopFile(
         self,
@@ -1128,13 +1131,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopFile", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("newAPIHadoopFile", _READERS)
 
     def hadoopRDD(
         self,
@@ -1146,11 +1144,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM("hadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format")
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("hadoopRDD", _READERS)
 
     def newAPIHadoopRDD(
         self,
@@ -1162,13 +1157,8 @@ class SparkContext:
         conf: Mapping[str, str] | None = None,
         batchSize: int = 0,
     ) -> RDD[Any]:
-        """Raises NeedsJVM: input formats are Java classes.
-
-        Read text with `textFile`, and other formats with a Python library in ``mapPartitions``, over file names.
-        """
-        raise NeedsJVM(
-            "newAPIHadoopRDD", "textFile, or mapPartitions over file names with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `hadoopFile`."""
+        raise NeedsJVM("newAPIHadoopRDD", _READERS)
 
 
 class _ListOf:

@@ -6,7 +6,7 @@ stage, ``+-`` over a shuffle, and in brackets stands the storage level.
 
 from __future__ import annotations
 
-from asparkle.core.lineage import Node, Shuffle
+from asparkle.core.lineage import Node, Shuffle, step_name
 
 
 def debug_string(final: Node) -> str:
@@ -41,4 +41,4 @@ def _below(head: str, stem: str) -> str:
 def _described(node: Node) -> str:
     level = str(node.storage_level) if node.cached is not None else ""
     name = f"{node.name} " if node.name else ""
-    return f"{name}{type(node).__name__}[{node.id}] [{level}]"
+    return f"{name}{step_name(node)}[{node.id}] [{level}]"

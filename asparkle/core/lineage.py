@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.closures import fixed
+from asparkle.core.closures import Fixed, fixed
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Apply, Cached, Cartesian, Combine, Concatenate, Select, Step, Transform
 from asparkle.core.scheduler.messages import Determinism
@@ -180,11 +180,18 @@ def fix(nodes: Iterable[Node]) -> None:
         node.fixed = True
 
 
+def step_name(node: Node) -> str:
+    """What users see of it: the operation's name, or that of the kind of node."""
+    transform = node.transform if isinstance(node, Mapped) else node
+    name = (transform.kind if isinstance(transform, Fixed) else type(transform)).__name__
+    return name[0].lower() + name[1:]
+
+
 class Indexed(Mapped):
     """A `Mapped` whose transform needs to know how many elements each partition of the parent has."""
 
     def __init__(self, parent: Node, make: Callable[[Sequence[int]], Transform]) -> None:
-        super().__init__(parent, Transform())
+        super().__init__(parent, make([0]))  # until it is prepared
         self.make = make
 
     async def prepare(self, planner: Planner) -> None:
@@ -199,7 +206,7 @@ class MappedByWidth(Mapped):
     """A `Mapped` whose transform needs to know how many partitions there are."""
 
     def __init__(self, parent: Node, make: Callable[[int], Transform]) -> None:
-        super().__init__(parent, Transform())
+        super().__init__(parent, make(1))  # until it is prepared
         self.make = make
 
     async def prepare(self, planner: Planner) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from asparkle.core.closures import Fixed
-from asparkle.core.lineage import Mapped, Node, Shuffle
+from asparkle.core.lineage import Mapped, Node, Shuffle, step_name
 from asparkle.core.storagelevel import StorageLevel
 
 _MOST = 30  # nodes that are shown: a lineage may have thousands
@@ -58,17 +57,10 @@ def _lineage(node: Node) -> list[str]:
         moves = "+-" if current.prepared and any(isinstance(d, Shuffle) for d in current.dependencies) else ""
         name = f" {current.name!r}" if current.name else ""
         lines.append(
-            f"{indent}{moves}({'?' if count is None else count}) {current.id} {_step(current)}{name}{kept}{again}"
+            f"{indent}{moves}({'?' if count is None else count}) {current.id} {step_name(current)}{name}{kept}{again}"
         )
         if not again:
             seen.add(current.id)
             deeper = indent + "  " if len(current.parents) > 1 or moves else indent
             stack += [(parent, deeper) for parent in reversed(current.parents)]
     return lines
-
-
-def _step(node: Node) -> str:
-    """The step's name: an operation's, or that of the kind of node."""
-    transform = node.transform if isinstance(node, Mapped) else node
-    name = (transform.kind if isinstance(transform, Fixed) else type(transform)).__name__
-    return name[0].lower() + name[1:]

@@ -9,17 +9,23 @@ from __future__ import annotations
 import os
 import selectors
 import shlex
+import signal
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from asparkle.core.errors import UserFunctionError
+from asparkle.core.errors import TaskKilled, UserFunctionError
 from asparkle.core.program import Transform
+
+if TYPE_CHECKING:
+    from asparkle.core.worker.task import TaskEnvironment
 
 _CHUNK: Final = 1 << 16
 _BATCH: Final = 256  # elements that become one write
+_GUARD: Final = 'trap "" HUP INT TERM; read -r _; kill -s KILL 0'
 
 
 class Pipe(Transform):
@@ -33,46 +39,113 @@ class Pipe(Transform):
         self.check_code = check_code
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[str]:
-        process = subprocess.Popen(
-            shlex.split(self.command), env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        try:
-            yield from _lines(_output(process, elements))
-            if process.wait() and self.check_code:
-                raise UserFunctionError(f"pipe: {self.command!r} ended with exit status {process.returncode}")
-        finally:
-            process.kill()
-            process.__exit__(None, None, None)  # closes the pipes, and reaps
+        from asparkle.core.worker.task import current_environment
+
+        return self._lines(current_environment(), elements)
+
+    def _lines(self, task: TaskEnvironment, elements: Iterator[Any]) -> Iterator[str]:
+        with task.worker.uninterrupted():  # a process that nobody knows of would never end
+            process = Process(self.command, self.environment)
+            task.context._add_cleanup(process.close)
+            task.worker.watch(task.task.tid, process.kill)
+        yield from process.lines(elements)
+        with task.worker.uninterrupted():
+            process.close()
+        if process.status and self.check_code:
+            raise UserFunctionError(f"pipe: {self.command!r} ended with exit status {process.status}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Pipe, (self.command, self.environment, self.check_code))
 
 
-def _output(process: subprocess.Popen[bytes], elements: Iterator[Any]) -> Iterator[bytes]:
-    """What the process writes, chunk by chunk, while it is fed the elements."""
-    assert process.stdin is not None and process.stdout is not None
-    stdin, stdout = process.stdin.fileno(), process.stdout.fileno()
-    os.set_blocking(stdin, False)  # what a pipe takes at once may be less than a batch
-    unwritten = memoryview(b"")
-    with selectors.DefaultSelector() as selector:
-        selector.register(stdout, selectors.EVENT_READ)
-        selector.register(stdin, selectors.EVENT_WRITE)
-        while selector.get_map():
-            for key, _ in selector.select():
-                if key.fd == stdout:
-                    data = os.read(stdout, _CHUNK)
-                    if data:
-                        yield data
-                    else:
-                        selector.unregister(stdout)
-                    continue
-                unwritten = unwritten or memoryview(_as_lines(islice(elements, _BATCH)))
-                written = _write(stdin, unwritten)
-                unwritten = unwritten[written:]
-                if not written:  # there is no more, or nobody to read it
-                    selector.unregister(stdin)
-                    with suppress(BrokenPipeError):
-                        process.stdin.close()
+class Process:
+    """A process of ``command``, and all that it starts.  They have ended when `close` returns.
+
+    They are a process group, unless they leave it, whose leader is a shell that does nothing but wait at a pipe. No
+    other process writes to that, so it ends when this process does, however it does: then the shell kills the group.
+    """
+
+    def __init__(self, command: str, environment: Mapping[str, str]) -> None:
+        self.status: int | None = None
+        self._killed: TaskKilled | None = None
+        self._reaping = threading.Lock()  # who is reaped must not be killed: its number may be another's
+        null = subprocess.DEVNULL
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD], env={}, stdin=subprocess.PIPE, stdout=null, stderr=null, process_group=0
+        )
+        try:
+            self._command = subprocess.Popen(
+                shlex.split(command),
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=self._guard.pid,
+            )
+        except BaseException:
+            self._end_group()
+            raise
+
+    def lines(self, elements: Iterator[Any]) -> Iterator[str]:
+        """What it writes while it is fed the elements, and until it ends; ``status`` is how it ended.
+
+        Raises TaskKilled when it is killed meanwhile.
+        """
+        yield from _lines(self._output(elements))
+        self.status = self._command.wait()
+        if self._killed is not None:
+            raise self._killed
+
+    def _output(self, elements: Iterator[Any]) -> Iterator[bytes]:
+        """What it writes, chunk by chunk."""
+        process = self._command
+        assert process.stdin is not None and process.stdout is not None
+        stdin, stdout = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(stdin, False)  # what a pipe takes at once may be less than a batch
+        unwritten = memoryview(b"")
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            selector.register(stdin, selectors.EVENT_WRITE)
+            while selector.get_map():
+                ready = selector.select()
+                if self._killed is not None:
+                    raise self._killed
+                for key, _ in ready:
+                    if key.fd == stdout:
+                        data = os.read(stdout, _CHUNK)
+                        if data:
+                            yield data
+                        else:
+                            selector.unregister(stdout)
+                        continue
+                    unwritten = unwritten or memoryview(_as_lines(islice(elements, _BATCH)))
+                    written = _write(stdin, unwritten)
+                    unwritten = unwritten[written:]
+                    if not written:  # there is no more, or nobody to read it
+                        selector.unregister(stdin)
+                        with suppress(BrokenPipeError):
+                            process.stdin.close()
+
+    def kill(self, why: TaskKilled) -> None:
+        """End it, from any thread: who reads its lines gets ``why``."""
+        self._killed = why
+        self._kill_group()
+
+    def close(self) -> None:
+        """End it if it runs, close its pipes, and reap it; not while another thread reads its lines."""
+        self._end_group()
+        self._command.kill()  # it may have left the group
+        self._command.__exit__(None, None, None)
+
+    def _kill_group(self) -> None:
+        with self._reaping:
+            if self._guard.returncode is None:
+                with suppress(PermissionError):  # macOS, of a group that has ended and was not reaped
+                    os.killpg(self._guard.pid, signal.SIGKILL)
+
+    def _end_group(self) -> None:
+        self._kill_group()
+        with self._reaping:
+            self._guard.__exit__(None, None, None)
 
 
 def _write(fd: int, data: memoryview) -> int:
@@ -88,10 +161,15 @@ def _as_lines(elements: Iterable[Any]) -> bytes:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    rest = b""
+    rest: list[bytes] = []  # of a line that goes on
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line.decode()
+        *lines, last = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*rest, lines[0]))
+            rest.clear()
+            for line in lines:
+                yield line.decode()
+        if last:
+            rest.append(last)
     if rest:
-        yield rest.decode()
+        yield b"".join(rest).decode()

@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 
 from asparkle.core.errors import BarrierStageError
 from asparkle.core.jobs import JobOptions
-from asparkle.core.lineage import Narrow, Node, Shuffle, Source
+from asparkle.core.lineage import Narrow, Node, Shuffle, Source, step_name
 from asparkle.core.program import Program, SourceStep, Step
 from asparkle.core.scheduler.messages import BlockId, StageSpec
 from asparkle.core.shuffle.steps import ShuffleSpec, ShuffleWrite
@@ -115,7 +115,7 @@ class StagePlan:
             barrier=self.barrier,
             hosts=hosts,
             blocks=blocks,
-            name=self.final.name or f"{type(self.final).__name__} {self.final.id}",
+            name=self.final.name or f"{step_name(self.final)} {self.final.id}",
         )
 
     def _preferences(self) -> tuple[Sequence[Sequence[BlockId]] | None, Sequence[Sequence[str]] | None]:

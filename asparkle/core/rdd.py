@@ -53,6 +53,7 @@ from asparkle.core.lineage import (
     Union,
     Zipped,
     fix,
+    step_name,
 )
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Transform
@@ -93,6 +94,7 @@ R = TypeVar("R", bound="Named")
 # Other tuples have overloads of their own, with tuple[*Ts]: as a plain U pyright takes the ("a", 1) of a lambda for
 # tuple[str, Literal[1]], and then refuses to add to it.
 Ts = TypeVarTuple("Ts")
+_WRITERS = "saveAsTextFile, or foreachPartition with a Python library for the format"  # not Java's output formats
 
 
 class RDD(Generic[T_co]):
@@ -108,7 +110,7 @@ class RDD(Generic[T_co]):
 
     def __repr__(self) -> str:
         name = f" {self._node.name!r}" if self._node.name else ""
-        return f"<RDD {self._node.id}{name}: {type(self._node).__name__}>"
+        return f"<RDD {self._node.id}{name}: {step_name(self._node)}>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What IPython shows in a terminal: partitions, storage level and lineage; runs nothing."""
@@ -208,9 +210,9 @@ class RDD(Generic[T_co]):
 
         >>> counts = sc.parallelize(["a", "b"], 2).map(lambda word: (word, 1)).reduceByKey(lambda a, b: a + b)
         >>> print((await counts.toDebugString()).decode())  # doctest: +ELLIPSIS
-        (2) Shuffled[...] []
-         +-(2) Mapped[...] []
-            |  Collection[...] []
+        (2) shuffled[...] []
+         +-(2) map[...] []
+            |  collection[...] []
         """
         from asparkle.core.debugstring import debug_string
 
@@ -816,6 +818,9 @@ class RDD(Generic[T_co]):
         ``command`` is split as the shell would, but not run by one.  ``env``: all of its environment, as in PySpark;
         nothing unless given.  With ``checkCode`` an exit status other than 0 fails the job with a
         UserFunctionError.  Lines are UTF-8, without their ends.
+
+        The process, and what it has started, ends at the latest when its task ends or is cancelled, on threads too,
+        or its worker dies; only what makes a session or a process group of its own is left alone.
 
         >>> await sc.parallelize(["b", "a", "c"], 1).pipe("sort").collect()
         ['a', 'b', 'c']
@@ -1914,7 +1919,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import approximate
 
         counts = self._map_pipe(t.MapPartitions(r.counted))
-        return int(await approximate.sum_approx(counts, timeout, confidence))
+        return int(await approximate.sum_approx(counts, "countApprox", timeout, confidence))
 
     async def sumApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
         """About the sum, from what is done within ``timeout`` milliseconds: a float with ``low`` and ``high``.
@@ -1929,7 +1934,7 @@ class RDD(Generic[T_co]):
         from asparkle.core import approximate
 
         sums = self._map_pipe(t.MapPartitions(r.summed))
-        return await approximate.sum_approx(sums, timeout, confidence)
+        return await approximate.sum_approx(sums, "sumApprox", timeout, confidence)
 
     async def meanApprox(self: RDD[float], timeout: int, confidence: float = 0.95) -> BoundedFloat:
         """About the mean, as `sumApprox`.
@@ -1939,7 +1944,7 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import approximate
 
-        return await approximate.mean_approx(self, timeout, confidence)
+        return await approximate.mean_approx(self, "meanApprox", timeout, confidence)
 
     async def countApproxDistinct(self: RDD[K], relativeSD: float = 0.05) -> int:
         """About how many different elements there are, in little memory (HyperLogLog).
@@ -2020,7 +2025,7 @@ class RDD(Generic[T_co]):
 
         Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
         """
-        raise NeedsJVM("saveAsHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format")
+        raise NeedsJVM("saveAsHadoopFile", _WRITERS)
 
     def saveAsNewAPIHadoopFile(
         self: RDD[tuple[Any, Any]],
@@ -2032,13 +2037,8 @@ class RDD(Generic[T_co]):
         valueConverter: str | None = None,
         conf: Mapping[str, str] | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsNewAPIHadoopFile", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsNewAPIHadoopFile", _WRITERS)
 
     def saveAsHadoopDataset(
         self: RDD[tuple[Any, Any]],
@@ -2046,13 +2046,8 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsHadoopDataset", _WRITERS)
 
     def saveAsNewAPIHadoopDataset(
         self: RDD[tuple[Any, Any]],
@@ -2060,13 +2055,8 @@ class RDD(Generic[T_co]):
         keyConverter: str | None = None,
         valueConverter: str | None = None,
     ) -> None:
-        """Raises NeedsJVM: output formats are Java classes.
-
-        Write text with ``saveAsTextFile``, and other formats with a Python library in `foreachPartition`.
-        """
-        raise NeedsJVM(
-            "saveAsNewAPIHadoopDataset", "saveAsTextFile, or foreachPartition with a Python library for the format"
-        )
+        """Raises NeedsJVM, as `saveAsHadoopFile`."""
+        raise NeedsJVM("saveAsNewAPIHadoopDataset", _WRITERS)
 
 
 _NO_PARAMETERS = (None, True, None, 0, None, "raise")

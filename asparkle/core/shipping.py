@@ -16,6 +16,7 @@ from typing import Any, Final
 from asparkle.core import closures, protocol
 from asparkle.core.cleaner import when_gone
 from asparkle.core.contracts import AppSpec
+from asparkle.core.directories import added_files
 from asparkle.core.elements import is_immutable
 from asparkle.core.errors import PicklingFailed
 from asparkle.core.loop import in_thread
@@ -94,7 +95,7 @@ class Shipping:
 
     def look_around(self) -> None:
         """Note the driver's ``sys.path`` and working directory, if they have changed."""
-        path, directory = tuple(sys.path), _working_directory(self.app.directory)
+        path, directory = tuple(_path_of(self.app.app_id)), _working_directory(self.app.directory)
         if (path, directory, self.modules) != self.surroundings:
             self.surroundings = protocol.Surroundings(path, directory, self.modules)
 
@@ -162,6 +163,12 @@ class Shipping:
         if type(packed) is FileRef:
             when_gone(source, remove_file, packed.path)
         return packed
+
+
+def _path_of(app_id: str) -> list[str]:
+    """``sys.path`` without what other contexts of this process have added to it."""
+    others = tuple(os.path.join(root, "") for app, root in added_files.items() if app != app_id)
+    return [entry for entry in sys.path if not others or not os.path.join(entry, "").startswith(others)]
 
 
 def _working_directory(known: str) -> str:

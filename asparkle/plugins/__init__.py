@@ -3,12 +3,12 @@ against.  The hooks are in `asparkle.plugins.hookspecs`; pluggy is imported with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from asparkle.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from pluggy import HookimplMarker
-
-    hookimpl: HookimplMarker
+    from asparkle.plugins.hookspecs import hookimpl
 
 __all__ = ["API_VERSION", "hookimpl"]
 
@@ -16,11 +16,4 @@ API_VERSION = 1
 """Grows when a hook changes so that older plugins no longer work.  A plugin module says which one it was
 written for by ``ASPARKLE_API_VERSION = 1``; one that says nothing is taken to fit."""
 
-
-def __getattr__(name: str) -> Any:
-    if name == "hookimpl":
-        from pluggy import HookimplMarker
-
-        globals()["hookimpl"] = marker = HookimplMarker("asparkle")
-        return marker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, {"asparkle.plugins.hookspecs": ["hookimpl"]})

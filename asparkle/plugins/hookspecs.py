@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pluggy import HookspecMarker
+from pluggy import HookimplMarker, HookspecMarker
 
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener
 
 hookspec = HookspecMarker("asparkle")
+hookimpl = HookimplMarker("asparkle")
 
 
 @hookspec

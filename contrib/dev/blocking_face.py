@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Never, SupportsFloat, T
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
@@ -64,17 +65,8 @@ R = TypeVar("R", bound="Named")
 Ts = TypeVarTuple("Ts")
 
 
-def __getattr__(name: str) -> Any:
-    # What PySpark's module of this name has, too.
-    if name == "RDDBarrier":
-        from asparkle.barrier import RDDBarrier
-
-        return RDDBarrier
-    if name == "BoundedFloat":
-        from asparkle.core.approximate import BoundedFloat
-
-        return BoundedFloat
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# What PySpark's module of this name has, too.
+__getattr__ = lazy(__name__, {"asparkle.barrier": ["RDDBarrier"], "asparkle.core.approximate": ["BoundedFloat"]})
 
 
 def _unwrap(rdd: Any) -> Any:

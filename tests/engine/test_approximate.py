@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asparkle.aio import SparkContext
 from asparkle.core.approximate import BoundedFloat, student_quantile
-from asparkle.core.errors import ArgumentError
+from asparkle.core.errors import ArgumentError, ArgumentTypeError
 from asparkle.core.hyperloglog import HyperLogLog
 
 
@@ -48,9 +48,17 @@ async def test_what_is_missing_is_estimated_and_its_job_cancelled():
         assert await sc.parallelize(range(4)).sum() == 6
 
 
-async def test_a_confidence_is_a_probability(local):
-    with pytest.raises(ArgumentError, match="confidence = 2"):
-        await local.parallelize([1]).sumApprox(1000, 2)
+@pytest.mark.parametrize("operation", ["countApprox", "sumApprox", "meanApprox"])
+async def test_arguments_are_checked(local, operation):
+    estimate = getattr(local.parallelize([1]), operation)
+    with pytest.raises(ArgumentError, match=f"{operation}: confidence = 2: expected a number from 0 to 1"):
+        await estimate(1000, 2)
+    with pytest.raises(ArgumentTypeError, match=f"{operation}: confidence = 'y' of type str"):
+        await estimate(1000, "y")
+    with pytest.raises(ArgumentTypeError, match=f"{operation}: timeout = 'x' of type str: expected a whole number"):
+        await estimate("x")
+    with pytest.raises(ArgumentError, match=f"{operation}: timeout = -1"):
+        await estimate(-1)
 
 
 def test_a_bounded_float_is_a_float_with_bounds():
@@ -104,6 +112,8 @@ async def test_count_approx_distinct(sc):
     rdd = sc.parallelize(range(20_000), 4).map(lambda x: str(x % 5000))
     assert await rdd.countApproxDistinct() == pytest.approx(5000, rel=0.15)
     assert await rdd.countApproxDistinct(0.01) == pytest.approx(5000, rel=0.03)
-    for wrong in (0.000017, 0, -1, 1):
+    for wrong in (0.000017, 0, -1, 1, float("nan")):
         with pytest.raises(ArgumentError, match="relativeSD"):
             await rdd.countApproxDistinct(wrong)
+    with pytest.raises(ArgumentTypeError, match="countApproxDistinct: relativeSD = 'x' of type str"):
+        await rdd.countApproxDistinct("x")

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from asparkle.aio import FailedElement, SparkConf, SparkContext, TaskContext, WorkerResource
 from asparkle.core.errors import (
@@ -64,12 +65,6 @@ async def in_pairs(elements):
 
 async def total(elements):
     return [sum([x async for x in elements])]
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 # ---------------------------------------------------------------------------------------------- results

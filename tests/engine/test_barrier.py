@@ -9,10 +9,18 @@ from pathlib import Path
 
 import anyio
 import pytest
+from waiting import until
 
 from asparkle import SparkConf
 from asparkle.aio import BarrierTaskContext, SparkContext, TaskContext
-from asparkle.core.errors import ArgumentTypeError, BarrierStageError, JobFailed, UserFunctionError
+from asparkle.core.errors import (
+    ArgumentTypeError,
+    BarrierStageError,
+    ContextStopped,
+    JobFailed,
+    TaskKilled,
+    UserFunctionError,
+)
 
 SEVERAL = ["threads[3]", "processes[3]"]
 
@@ -110,6 +118,30 @@ async def test_a_cancelled_barrier_stage_leaves_its_slots(master):
         assert scope.cancelled_caught
         with anyio.fail_after(20):
             assert await sc.parallelize(range(3), 3).barrier().mapPartitions(gather).count() == 3
+
+
+async def test_a_task_that_waits_for_others_ends_when_its_context_is_stopped(tmp_path):
+    waits, ended, go_on = tmp_path / "waits", tmp_path / "ended", tmp_path / "go on"
+
+    def wait_for_other(elements):
+        if BarrierTaskContext.get().partitionId():
+            while not go_on.exists():
+                time.sleep(0.01)
+            return
+        waits.touch()
+        try:
+            BarrierTaskContext.get().barrier()
+        except TaskKilled as killed:
+            ended.write_text(str(killed))
+            raise
+
+    async with SparkContext("threads[2]") as sc:
+        job = sc.submit(sc.parallelize(range(2), 2).barrier().mapPartitions(wait_for_other).collect)
+        await until(waits.exists)
+    with pytest.raises(ContextStopped):
+        await job
+    await until(lambda: ended.exists() and ended.read_text() == "the context was stopped")
+    go_on.touch()
 
 
 async def test_more_tasks_than_slots_is_an_error():

@@ -7,22 +7,15 @@ import os
 import signal
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
+from waiting import wait_until
 
 from asparkle.aio import SparkConf, SparkContext, StorageLevel
 from asparkle.core.checkpoints import Checkpointed
 from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, JobCancelled, JobFailed, StorageError
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -211,15 +204,15 @@ async def test_an_attempt_of_a_job_that_was_cancelled_changes_nothing_once_the_r
     def late(elements):
         try:
             (attempts / "late").touch()
-            until(go_on.exists)
+            wait_until(go_on.exists)
         except BaseException:  # as a `finally:` that takes its time
-            until(go_on.exists)
+            wait_until(go_on.exists)
         ending.touch()
         yield from [-x for x in elements] * 100
 
     def all_slots_are_free(partition, elements):
         (tmp_path / f"slot {partition}").touch()
-        until(lambda: all((tmp_path / f"slot {p}").exists() for p in (0, 1)))
+        wait_until(lambda: all((tmp_path / f"slot {p}").exists() for p in (0, 1)))
         return elements
 
     conf = SparkConf().set("spark.task.reaper.killTimeout", "1h")

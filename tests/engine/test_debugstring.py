@@ -15,7 +15,7 @@ async def drawn(rdd):
 async def test_a_chain_a_shuffle_and_a_level(local):
     rdd = local.parallelize([(1, 2)], 2).reduceByKey(max).map(lambda pair: pair).cache()
     assert await drawn(rdd) == (
-        "(2) Mapped[2] [Memory Serialized 1x Replicated]\n |  Shuffled[1] []\n +-(2) Collection[0] []"
+        "(2) map[2] [Memory Serialized 1x Replicated]\n |  shuffled[1] []\n +-(2) collection[0] []"
     )
 
 
@@ -24,13 +24,13 @@ async def test_branches(local):
     other = local.parallelize([(1, 3)], 12).groupByKey(3)
     rdd = one.join(other).union(local.parallelize([1], 1).setName("ones"))
     assert await drawn(rdd) == (
-        "(6) Union[6] []\n"
-        " |  CoGrouped[4] []\n"
-        " +-(2) Mapped[1] []\n"
-        " |  |  Collection[0] []\n"
-        " +-(3) Shuffled[3] []\n"
-        "    +-(12) Collection[2] []\n"
-        " |  ones Collection[5] []"
+        "(6) union[6] []\n"
+        " |  coGrouped[4] []\n"
+        " +-(2) map[1] []\n"
+        " |  |  collection[0] []\n"
+        " +-(3) shuffled[3] []\n"
+        "    +-(12) collection[2] []\n"
+        " |  ones collection[5] []"
     )
 
 

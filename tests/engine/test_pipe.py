@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asparkle.core.errors import ArgumentTypeError, JobFailed
-from asparkle.core.piping import Pipe
+from asparkle.core.piping import Process
 from asparkle.core.taskcontext import TaskContext
 
 
-def lines_of(command, elements, check=False, env=None):
-    return list(Pipe(command, env or {}, check)(0, iter(elements)))
+def lines_of(command, elements):
+    with closing(Process(command, {})) as process:
+        return list(process.lines(iter(elements)))
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=20), max_size=300))
@@ -26,6 +28,12 @@ def test_cat_gives_the_lines_back(lines):
 def test_more_than_pipes_hold_goes_through():
     lines = ["x" * 1000 + str(i) for i in range(5000)]
     assert lines_of("cat", lines) == lines
+
+
+def test_a_line_may_be_as_long_as_all_of_the_output():
+    """Seconds, where each piece of it is looked at once; minutes, where it is looked at again with each."""
+    (line,) = lines_of(f"head -c {64 << 20} /dev/zero", [])
+    assert len(line) == 64 << 20
 
 
 def test_a_line_that_ends_in_newlines_has_one():

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from waiting import until
 
 from asparkle import SparkConf
 from asparkle.aio import SparkContext
@@ -34,12 +35,6 @@ def nap(directory: Path, name: str) -> Callable[[object], None]:
         time.sleep(60)
 
     return nap
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 async def test_the_caller_is_back_while_its_tasks_sleep_in_c(tmp_path: Path) -> None:

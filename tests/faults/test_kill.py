@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from waiting import until
 
 from asparkle import SparkConf, StorageLevel
 from asparkle.aio import RDD, SparkContext
@@ -55,12 +56,6 @@ def pids_of(sc: SparkContext) -> list[int]:
 def kill(pid: int) -> None:
     with suppress(ProcessLookupError):  # it was killed before, and its loss is on its way to the driver
         os.kill(pid, signal.SIGKILL)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 def noted(calls: Calls) -> Callable[[int, object], object]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
 
 import anyio
 import pytest
+from scripts import run_script
+from waiting import wait_until
 
 from asparkle import SparkConf, SparkContext
 from asparkle.aio import SparkContext as AsyncSparkContext
@@ -120,18 +120,6 @@ def test_an_exception_inside_the_block_leaves_nothing(master: str, tmp_path: Pat
     assert grown(tmp_path, before) == {}
 
 
-def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-    )
-
-
 @pytest.mark.parametrize("master", MASTERS)
 def test_a_script_that_never_stops_its_context_ends_and_leaves_nothing(master: str, tmp_path: Path) -> None:
     script = """
@@ -155,10 +143,7 @@ def test_files_of_a_driver_that_was_killed_are_removed(tmp_path: Path) -> None:
     """
     done = run_script(script, str(tmp_path))
     assert done.returncode == -9
-    deadline = time.monotonic() + 10
-    while os.listdir(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert os.listdir(tmp_path) == []
+    wait_until(lambda: os.listdir(tmp_path) == [])
 
 
 def test_the_next_start_removes_what_a_crash_left(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import anyio
 import pytest
+from scripts import run_script
+from waiting import wait_until
 
 from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncSparkContext
@@ -28,17 +28,6 @@ MASTERS = ["inline", "threads[2]", "processes[2]"]
 
 def conf(master: str, directory: Path) -> SparkConf:
     return SparkConf().setMaster(master).set("spark.local.dir", str(directory))
-
-
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment,
-    )
 
 
 # ------------------------------------------------------------------------------------ first and last steps
@@ -59,7 +48,7 @@ def test_a_loop_that_ends_before_the_contexts_first_step(master: str, tmp_path: 
         asyncio.run(main())
         print("ended")
     """
-    ended = run(script, master, str(tmp_path))
+    ended = run_script(script, master, str(tmp_path))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "ended\n", "")
     assert os.listdir(tmp_path) == []
 
@@ -77,10 +66,7 @@ def test_loops_that_end_while_a_context_is_entered(master: str, tmp_path: Path) 
 
     for i in range(40):
         asyncio.run(main(i * 0.0002))
-    deadline = time.monotonic() + 10
-    while os.listdir(tmp_path) and time.monotonic() < deadline:  # a thread may still be at it
-        time.sleep(0.01)
-    assert os.listdir(tmp_path) == []
+    wait_until(lambda: os.listdir(tmp_path) == [])  # a thread may still be at it
 
 
 def test_directories_that_are_made_while_the_loop_ends_are_removed(tmp_path: Path) -> None:
@@ -106,7 +92,7 @@ def test_directories_that_are_made_while_the_loop_ends_are_removed(tmp_path: Pat
         except ChildProcessError:
             print("no children")
     """
-    ended = run(script, str(tmp_path))
+    ended = run_script(script, str(tmp_path))
     assert (ended.stdout, ended.stderr) == ("no children\n", "")
     assert os.listdir(tmp_path) == []
 
@@ -132,7 +118,7 @@ def test_ctrl_c_while_a_blocking_context_starts_leaves_nothing(tmp_path: Path) -
         except ChildProcessError:
             print("no children")
     """
-    ended = run(script, str(tmp_path))
+    ended = run_script(script, str(tmp_path))
     assert (ended.stdout, ended.stderr) == ("interrupted ['MainThread'] []\nno children\n", "")
 
 
@@ -145,7 +131,7 @@ def test_a_script_that_forgets_to_stop_a_context_with_a_listener_ends_quietly(ma
         sc.addListener(lambda event: None)
         print(sc.parallelize(range(10)).count())
     """
-    ended = run(script, master, str(tmp_path))
+    ended = run_script(script, master, str(tmp_path))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "10\n", "")
     assert os.listdir(tmp_path) == []
 

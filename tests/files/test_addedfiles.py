@@ -15,7 +15,7 @@ import pytest
 
 import asparkle.aio
 from asparkle import SparkContext, SparkFiles
-from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound
+from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound, JobFailed
 
 
 def read_in_tasks(sc: SparkContext, name: str) -> set[str]:
@@ -236,6 +236,25 @@ async def test_contexts_of_one_process_have_files_of_their_own(tmp_path):
             assert await sc.parallelize([1]).map(lambda x: Path(SparkFiles.get("name")).read_text()).collect() == [name]
         with pytest.raises(ContextError, match="2 contexts"):
             SparkFiles.getRootDirectory()
+
+
+@pytest.mark.asyncio
+async def test_contexts_of_one_process_have_modules_of_their_own(tmp_path):
+    def whose(x):
+        import module_of
+
+        return module_of.context
+
+    async with asparkle.aio.SparkContext("processes[1]") as one, asparkle.aio.SparkContext("processes[1]") as two:
+        for sc, name in ((one, "one"), (two, "two")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "module_of.py").write_text(f"context = {name!r}")
+            await sc.addPyFile(tmp_path / name / "module_of.py")
+        assert await one.parallelize([1]).map(whose).collect() == ["one"]
+        assert await two.parallelize([1]).map(whose).collect() == ["two"]
+        async with asparkle.aio.SparkContext("processes[1]") as three:
+            with pytest.raises(JobFailed, match="No module named 'module_of'"):
+                await three.parallelize([1]).map(whose).collect()
 
 
 def test_there_are_no_instances():

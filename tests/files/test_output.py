@@ -15,30 +15,23 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from asparkle import SparkConf, SparkContext, TaskContext, aio
-from asparkle.core.errors import ArgumentError, JobFailed, OutputExists, TaskKilled
+from asparkle.core.errors import ArgumentError, JobFailed, OutputExists
 from asparkle.core.filesystems import LocalFileSystem
 from asparkle.core.taskcontext import TaskContext as CoreTaskContext
-from asparkle.core.worker.runtime import Worker
 
 
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # -------------------------------------------------------------------------------------------- what is written
@@ -375,7 +368,7 @@ def test_of_racing_attempts_one_is_kept(tmp_path):
             yield f"{x} of {tid}" if partition == 3 else str(x)
         if partition == 3:
             (attempts / str(tid)).touch()
-            until(lambda: len(list(attempts.iterdir())) == 2)
+            wait_until(lambda: len(list(attempts.iterdir())) == 2)
 
     conf = SparkConf().setAll(
         [
@@ -402,7 +395,7 @@ def test_a_context_that_stops_while_an_attempt_waits_for_its_answer(tmp_path):
     def late(elements):
         yield from elements
         waits.touch()
-        until(go_on.exists)
+        wait_until(go_on.exists)
 
     def slots() -> list[threading.Thread]:
         return [t for t in threading.enumerate() if t.name.startswith("asparkle-slot")]
@@ -417,29 +410,9 @@ def test_a_context_that_stops_while_an_attempt_waits_for_its_answer(tmp_path):
 
     saver = threading.Thread(target=save)
     saver.start()
-    until(waits.exists)
+    wait_until(waits.exists)
     sc.stop()
     go_on.touch()
     saver.join(30)
-    until(lambda: not any(t.is_alive() for t in mine))
+    wait_until(lambda: not any(t.is_alive() for t in mine))
     assert not (tmp_path / "out").exists()
-
-
-def test_a_question_that_nobody_answers_any_more_ends_its_attempt(threads):
-    """The worker is stopped while an attempt waits, or before it asks."""
-    asked, ended = threading.Event(), []
-    worker = Worker(threads._context._application.spec, "x", lambda batch: asked.set(), in_process=True)
-
-    def ask() -> None:
-        try:
-            worker.request_commit(1)
-        except TaskKilled as killed:
-            ended.append(str(killed))
-
-    waiting = threading.Thread(target=ask, daemon=True)
-    waiting.start()
-    assert asked.wait(30)
-    worker.stop()
-    waiting.join(30)
-    ask()
-    assert ended == ["the context was stopped"] * 2

@@ -117,10 +117,10 @@ class TestViews:
             9,
         )
         (view,) = bench.scheduler.stages()
-        assert (view.state, view.running, view.pending, view.mean_seconds) == ("active", 2, 5, None)
+        assert (view.state, view.running, view.pending, view.seconds) == ("active", 2, 5, 0.0)
         bench.succeed(0, seconds=2.0)
         (view,) = bench.scheduler.stages()
-        assert view.mean_seconds == 2.0
+        assert view.seconds == 2.0
         (executor,) = bench.scheduler.executors()
         assert (executor.executor, executor.host, executor.slots, executor.free) == ("a", "h", 2, 0)
         assert len(executor.running) == 2

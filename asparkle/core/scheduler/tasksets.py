@@ -8,7 +8,7 @@ queued is skipped when it comes up.  So a partition may lie in many queues, and 
     MARKED    pending, and barred from some executors because it failed there (see exclusion)
     LIVE      one or two wanted attempts at it are under way
     DONE      computed
-    NOT_HERE  not asked for
+    0         not asked for
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from asparkle.core.scheduler.pools import Pool
     from asparkle.core.scheduler.speculation import Watch
 
-NOT_HERE: Final = 0
 FREE: Final = 1
 HELD: Final = 2
 MARKED: Final = 3

@@ -38,7 +38,6 @@ class StageView(NamedTuple):
     running: int
     failures: int  # attempts that failed and were not killed
     seconds: float  # that its successful tasks took
-    mean_seconds: float | None
 
     @classmethod
     def of(cls, stage: Stage, job: Job | None = None) -> StageView:
@@ -51,9 +50,8 @@ class StageView(NamedTuple):
         head = (stage.id, stage.spec.name, STATES[stage.state], stage.attempt, total, completed)
         tasks = stage.tasks
         if tasks is None:
-            return cls(*head, 0, 0, stage.failures, stage.seconds, None)
-        mean = tasks.mean if tasks.observed else None
-        return cls(*head, tasks.pending, tasks.running, stage.failures, stage.seconds, mean)
+            return cls(*head, 0, 0, stage.failures, stage.seconds)
+        return cls(*head, tasks.pending, tasks.running, stage.failures, stage.seconds)
 
 
 class ExecutorView(NamedTuple):

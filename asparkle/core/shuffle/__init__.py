@@ -10,7 +10,9 @@ Names are imported when they are first used: a driver plans shuffles, and worker
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from asparkle.core.lazy import lazy
 
 if TYPE_CHECKING:
     from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, identity
@@ -43,26 +45,19 @@ __all__ = [
     "write_map_output",
 ]
 
-_WHERE = {
-    "aggregator": ["DISTINCT", "GROUP", "Aggregator", "identity"],
-    "batch": ["Batch", "batches_of", "records_of"],
-    "external": ["cogroup", "combine", "distinct", "group"],
-    "grouped": ["GroupedValues"],
-    "mapoutput": ["MapOutputInfo", "MapOutputLost", "read_reduce_partition"],
-    "sorter": ["sort"],
-    "spill": ["SpillSpace"],
-    "writer": ["write_map_output"],
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _WHERE.items():
-        if name in names:
-            from importlib import import_module
-
-            value = globals()[name] = getattr(import_module(f"asparkle.core.shuffle.{module}"), name)
-            return value
-    raise AttributeError(f"module 'asparkle.core.shuffle' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "asparkle.core.shuffle.aggregator": ["DISTINCT", "GROUP", "Aggregator", "identity"],
+        "asparkle.core.shuffle.batch": ["Batch", "batches_of", "records_of"],
+        "asparkle.core.shuffle.external": ["cogroup", "combine", "distinct", "group"],
+        "asparkle.core.shuffle.grouped": ["GroupedValues"],
+        "asparkle.core.shuffle.mapoutput": ["MapOutputInfo", "MapOutputLost", "read_reduce_partition"],
+        "asparkle.core.shuffle.sorter": ["sort"],
+        "asparkle.core.shuffle.spill": ["SpillSpace"],
+        "asparkle.core.shuffle.writer": ["write_map_output"],
+    },
+)
 
 
 def import_all() -> None:

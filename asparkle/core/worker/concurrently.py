@@ -10,14 +10,16 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from asparkle.core.coroutines import AsyncMap, Emit
 from asparkle.core.errors import UserFunctionError
 from asparkle.core.logs import log
 from asparkle.core.rates import Rate
 from asparkle.core.shown import name_of, shown
 from asparkle.core.taskcontext import TaskContext
+
+if TYPE_CHECKING:
+    from asparkle.core.coroutines import AsyncMap, Emit
 
 _FIRST_WAIT: Final = 0.1  # seconds, on average half of it, before the first retry; each is twice the one before
 _LONGEST_WAIT: Final = 30.0

@@ -13,8 +13,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -243,14 +243,12 @@ class Worker:
         Raises TaskKilled once the worker is stopped.
         """
         if self._event_loop is None:
-            running, self.interruptible = self.interruptible, None  # half a start is worse than a late interrupt
-            with self._event_loop_lock:
+            with self.uninterrupted(), self._event_loop_lock:
                 if self._event_loop is None and not self._stopped:
                     from asparkle.core.worker.eventloop import EventLoop
 
                     self._event_loop = EventLoop(f"asparkle-coroutines-{self.executor}", self._want_turns)
                     self.report(protocol.HasLoop(True))
-            self.interruptible = running
             if self._event_loop is None:
                 raise TaskKilled("the worker ends")
         return self._event_loop
@@ -263,7 +261,21 @@ class Worker:
     def _want_turns(self, rate: Rate, count: int) -> None:
         self.report(protocol.WantTurns(rate.id, rate.interval, count))
 
-    # ------------------------------------------------------------------------- waking who waits
+    # ------------------------------------------------------------------------- interrupts, and waking who waits
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """An interrupt does not strike inside of this, but raises its TaskKilled at the end."""
+        if self.interrupt is None or threading.get_ident() != self.main:
+            yield
+            return
+        running, self.interruptible = self.interruptible, None
+        try:
+            yield
+        finally:
+            self.interruptible = running
+        if running is not None and running in self.killing:
+            raise TaskKilled(self.killing[running])
 
     def watch(self, tid: int, wake: Callable[[TaskKilled], object]) -> None:
         """Call ``wake`` when the attempt is killed or the worker stops: a thread that waits can't be interrupted.
@@ -344,15 +356,8 @@ class Worker:
 
     def report(self, message: Any) -> None:
         """Tell the driver, now, what waits to be told and this."""
-        if self.interrupt is None or threading.get_ident() != self.main:
+        with self.uninterrupted():  # half of it would be half a message, or lose other attempts' reports
             self._report(message)
-            return
-        # An interrupt in the middle of this would lose other attempts' reports, or cut a message in two.
-        running, self.interruptible = self.interruptible, None
-        self._report(message)
-        self.interruptible = running
-        if running is not None and running in self.killing:
-            raise TaskKilled(self.killing[running])
 
     def _report(self, message: Any) -> None:
         with self._outbox_lock:

@@ -1,0 +1,41 @@
+"""What holds for all tests: on CI, nothing is left out unnoticed.
+
+A skipped test is green, so one that skips because an installation failed would never be missed. Where ``CI`` is set,
+as `.ci/run` does, a skip fails unless its reason is one of `EXPECTED`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+EXPECTED = (
+    "IPython is installed",  # the other half of a pair
+    "needs the programs of an installed PySpark",  # `.ci/run` runs these, and the checkers, in a step of their own
+    "is not installed: pip install 'asparkle[dev]'",
+    "root may write anywhere",
+    "needs fork",  # the platform's
+    "in /proc",
+    "needs /proc",
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    return _judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    return _judged((yield))
+
+
+def _judged(report):
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        _, _, reason = report.longrepr
+        if not any(expected in reason for expected in EXPECTED):
+            report.outcome = "failed"
+            report.longrepr = f"skipped: {reason}\nOn CI only what tests/conftest.py lists is a reason to skip a test."
+    return report
