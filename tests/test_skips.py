@@ -11,6 +11,7 @@ import pytest
 
 SKIPPED = {
     "in a test": "import pytest\ndef test(): pytest.skip({reason!r})",
+    "in a fixture": "import pytest\n@pytest.fixture\ndef f(): pytest.skip({reason!r})\ndef test(f): pass",
     "by a mark": "import pytest\n@pytest.mark.skipif(True, reason={reason!r})\ndef test(): pass",
     "as a module": "import pytest\npytest.importorskip('no_such_module', reason={reason!r})\ndef test(): pass",
 }
