@@ -134,6 +134,7 @@ class Driver:
                 self._broken = error
                 for job in list(self._jobs.values()):
                     self._finish(job, error)
+                self.cancel_jobs(reason=str(error))  # the scheduler's and the listeners' part of it
                 return
             info = executor.info
             self._remotes[info.id] = Remote(executor)
