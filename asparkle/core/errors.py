@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from _pickle import PicklingError  # pickle.PicklingError, without the time that importing pickle takes
 
-from asparkle.core.shown import shown
+from asparkle.core.shown import NOT_AWAITED, shown
 
 
 def rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
@@ -127,6 +127,8 @@ class PicklingFailed(AsparkleError, PicklingError):
         told = path if len(path) <= 8 else (*path[:4], f"{len(path) - 8} more", *path[-4:])
         way = f" (reached by {' -> '.join(told)})" if path else ""
         why = f": {reason}" if reason else ""
+        if "'coroutine' object" in reason:
+            why += f"; where a plain function returned it, {NOT_AWAITED}"
         super().__init__(f"can't pickle {what}{at}{way}{why}")
         self.name = name
         self.path: tuple[str, ...] = path
