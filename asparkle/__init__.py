@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from asparkle.core.profiling import BasicProfiler, Profiler
     from asparkle.core.resources import WorkerResource
     from asparkle.core.statcounter import StatCounter
+    from asparkle.core.status import SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
     from asparkle.handles import JobHandle
@@ -52,8 +53,12 @@ __all__ = [
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
+    "SparkExecutorInfo",
     "SparkFiles",
+    "SparkJobInfo",
+    "SparkStageInfo",
     "StatCounter",
+    "StatusTracker",
     "StorageLevel",
     "TaskContext",
     "WorkerResource",
@@ -81,6 +86,10 @@ _WHERE = {
     "SparkContext": "asparkle.context",
     "SparkFiles": "asparkle.core.addedfiles",
     "StatCounter": "asparkle.core.statcounter",
+    "SparkExecutorInfo": "asparkle.core.status",
+    "SparkJobInfo": "asparkle.core.status",
+    "SparkStageInfo": "asparkle.core.status",
+    "StatusTracker": "asparkle.core.status",
     "StorageLevel": "asparkle.core.storagelevel",
     "TaskContext": "asparkle.core.taskcontext",
     "inheritable_thread_target": "asparkle.core.inheritablethread",

@@ -123,6 +123,15 @@ class SparkContext(BlockingContext):
         return self._context.getConf()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that executors were given, besides the driver's own.
+
+        >>> sc.environment
+        {'PYTHONHASHSEED': '0'}
+        """
+        return self._context.environment
+
+    @property
     def sparkHome(self) -> str | None:
         """The ``spark.home`` of the configuration, which nothing here needs.
 

@@ -45,7 +45,7 @@ WITH_EXAMPLES = [
         f"asparkle.core.{name}"
         for name in [
             *"accumulators codecs conf coroutines events hashing inheritablethread".split(),
-            *"partitioner remotefiles resources statcounter status storagelevel taskcontext".split(),
+            *"partitioner remotefiles resourceprofiles resources statcounter status storagelevel taskcontext".split(),
         ]
     ),
 ]

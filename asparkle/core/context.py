@@ -335,6 +335,16 @@ class SparkContext:
         return self._conf.clone()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that executors were given, besides the driver's own.
+
+        >>> sc.environment
+        {'PYTHONHASHSEED': '0'}
+        """
+        seed = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
+        return seed | dict(self._application.spec.environment)
+
+    @property
     def sparkHome(self) -> str | None:
         """The ``spark.home`` of the configuration, which nothing here needs.
 
