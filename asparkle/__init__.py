@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asparkle.core.profiling import BasicProfiler, Profiler
     from asparkle.core.resources import WorkerResource
     from asparkle.core.statcounter import StatCounter
+    from asparkle.core.status import SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
     from asparkle.handles import JobHandle
@@ -53,8 +54,12 @@ __all__ = [
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
+    "SparkExecutorInfo",
     "SparkFiles",
+    "SparkJobInfo",
+    "SparkStageInfo",
     "StatCounter",
+    "StatusTracker",
     "StorageLevel",
     "TaskContext",
     "WorkerResource",
@@ -78,6 +83,7 @@ __getattr__ = lazy(
         "asparkle.core.profiling": ["BasicProfiler", "Profiler"],
         "asparkle.core.resources": ["WorkerResource"],
         "asparkle.core.statcounter": ["StatCounter"],
+        "asparkle.core.status": ["SparkExecutorInfo", "SparkJobInfo", "SparkStageInfo", "StatusTracker"],
         "asparkle.core.storagelevel": ["StorageLevel"],
         "asparkle.core.taskcontext": ["TaskContext"],
         "asparkle.handles": ["JobHandle"],

@@ -22,6 +22,7 @@ from asparkle.core.profiling import BasicProfiler, Profiler
 from asparkle.core.rdd import RDD
 from asparkle.core.resources import WorkerResource
 from asparkle.core.statcounter import StatCounter
+from asparkle.core.status import SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker
 from asparkle.core.storagelevel import StorageLevel
 from asparkle.core.taskcontext import TaskContext
 
@@ -43,8 +44,12 @@ __all__ = [
     "RDDBarrier",
     "SparkConf",
     "SparkContext",
+    "SparkExecutorInfo",
     "SparkFiles",
+    "SparkJobInfo",
+    "SparkStageInfo",
     "StatCounter",
+    "StatusTracker",
     "StorageLevel",
     "TaskContext",
     "WorkerResource",

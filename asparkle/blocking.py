@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from asparkle.core.conf import SparkConf, system_properties
-from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, ForkedContextError, NestedContextError
+from asparkle.core.errors import ArgumentError, ContextActive, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
+from asparkle.jvm import JVM
 from asparkle.newapplication import new_application
 from asparkle.portal import Portal
 
@@ -25,11 +26,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class _ActiveContext:
+    """PySpark's name for the active context, on the class: None if there is none."""
+
+    def __get__(self, instance: object, owner: type) -> BlockingContext | None:
+        return _alive(BlockingContext._active)
+
+
 class BlockingContext:
     """A context whose event loop runs in a background thread.  One may be active at a time."""
 
     _active: ClassVar[weakref.ref[BlockingContext] | None] = None
     _active_lock: ClassVar[threading.RLock] = threading.RLock()
+
+    # Not public in PySpark, and widely used.
+    _active_spark_context = _ActiveContext()
+    _jsc = JVM()
+    _jvm = JVM()
+    _gateway = JVM()
+
+    @property
+    def _conf(self) -> SparkConf:
+        return self._context._conf
 
     def __init__(
         self,
@@ -57,7 +75,7 @@ class BlockingContext:
 
         Raises ArgumentError for that, InputNotFound for a module that is not there, ConfigurationError for a bad
         key or master URL, PluginError for a plugin that can't be used, StorageError if nothing can be written in
-        ``spark.local.dir``, and ContextError if another context is active; then nothing is left running.
+        ``spark.local.dir``, and ContextActive if another context is active; then nothing is left running.
 
         >>> sc.stop()
         >>> with SparkContext("threads[2]", "sums") as mine:
@@ -73,7 +91,7 @@ class BlockingContext:
         with BlockingContext._active_lock:
             active = _alive(BlockingContext._active)
             if active is not None:
-                raise ContextError(
+                raise ContextActive(
                     f"there is an active context already: {active!r}; stop() it first, or use getOrCreate()"
                 )
             application = new_application(master, appName, conf, plugins)

@@ -123,6 +123,15 @@ class SparkContext(BlockingContext):
         return self._context.getConf()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that executors were given, besides the driver's own.
+
+        >>> sc.environment
+        {'PYTHONHASHSEED': '0'}
+        """
+        return self._context.environment
+
+    @property
     def sparkHome(self) -> str | None:
         """The ``spark.home`` of the configuration, which nothing here needs.
 
@@ -184,10 +193,12 @@ class SparkContext(BlockingContext):
         return RDD(self._context.parallelize(c, numSlices), self)
 
     def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
-        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``.
+        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; from 0 to ``start`` without ``end``.
 
         >>> sc.range(1, 10, 3).collect()
         [1, 4, 7]
+        >>> sc.range(10, step=5).collect()
+        [0, 5]
         """
         return RDD(self._context.range(start, end, step, numSlices), self)
 

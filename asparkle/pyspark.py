@@ -30,13 +30,17 @@ VARIABLE = "ASPARKLE_AS_PYSPARK"
 """Set in the environment of a process that is to see asparkle as pyspark, and so of those that it starts."""
 
 _MODULES = (
-    {"accumulators", "broadcast", "conf", "context", "files", "profiler", "rdd", "resource", "resultiterable"}
+    {"accumulators", "broadcast", "conf", "context", "errors", "files", "profiler", "rdd", "resource", "resultiterable"}
     | {"serializers", "statcounter", "status", "storagelevel", "taskcontext", "util"}
     | {"sql", "sql.dataframe", "sql.session", "sql.types"}
 )
 """The modules of PySpark that programs with RDDs import, as far as asparkle has them."""
 
-_PART_OF = {f"resource.{name}": "resource" for name in ("information", "profile", "requests")}
+_PART_OF = {
+    **{f"resource.{name}": "resource" for name in ("information", "profile", "requests")},
+    **{f"errors.{name}": "errors" for name in ("exceptions", "exceptions.base", "exceptions.captured")},
+    "version": "",
+}
 """Modules whose contents are in another one here."""
 
 _SCOPE = "it has RDDs, and of pyspark.sql what goes with these, SparkSession, DataFrame and Row"
@@ -71,6 +75,8 @@ def target(name: str) -> str:
     path = _PART_OF.get(path, path)
     if not path:
         return "asparkle.pyspark"
+    if path == "cloudpickle" or path.startswith("cloudpickle."):  # PySpark has a copy of its own
+        return path
     if path in _MODULES:
         from importlib.util import find_spec
 

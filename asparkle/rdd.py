@@ -12,6 +12,7 @@ from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
+from asparkle.jvm import JVM
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +56,8 @@ def _unwrap_each(rdds: Any) -> Any:
 
 class RDD(Generic[T_co]):
     """A lazy, partitioned, immutable collection that is computed from its lineage when an action needs it."""
+
+    _jrdd = JVM()
 
     def __init__(self, rdd: core.RDD[T_co], context: SparkContext) -> None:
         self._rdd = rdd

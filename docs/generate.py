@@ -182,7 +182,7 @@ def events() -> str:
 def errors() -> str:
     """The tree of all errors, and a section for each."""
     module = import_module("asparkle.errors")
-    kinds = sorted((getattr(module, name) for name in module.__all__), key=lambda kind: _line_of(kind))
+    kinds = sorted({getattr(module, name) for name in module.__all__}, key=lambda kind: _line_of(kind))
     tree = [f"{'  ' * _depth(kind)}- {_link(kind)}{_also(kind)}" for kind in _depth_first(kinds)]
     sections = [f"## `{kind.__name__}`\n\n{_text(kind)}" for kind in kinds]
     return "\n\n".join(["\n".join(tree), *sections])

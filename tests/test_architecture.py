@@ -32,7 +32,6 @@ OPTIONAL = {
     "asparkle.core.loop": {"trio"},  # only when it is what runs
     # only where they are installed, or asked for
     "asparkle.launcher.shell": {"IPython", "traitlets"},
-    "asparkle.plugins.progress": {"rich"},
     "asparkle.sql.dataframe": {"pandas"},
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
     "asparkle.core.codecs": {"lz4", "zstandard"},

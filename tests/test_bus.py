@@ -96,9 +96,45 @@ async def test_functions_are_listeners_too():
     assert got == got_async == [1]
 
 
+class DirectRecorder(ThreadRecorder):
+    at_once = True
+
+    def on_event(self, event):
+        super().on_event(event)
+        if event == Started(2):
+            raise ValueError
+
+
+async def test_a_listener_may_be_called_at_once():
+    direct = DirectRecorder()
+    async with Bus() as bus:
+        feed = bus.add(direct, Started)
+        for i, event in enumerate(EVENTS):
+            bus.post(event)
+            assert direct.got == EVENTS[: i + 1 : 2]
+        assert direct.thread is threading.current_thread()
+    assert direct.got == [Started(1), Started(2)] and direct.closed
+    assert feed.errors == 1
+
+
+async def test_one_that_fails_at_once_may_leave():
+    direct, got = DirectRecorder(), []
+    direct.on_error = "remove"
+    async with Bus() as bus:
+        bus.add(direct)
+        bus.add(got.append)
+        for event in EVENTS:
+            bus.post(event)
+    assert direct.got == EVENTS[:3] and got == EVENTS
+
+
 async def test_what_is_no_listener_is_refused():
     with pytest.raises(ArgumentTypeError, match="not 3"):
         Bus().add(3)
+    slow = AsyncRecorder()
+    slow.at_once = True
+    with pytest.raises(ArgumentTypeError, match="on_event is a coroutine"):
+        Bus().add(slow)
 
 
 async def test_types_narrow_what_is_delivered_and_include_subclasses():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import sys
 import threading
 import time
@@ -14,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asparkle import SparkConf, SparkContext
+from asparkle import JobFailed, SparkConf, SparkContext
 from asparkle.core.events import JobEnded, JobStarted, StageInfo, StageSubmitted, TaskEnded, TaskStarted
 from asparkle.plugins import progress
-from asparkle.plugins.progress import PlainBar, ProgressListener, RichBar, Stage, line
+from asparkle.plugins.progress import ProgressListener, Stage, line
 
 
 class Terminal:
@@ -60,22 +61,13 @@ def terminal() -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.fixture(params=["plain", "rich"])
-def bars(request, monkeypatch):
-    if request.param == "plain":
-        monkeypatch.setattr(progress, "new_bar", PlainBar)
-    else:
-        pytest.importorskip("rich")
-    return request.param
-
-
 def wait(x: int, file: str) -> int:
     while not os.path.exists(file):
         time.sleep(0.01)
     return x
 
 
-def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, bars, tmp_path):
+def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, tmp_path):
     with SparkContext("processes[2]", plugins=[ProgressListener(terminal.file)]) as sc:
         gate = str(tmp_path / "open")
         rdd = sc.parallelize(range(4), 4).map(lambda x: wait(x, gate) if x > 1 else x)
@@ -87,11 +79,11 @@ def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, bars, tmp_path
         (tmp_path / "open").touch()
         job.join()
     assert sums == [6]
-    end = "\r\x1b[K" if bars == "plain" else "\x1b[?25h"  # the line is cleared; the cursor is shown again
-    assert end in terminal.shown[terminal.shown.rindex("(2 + 2) / 4") :] or terminal.shown.endswith(end)
+    terminal.wait_for("\r\x1b[K")
+    assert terminal.shown.endswith("\r\x1b[K")
 
 
-def test_a_job_shows_nothing_until_it_has_lasted(terminal, bars, monkeypatch):
+def test_a_job_shows_nothing_until_it_has_lasted(terminal, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 3600.0)
     monkeypatch.setattr(progress, "INTERVAL", 0.01)
     with SparkContext("threads[2]", plugins=[ProgressListener(terminal.file)]) as sc:
@@ -120,9 +112,8 @@ def test_the_setting_brings_the_bar_once(monkeypatch):
     assert len(made) == 1
 
 
-def test_settling_takes_the_bar_away_before_the_end_is_heard_of(terminal, monkeypatch):
+def test_settling_takes_the_bar_away_though_the_job_goes_on(terminal, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
-    monkeypatch.setattr(progress, "new_bar", PlainBar)
     listener = ProgressListener(terminal.file)
     listener.on_event(JobStarted(0.0, 7, "sum", (StageInfo(3, 2),), 2))
     listener.on_event(StageSubmitted(0.0, 3, 0, "map", 2))
@@ -138,27 +129,36 @@ def test_settling_takes_the_bar_away_before_the_end_is_heard_of(terminal, monkey
     assert len(terminal.shown) == length
 
 
-def test_what_a_program_prints_goes_above_the_bar(terminal, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", terminal.file)
-    bar = PlainBar(terminal.file)
-    stage = Stage(0, "map", 4, 1, 1)
-    bar.draw([stage])
-    print("hel", end="", flush=True)
-    bar.draw([stage])  # not now: it would overwrite the half line
-    print("lo", flush=True)
-    bar.draw([stage])
-    bar.erase()
-    terminal.wait_for("\r\x1b[Khello\r\n\r[Stage 0")
-    assert sys.stdout is terminal.file
+def test_the_bar_is_gone_before_the_result_is_there(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.001)
+    output = sys.stdout
+    with SparkContext("threads[2]", plugins=[ProgressListener(terminal.file)]) as sc:
+        rdd = sc.parallelize(range(4), 4).map(lambda x: time.sleep(0.01))
+        for i in range(25):
+            rdd.count()
+            print("result", i, file=terminal.file, flush=True)
+            assert sys.stdout is output
+        with pytest.raises(JobFailed):
+            rdd.map(lambda x: 1 / 0).count()
+        print("failed", file=terminal.file, flush=True)
+    terminal.wait_for("failed")
+    assert "[Stage 0: " in terminal.shown
+    assert screen(terminal.shown) == [*(f"result {i}" for i in range(25)), "failed", ""]
 
 
-def test_richs_bar_follows_the_stages(terminal):
-    pytest.importorskip("rich")
-    bar = RichBar(terminal.file)
-    bar.draw([Stage(0, "map", 4, 1, 1)])
-    bar.draw([Stage(1, "sum", 2, 2, 0)])
-    bar.erase()
-    terminal.wait_for("Stage 1: sum")
+def screen(shown: str) -> list[str]:
+    """What a terminal that is wide enough shows."""
+    lines, column = [""], 0
+    for piece in re.split(r"(\r|\n|\x1b\[K)", shown):
+        if piece == "\n":
+            lines.append("")
+        elif piece == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        elif piece != "\r":
+            lines[-1] = lines[-1][:column] + piece + lines[-1][column + len(piece) :]
+        column = column + len(piece) if piece not in ("\r", "\n", "\x1b[K") else column * (piece == "\x1b[K")
+    return lines
 
 
 stages = st.lists(

@@ -3,7 +3,8 @@
 `Bus.post` puts an event into the queue of each listener that cares for it and returns.  A coroutine
 listener is driven by a task of its own on the bus's event loop, a plain function by a daemon thread of its
 own, so that neither its speed nor its failure is felt by jobs or by other listeners.  A queue has a limit:
-what a listener misses is counted (`Feed.dropped`) and logged.
+what a listener misses is counted (`Feed.dropped`) and logged.  A listener may ask to be called `at_once` instead; then
+its failure is not felt, but its speed is.
 
 The bus lives on one event loop, asyncio or trio; its methods are called there, or before it is entered.
 """
@@ -241,6 +242,30 @@ class _ThreadFeed(Feed):
                 self._failures.say_dropped()
 
 
+class _DirectFeed(Feed):
+    """A plain listener that is called where the event is posted."""
+
+    def __init__(self, bus: Bus, listener: Listener, events: tuple[type, ...], name: str) -> None:
+        super().__init__(bus, name, events)
+        self._handler, self._close = _calls_of(listener)
+        self._failures = _Failures(self, listener)
+
+    def put(self, event: object) -> None:
+        try:
+            self._handler(event)
+        except Exception as error:
+            if self._failures.failed(error, type(event).__name__):
+                self._bus.remove(self)
+
+    def end(self) -> None:
+        super().end()
+        try:
+            if self._close is not None:
+                self._close()
+        except Exception as error:
+            self._failures.failed(error, "close")
+
+
 class Bus:
     """Carries events to listeners.  ``async with Bus() as bus: ...``
 
@@ -276,13 +301,21 @@ class Bus:
 
         It gets what is posted from now on, of the types ``events``; none: what the listener says, all
         for a function.  Returns its feed, for `remove` and for what it has missed.
-        Raises ArgumentTypeError for what can't be called, and for a type of events that is no class."""
+        Raises ArgumentTypeError for what can't be called, for a type of events that is no class, and for a coroutine
+        that is to be called at once."""
         handler = listener.on_event if isinstance(listener, Listener) else listener
         if not callable(handler):
             raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {shown(listener)}")
         events = events or (listener.events if isinstance(listener, Listener) else ())
         name = name or _name_of(listener)
         feed: _TaskFeed | _ThreadFeed
+        if isinstance(listener, Listener) and listener.at_once:
+            if _is_async(handler):
+                raise ArgumentTypeError(f"listener {name}: at_once is for plain methods: on_event is a coroutine")
+            direct = _DirectFeed(self, listener, events, name)
+            if not self._closed:
+                self._attach(direct)
+            return direct
         if _is_async(handler):
             feed = _TaskFeed(self, listener, events, name)
             if self._tasks is not None:

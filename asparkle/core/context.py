@@ -335,6 +335,16 @@ class SparkContext:
         return self._conf.clone()
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables that executors were given, besides the driver's own.
+
+        >>> sc.environment
+        {'PYTHONHASHSEED': '0'}
+        """
+        seed = {"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")}
+        return seed | dict(self._application.spec.environment)
+
+    @property
     def sparkHome(self) -> str | None:
         """The ``spark.home`` of the configuration, which nothing here needs.
 
@@ -410,14 +420,16 @@ class SparkContext:
         return self._rdd(sources.Collection(sources.sliceable(c), slices))
 
     def range(self, start: int, end: int | None = None, step: int = 1, numSlices: int | None = None) -> RDD[int]:
-        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; of ``range(start)`` without ``end``.
+        """An RDD of the ints from ``start`` to ``end`` (excluded) by ``step``; from 0 to ``start`` without ``end``.
 
         >>> await sc.range(1, 10, 3).collect()
         [1, 4, 7]
+        >>> await sc.range(10, step=5).collect()
+        [0, 5]
         """
         start = arguments.whole_number(start, "range", "start")
         if end is None:
-            start, end, step = 0, start, 1
+            start, end = 0, start
         end, step = arguments.whole_number(end, "range", "end"), arguments.whole_number(step, "range", "step")
         if not step:
             raise ArgumentError("range: step = 0: expected another whole number")

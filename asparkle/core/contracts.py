@@ -175,14 +175,19 @@ class Listener(ABC):
     """Receives an application's events, one at a time, in the order in which they happened.
 
     ``on_event`` may be a coroutine or a plain method.  A coroutine runs on the context's event loop and
-    must not block it; a plain method runs in a thread of its own and may.  An exception is logged once,
-    with the listener's name; then, by ``on_error``, the listener stays (the default) or is removed.
+    must not block it; a plain method runs in a thread of its own and may.  Either gets an event some time after it
+    happened; with ``at_once``, a plain method is called on the event loop, before anybody learns of it otherwise.
+    An exception is logged once, with the listener's name; then, by ``on_error``, the listener stays (the default)
+    or is removed.
     """
 
     name: str = ""
     """What logs call it; the class's name unless set."""
     events: tuple[type, ...] = ()
     """The event types that it wants, subclasses included; none: all."""
+    at_once: bool = False
+    """Whether jobs wait for ``on_event``, a plain method that must not block and take next to no time: `JobEnded` has
+    been handled when the job's caller gets the result."""
     on_error: Literal["stay", "remove"] = "stay"
 
     @abstractmethod

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -37,6 +37,7 @@ from asparkle.core.transforms import Sink
 
 T = TypeVar("T")
 _DEFAULTS = JobOptions()
+TRIES: Final = 6  # executors that may end in a row before they begin a task
 
 
 class Remote:
@@ -78,6 +79,7 @@ class Driver:
         self._wake = anyio.Event()
         self._wake_at = float("inf")
         self._broken: NoExecutors | None = None
+        self._stillborn = 0  # executors in a row that were lost before they had reported anything
         self._later: list[m.Event] = []
         self._kills: dict[int, tuple[float, str]] = {}
         self._turns = TurnDealer()
@@ -130,32 +132,49 @@ class Driver:
             try:
                 executor = await self._cluster.added()
             except NoExecutors as error:
-                self._broken = error
-                for job in list(self._jobs.values()):
-                    self._finish(job, error)
+                self._give_up(error)
                 return
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self._tasks.start_soon(self._listen, executor)
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots))
 
+    def _give_up(self, error: NoExecutors) -> None:
+        """There are no executors to be had: no job can run."""
+        self._broken = error
+        for job in list(self._jobs.values()):
+            self._finish(job, error)
+        self.cancel_jobs(reason=str(error))  # the scheduler's and the listeners' part of it
+
     async def _listen(self, executor: Executor) -> None:
+        stillborn = True
         while True:
             reports = await executor.receive()
             if isinstance(reports, Lost):
-                self._lost(executor, reports)
+                stillborn = stillborn and reports.blame and not reports.running
+                self._lost(executor, reports, stillborn and bool(self._remotes[executor.info.id].stages))
                 return
+            stillborn, self._stillborn = False, 0
             for report in reports:
                 _REPORTS[type(report)](self, executor, report)
             self._deliver()
 
-    def _lost(self, executor: Executor, lost: Lost) -> None:
+    def _lost(self, executor: Executor, lost: Lost, stillborn: bool) -> None:
+        """``stillborn``: it was given tasks, and is gone before it began one."""
         info = executor.info
         self._remotes.pop(info.id, None)
         self._loop_closed.set()
         self.blocks.executor_lost(info.id)
         self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, lost.blocks_survive))
-        if self._cluster is not None and not self.stopped:
+        self._stillborn += stillborn
+        if self._stillborn >= TRIES:
+            self._give_up(
+                NoExecutors(
+                    f"{TRIES} executors in a row ended before they began a task; of the last one, {lost.reason}. What "
+                    "they wrote says why: look above, or where stderr goes"
+                )
+            )
+        elif self._cluster is not None and not self.stopped:
             self._cluster.lost(info.id)
 
     async def _keep_time(self) -> None:

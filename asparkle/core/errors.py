@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from _pickle import PicklingError  # pickle.PicklingError, without the time that importing pickle takes
 
-from asparkle.core.shown import shown
+from asparkle.core.shown import NOT_AWAITED, shown
 
 
 def rebuild(cls: type[BaseException], args: tuple[object, ...], state: dict[str, object]) -> BaseException:
@@ -30,20 +30,58 @@ class AsparkleError(Exception):
         return rebuild, (type(self), self.args, self.__dict__), elsewhere
 
 
+# ------------------------------------------------------------------- kinds, as PySpark has them
+
+
+PySparkException = AsparkleError
+
+
+class PySparkValueError(AsparkleError, ValueError):
+    """A value is not what it may be: PySpark's name for these errors, and their base."""
+
+
+class PySparkTypeError(AsparkleError, TypeError):
+    """A type is not what it may be: PySpark's name for these errors, and their base."""
+
+
+class PySparkRuntimeError(AsparkleError, RuntimeError):
+    """Something can't be done here, or now: PySpark's name for these errors, and their base."""
+
+
+class PySparkAttributeError(AsparkleError, AttributeError):
+    """A name is not there: PySpark's name for these errors, and their base."""
+
+
+class PySparkImportError(AsparkleError, ImportError):
+    """A module is not there: PySpark's name for these errors, and their base."""
+
+
+class PySparkNotImplementedError(AsparkleError, NotImplementedError):
+    """Something is not to be had: PySpark's name for these errors, and their base."""
+
+
+class PySparkPicklingError(AsparkleError, PicklingError):
+    """Something can't be pickled: PySpark's name for these errors, and their base."""
+
+
+class AnalysisException(AsparkleError):
+    """What is asked for is not there: PySpark's name for `InputNotFound`, and its base."""
+
+
 # ------------------------------------------------------------------------------ what the caller gave
 
 
-class ConfigurationError(AsparkleError, ValueError):
+class ConfigurationError(PySparkValueError):
     """A configuration key has a value that its type does not allow, or a master URL is unknown or
     malformed.  Raised when the context is made, before anything is started."""
 
 
-class ArgumentError(AsparkleError, ValueError):
+class ArgumentError(PySparkValueError):
     """An argument's value is out of range (0 partitions, a negative fraction).  Raised at the call,
     not at the action."""
 
 
-class ArgumentTypeError(AsparkleError, TypeError):
+class ArgumentTypeError(PySparkTypeError):
     """An argument has a type that the operation can't use.  Raised at the call, not at the action."""
 
 
@@ -58,20 +96,25 @@ class PluginError(AsparkleError):
         self.plugin = plugin
 
 
-class NotSupported(AsparkleError, AttributeError):
+class NotSupported(PySparkAttributeError):
     """PySpark has this name, and asparkle does not: it is SQL's, or rests on the JVM.  The message says what to
     use.  As with any attribute that is missing, ``hasattr`` says so."""
 
 
-class ModuleNotSupported(AsparkleError, ModuleNotFoundError):
+class ModuleNotSupported(PySparkImportError, ModuleNotFoundError):
     """PySpark has this module, and asparkle does not.  ``except ImportError`` catches it."""
 
 
 # ------------------------------------------------------------------- a context used at the wrong place
 
 
-class ContextError(AsparkleError, RuntimeError):
+class ContextError(PySparkRuntimeError):
     """A context can't be used here or now; the subclasses say why."""
+
+
+class ContextActive(ContextError, PySparkValueError):
+    """There is an active context, and there may be one: `stop` it, or use `getOrCreate`.  In `asparkle.aio` there may
+    be several."""
 
 
 class ContextStopped(ContextError):
@@ -115,7 +158,7 @@ class DeadlockError(ContextError):
 # ------------------------------------------------------------------------------------ data and functions
 
 
-class PicklingFailed(AsparkleError, PicklingError):
+class PicklingFailed(PySparkPicklingError):
     """A function, an element, a result or a broadcast value can't be pickled.
 
     ``name``: the variable that holds the culprit, as the user wrote it; ``path``: the way to it from what
@@ -127,26 +170,28 @@ class PicklingFailed(AsparkleError, PicklingError):
         told = path if len(path) <= 8 else (*path[:4], f"{len(path) - 8} more", *path[-4:])
         way = f" (reached by {' -> '.join(told)})" if path else ""
         why = f": {reason}" if reason else ""
+        if "'coroutine' object" in reason:
+            why += f"; where a plain function returned it, {NOT_AWAITED}"
         super().__init__(f"can't pickle {what}{at}{way}{why}")
         self.name = name
         self.path: tuple[str, ...] = path
 
 
-class KeyHashError(AsparkleError, TypeError):
+class KeyHashError(PySparkTypeError):
     """A key can't be put into a partition the same way in every process: it can't be hashed, or it is
     hashed by its identity only."""
 
 
-class UserFunctionError(AsparkleError, RuntimeError):
+class UserFunctionError(PySparkRuntimeError):
     """A user's function broke the rules of the operation that called it: a ``StopIteration`` escaped it,
     it returned something that can't be iterated, it gave a non-pair to an operation on pairs."""
 
 
-class EmptyRDDError(AsparkleError, ValueError):
+class EmptyRDDError(PySparkValueError):
     """An action needs at least one element, and the RDD has none."""
 
 
-class BarrierStageError(AsparkleError, ValueError):
+class BarrierStageError(PySparkValueError):
     """A barrier stage was to compute what is not its own partitions, one in each task."""
 
     def __init__(self, tasks: int, other: int) -> None:
@@ -159,7 +204,7 @@ class BarrierStageError(AsparkleError, ValueError):
         )
 
 
-class NeedsJVM(AsparkleError, NotImplementedError):
+class NeedsJVM(PySparkNotImplementedError):
     """An operation of PySpark's that runs Java classes, and there is no JVM here; says what to use."""
 
     def __init__(self, operation: str, instead: str) -> None:
@@ -167,7 +212,7 @@ class NeedsJVM(AsparkleError, NotImplementedError):
         super().__init__(f"{operation} runs Java classes, and asparkle has no JVM; use {instead}")
 
 
-class InputNotFound(AsparkleError, FileNotFoundError):
+class InputNotFound(AnalysisException, FileNotFoundError):
     """A path does not exist, or a pattern matches no file.  ``filename`` is the path as it was given."""
 
     filename: str
@@ -250,7 +295,7 @@ class OutputExists(AsparkleError, FileExistsError):
         return str(self.args[0])
 
 
-class MissingDependency(AsparkleError, ImportError):
+class MissingDependency(PySparkImportError):
     """A package that is not installed is needed for what was asked; ``install`` is what to install."""
 
     def __init__(self, problem: str, install: str = "") -> None:
@@ -258,12 +303,12 @@ class MissingDependency(AsparkleError, ImportError):
         self.install = install
 
 
-class CommitDenied(AsparkleError, RuntimeError):
+class CommitDenied(PySparkRuntimeError):
     """Another attempt at the partition writes its output.  The attempt that gets this is not to blame, and not
     counted among failures; no job fails with it."""
 
 
-class BroadcastDestroyed(AsparkleError, RuntimeError):
+class BroadcastDestroyed(PySparkRuntimeError):
     """A broadcast variable was used after its ``destroy()``."""
 
     def __init__(self, broadcast: int) -> None:

@@ -64,6 +64,7 @@ def told(error: BaseException) -> TaskError:
         message = str(error)
     except Exception as unprintable:  # a user's __str__ may do anything
         message = f"<its __str__ raised {unprintable!r}>"
+    message = "\n".join([message, *map(str, getattr(error, "__notes__", ()))])
     frames = "".join(user_frames(error.__traceback__)) + _chain(error)
     if not frames and not isinstance(error, AsparkleError):
         frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)[-1:]))

@@ -29,16 +29,33 @@ def item_of_each(i: int, elements: Iterable[Any], operation: str) -> Iterator[An
         yield item
 
 
+def first_two(elements: Iterable[Any], operation: str) -> Iterator[tuple[Any, Any]]:
+    """The first two items of each element: what some operations take for its key and its value."""
+    for element in elements:
+        try:
+            pair = element[0], element[1]
+        except (TypeError, LookupError) as error:
+            raise not_a_pair(element, operation) from error
+        yield pair
+
+
 def first_item(element: Any, operation: str) -> Any:
     """The key of what should be a pair."""
     return next(item_of_each(0, (element,), operation))
 
 
-def check_pair(element: Any) -> None:
-    """Raises `UserFunctionError` unless ``element`` is a pair."""
+def is_pair(element: Any) -> bool:
+    """Whether ``element`` can be unpacked to a key and a value."""
     try:
         _key, _value = element
     except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_pair(element: Any) -> None:
+    """Raises `UserFunctionError` unless ``element`` is a pair."""
+    if not is_pair(element):
         raise not_a_pair(element, "an operation on keys") from None
 
 

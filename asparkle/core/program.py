@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from asparkle.core.errors import UserFunctionError
-from asparkle.core.shown import name_of
+from asparkle.core.errors import AsparkleError, UserFunctionError
+from asparkle.core.shown import NOT_AWAITED, name_of
 
 if TYPE_CHECKING:
     from asparkle.core.profiling import Profiler
@@ -277,6 +277,17 @@ def _stopped(functions: Iterable[Callable[..., Any]]) -> UserFunctionError:
     )
 
 
+def _explain(error: TypeError, functions: Iterable[Callable[..., Any]]) -> None:
+    """Note whose call, or whose result, it was that Python refused: no frame of the user's says so."""
+    from asparkle.core.failure import user_frames
+
+    names = ", ".join(map(_where, functions))
+    if names and not user_frames(error.__traceback__):
+        error.add_note(f"in a call of {names}, or with what it returned")
+    if "'coroutine'" in str(error):
+        error.add_note(f"a plain function returned a coroutine, which nothing awaits: {NOT_AWAITED}")
+
+
 def _where(function: Callable[..., Any]) -> str:
     code = getattr(function, "__code__", None)
     name = name_of(function)
@@ -328,6 +339,10 @@ class Program:
         except RuntimeError as error:
             if isinstance(error.__cause__, StopIteration):  # it came through a generator
                 raise _stopped(self.functions()) from error.__cause__
+            raise
+        except TypeError as error:
+            if not isinstance(error, AsparkleError):
+                _explain(error, self.functions())
             raise
         if guards:
             guards[0].verify()

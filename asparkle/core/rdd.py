@@ -1298,7 +1298,7 @@ class RDD(Generic[T_co]):
         n = arguments.optional_partitions(numPartitions, operation)
         nodes = [self._node, *(self._other(o, operation)._node for o in others)]
         plan: PartitionerPlan = DefaultHash(n, portable_hash)
-        return self._derive(CoGrouped(nodes, plan, steps.RecordsSpec, function, keyed=keyed))
+        return self._derive(CoGrouped(nodes, plan, steps.LongerRecordsSpec, function, keyed=keyed))
 
     def cogroup(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, cycle, islice, product, repeat, starmap
 from typing import Any
 
+from asparkle.core.hashing import portable_hash
 from asparkle.core.pairs import first_item, item_of_each, pairs
 from asparkle.core.program import Transform
 from asparkle.core.resultiterable import ResultIterable
+from asparkle.core.shown import name_of
+from asparkle.core.transforms import refuse_coroutine
 
 
 class _Of:
@@ -109,6 +112,10 @@ class Largest(_Of):
 class ForEach(_Of):
     def __call__(self, elements: Iterable[Any]) -> None:
         (function,) = self.arguments
+        elements = iter(elements)
+        for element in elements:
+            refuse_coroutine(function(element), f"foreach: {name_of(function)} returned")
+            break
         for element in elements:
             function(element)
 
@@ -119,6 +126,7 @@ class ForPartition(_Of):
     def __call__(self, elements: Iterator[Any]) -> None:
         (function,) = self.arguments
         result = function(elements)
+        refuse_coroutine(result, f"foreachPartition: {name_of(function)} returned")
         if hasattr(result, "__next__"):
             for _ in result:
                 pass
@@ -158,11 +166,19 @@ class Registers(_Of):
 
 
 def count_values(elements: Iterable[Any]) -> dict[Any, int]:
-    return dict(Counter(elements))
+    elements, counts = iter(elements), Counter[Any]()
+    while chunk := list(islice(elements, 4096)):
+        try:
+            counts.update(chunk)
+        except TypeError:
+            for element in chunk:
+                portable_hash(element)  # says which one can't be a key, and what to do
+            raise
+    return dict(counts)
 
 
 def count_keys(elements: Iterable[Any]) -> dict[Any, int]:
-    return dict(Counter(item_of_each(0, elements, "countByKey")))
+    return count_values(item_of_each(0, elements, "countByKey"))
 
 
 def added_up(parts: Iterable[dict[Any, int]]) -> dict[Any, int]:

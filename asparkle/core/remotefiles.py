@@ -178,6 +178,18 @@ class HttpFileSystem(RemoteFileSystem):
 
     has_patterns = False
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """fsspec takes every failure for a missing file; its cause tells what it was."""
+        with super()._reached():
+            try:
+                yield
+            except FileNotFoundError as error:
+                cause = error.__cause__
+                if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410):
+                    raise
+                raise RemoteFileError(self.given, cause) from cause
+
     def status(self, path: str) -> Status:
         status = super().status(path)
         if status.size > 0 and not self._sends_parts(path):

@@ -7,6 +7,9 @@ from typing import Any
 
 LENGTH = 200
 
+NOT_AWAITED = "give the operation the coroutine function itself, or write the function with `async def`"
+"""What to do where a plain function returned a coroutine."""
+
 _brief = Repr()
 _brief.maxlevel = 4
 _brief.maxlist = _brief.maxtuple = _brief.maxset = _brief.maxfrozenset = _brief.maxdict = _brief.maxdeque = 12

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
 from contextvars import ContextVar
 
+from asparkle.core.errors import ContextError
+
 _running = threading.local()
 _awaiting: ContextVar[TaskContext | None] = ContextVar("asparkle_task", default=None)  # in a task's coroutines
 
@@ -17,12 +19,28 @@ _awaiting: ContextVar[TaskContext | None] = ContextVar("asparkle_task", default=
 class TaskContext:
     """Facts about the task attempt that runs in this thread, or that this coroutine is part of.
 
-    ``TaskContext.get()`` gives it inside a task, and None in the driver.
+    ``TaskContext.get()`` gives it inside a task, and None in the driver.  ``TaskContext()`` does so as well, and raises
+    ContextError in the driver.
     """
 
+    def __new__(cls, *facts: Any) -> TaskContext:
+        if facts:
+            return object.__new__(cls)
+        running = cls.get()
+        if running is None:
+            raise ContextError(f"{cls.__name__}(): no task runs here; make it in a function that tasks call")
+        return running
+
     def __init__(
-        self, stage: int, partition: int, attempt: int, tid: int, properties: dict[str, str] | None = None
+        self,
+        stage: int = -1,
+        partition: int = -1,
+        attempt: int = -1,
+        tid: int = -1,
+        properties: dict[str, str] | None = None,
     ) -> None:
+        if stage < 0:  # it is the running task's
+            return
         self._stage = stage
         self._partition = partition
         self._attempt = attempt

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count, islice
 from operator import itemgetter
+from types import CoroutineType
 from typing import Any
 
 from asparkle.core.errors import UserFunctionError
 from asparkle.core.pairs import item_of_each, not_a_pair
 from asparkle.core.program import Transform
-from asparkle.core.shown import name_of, shown
+from asparkle.core.shown import NOT_AWAITED, name_of, shown
 
 
 class _OfFunction(Transform):
@@ -30,6 +31,34 @@ class _OfFunction(Transform):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.function,))
+
+
+class FirstCall:
+    """A plain function's first call in a partition, refused if it returns a coroutine, which nothing would await.
+
+    Its other calls are made without us: they cost what they did.
+    """
+
+    __slots__ = ("function", "operation")
+
+    def __init__(self, function: Callable[..., Any], operation: str) -> None:
+        self.function = function
+        self.operation = operation
+
+    def __call__(self, element: Any) -> Any:
+        try:
+            result = self.function(element)
+        except StopIteration as error:
+            raise RuntimeError("a function raised StopIteration") from error  # as through a generator
+        refuse_coroutine(result, f"{self.operation}: {name_of(self.function)} returned")
+        return result
+
+
+def refuse_coroutine(value: Any, what: str) -> None:
+    """Raises UserFunctionError if ``value`` is a coroutine; ``what``: the message's beginning."""
+    if type(value) is CoroutineType:
+        value.close()
+        raise UserFunctionError(f"{what} the coroutine {value.__qualname__}(), which nothing awaits: {NOT_AWAITED}")
 
 
 class Map(_OfFunction):
@@ -56,7 +85,8 @@ class Filter(_OfFunction):
     per_element = True
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return filter(self.function, elements)
+        first = filter(FirstCall(self.function, "filter"), islice(elements, 1))
+        return chain(first, filter(self.function, elements))
 
 
 class MapPartitions(_OfFunction):
@@ -75,6 +105,7 @@ class MapPartitionsWithIndex(_OfFunction):
 
 def iterable(value: Any, function: Callable[..., Any], operation: str) -> Iterable[Any]:
     """What a user's function returned.  Raises UserFunctionError if it can't be iterated."""
+    refuse_coroutine(value, f"{operation}: {name_of(function)} returned")
     if hasattr(value, "__iter__") or hasattr(value, "__getitem__"):
         return value  # type: ignore[no-any-return]
     raise UserFunctionError(
@@ -89,7 +120,10 @@ class KeyBy(_OfFunction):
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
-        return ((function(x), x) for x in elements)
+        call: Callable[[Any], Any] = FirstCall(function, "keyBy")
+        for x in elements:
+            yield call(x), x
+            call = function
 
 
 class MapValues(_OfFunction):
@@ -98,12 +132,14 @@ class MapValues(_OfFunction):
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
         function = self.function
+        call: Callable[[Any], Any] = FirstCall(function, "mapValues")
         for element in elements:
             try:
                 key, value = element[0], element[1]
             except (TypeError, LookupError) as error:
                 raise not_a_pair(element, "mapValues") from error
-            yield key, function(value)
+            yield key, call(value)
+            call = function
 
 
 class FlatMapValues(_OfFunction):
@@ -205,7 +241,14 @@ class CollectList(Sink):
     __slots__ = ()
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
-        return list(elements)
+        return _looked_at(list(elements))
+
+
+def _looked_at(elements: list[Any]) -> list[Any]:
+    """``elements``, of which the first is not what a plain function has returned in place of a value."""
+    if elements:
+        refuse_coroutine(elements[0], "an element is")
+    return elements
 
 
 class Count(Sink):
@@ -214,7 +257,7 @@ class Count(Sink):
     def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
         total, step = 0, 4096
         while True:
-            n = len(list(islice(elements, step)))  # a C loop, in bounded memory
+            n = len(_looked_at(list(islice(elements, step))))  # a C loop, in bounded memory
             total += n
             if n < step:
                 return total
@@ -228,7 +271,7 @@ class TakeFirst(Sink):
         self.n = n
 
     def __call__(self, partition: int, elements: Iterator[Any]) -> Any:
-        return list(islice(elements, self.n))
+        return _looked_at(list(islice(elements, self.n)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (TakeFirst, (self.n,))

@@ -12,6 +12,7 @@ from asparkle.core import arguments
 from asparkle.core.conf import SparkConf
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ContextStopped, NotSupported
 from asparkle.core.shown import shown
+from asparkle.jvm import no_jvm
 from asparkle.rdd import RDD
 from asparkle.sql.dataframe import DataFrame
 from asparkle.sql.types import ToRow, _create_row, names_of
@@ -92,8 +93,14 @@ class _BuilderProperty:
 class RuntimeConfig:
     """The settings of a session.  What executors are made of was read when the context started."""
 
-    def __init__(self, conf: SparkConf) -> None:
-        self._settings = dict(conf.getAll())
+    def __init__(self, context: SparkContext) -> None:
+        self._settings = {
+            "spark.app.id": context.applicationId,
+            "spark.app.name": context.appName,
+            "spark.app.startTime": str(context.startTime),
+            "spark.master": context.master,
+            **dict(context.getConf().getAll()),
+        }
 
     def get(self, key: str, default: str | None = None) -> str | None:
         """The value of ``key``, else ``default``."""
@@ -130,13 +137,19 @@ class SparkSession:
     _active: ClassVar[SparkSession | None] = None
     _lock: ClassVar[threading.RLock] = threading.RLock()
 
+    @property
+    def _sc(self) -> SparkContext:
+        return self._context
+
     def __init__(self, sparkContext: SparkContext) -> None:
         if not isinstance(sparkContext, SparkContext):
             raise ArgumentTypeError(f"SparkSession: sparkContext = {shown(sparkContext)}: expected a SparkContext")
         self._context = sparkContext
-        self.conf = RuntimeConfig(sparkContext.getConf())
+        self.conf = RuntimeConfig(sparkContext)
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("_jvm", "_jsc", "_jsparkSession"):
+            raise no_jvm(f"SparkSession.{name}")
         if name.startswith("_"):
             raise AttributeError(name)
         raise NotSupported(f"SparkSession.{name}: asparkle has no SQL; work on RDDs, from .sparkContext")
@@ -267,14 +280,15 @@ class DataFrameReader:
     ) -> DataFrame:
         """The lines of text files, in a column ``value``; a file of up to 32 MiB is one partition.
 
-        ``paths``: as in `SparkContext.textFile`, or a list of such.  Raises NotSupported for ``wholetext`` and
-        ``lineSep``.
+        ``paths``: as in `SparkContext.textFile`, or a list of such.  Raises InputNotFound for one that is not there,
+        and NotSupported for ``wholetext`` and ``lineSep``.
         """
         if wholetext or lineSep is not None:
             raise NotSupported("read.text: wholetext and lineSep: asparkle reads lines; see sc.wholeTextFiles")
         if not isinstance(paths, str) and isinstance(paths, Iterable):
             paths = ",".join(arguments.path(path, "read.text", "paths") for path in paths)
         lines = self._session.sparkContext.textFile(paths, 1)
+        lines.getNumPartitions()  # looks for the files
         return DataFrame(lines.map(_text_row), ["value"], self._session)
 
 

@@ -36,6 +36,7 @@ from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
+from asparkle.jvm import JVM
 
 if TYPE_CHECKING:
     import os
@@ -80,6 +81,8 @@ def _unwrap_each(rdds: Any) -> Any:
 RDD_CLASS = '''
 class RDD(Generic[T_co]):
     """{doc}"""
+
+    _jrdd = JVM()
 
     def __init__(self, rdd: core.RDD[T_co], context: SparkContext) -> None:
         self._rdd = rdd

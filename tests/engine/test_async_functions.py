@@ -568,3 +568,38 @@ def test_stopping_cancels_coroutines_and_closes_resources(master, tmp_path: Path
     anyio.run(main)
     assert len(list(tmp_path.glob("cancelled*"))) == 2
     assert len(list(tmp_path.glob("closed*"))) == (1 if master == "threads[2]" else 2)
+
+
+def plainly(function):
+    def called(*arguments):
+        return function(*arguments)
+
+    return called
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda rdd: rdd.filter(plainly(is_odd)).collect(),
+        lambda rdd: rdd.filter(lambda x: x < 3).filter(lambda x: is_odd(x)).count(),
+        lambda rdd: rdd.foreach(plainly(square)),
+        lambda rdd: rdd.map(plainly(square)).count(),
+        lambda rdd: rdd.map(plainly(square)).collect(),
+        lambda rdd: rdd.map(plainly(square)).take(1),
+        lambda rdd: rdd.map(plainly(square)).sum(),
+        lambda rdd: rdd.map(plainly(square)).map(lambda x: x + 1).collect(),
+        lambda rdd: rdd.map(lambda x: [x, square(x)]).collect(),
+        lambda rdd: rdd.map(lambda x: (x, square(x))).partitionBy(2).count(),
+        lambda rdd: rdd.map(plainly(square)).cache().isEmpty(),
+        lambda rdd: rdd.flatMap(plainly(up_to)).collect(),
+        lambda rdd: rdd.keyBy(plainly(square)).count(),
+        lambda rdd: rdd.keyBy(str).mapValues(plainly(square)).count(),
+        lambda rdd: rdd.keyBy(str).flatMapValues(plainly(up_to)).count(),
+        lambda rdd: rdd.mapPartitions(lambda xs: square(1)).collect(),
+        lambda rdd: rdd.foreachPartition(lambda xs: square(1)),
+    ],
+)
+def test_a_plain_function_that_returns_a_coroutine_is_told_what_to_do(contexts, act):
+    running = contexts("processes[2]", "asyncio")
+    with pytest.raises(JobFailed, match="give the operation the coroutine function itself, or write the function with"):
+        running.run(act, running.context.parallelize(range(4), 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import re
 import sys
 import threading
 import types
@@ -1356,3 +1357,44 @@ async def test_what_needs_the_jvm_says_what_to_use(local):
     ):
         with pytest.raises(NotImplementedError, match="no JVM; use"):
             call()
+
+
+@pytest.mark.parametrize("placed", [False, True], ids=["shuffled", "in place"])
+async def test_what_joins_takes_the_first_two_of_longer_records(sc, placed):
+    longer = sc.parallelize([(1, 2, 3), (4, 5, 6), [1, "a", None, None]], 2)
+    other = sc.parallelize([(1, 7), "1x-"], 2)
+    if placed:
+        other = other.filter(lambda x: len(x) == 2).partitionBy(2)
+    assert sorted(await longer.join(other).collect(), key=repr) == [(1, ("a", 7)), (1, (2, 7))]
+    assert await longer.subtractByKey(other).collect() == [(4, 5)]
+    assert sorted(await longer.fullOuterJoin(longer).keys().collect()) == [1, 1, 1, 1, 4]
+    groups = await longer.groupWith(other, longer).mapValues(lambda lists: list(map(list, lists))).collectAsMap()
+    assert groups[4] == [[5], [], [5]]
+    if placed:  # as they come, without a shuffle
+        whole = sc.parallelize([(1, 2, 3)], 2).mapPartitions(list, preservesPartitioning=True)
+        assert await other.join(whole, 2).collect() == [(1, (7, 2))]
+    for wrong in ((1,), 5, {"x": 1}):
+        with pytest.raises(JobFailed, match="needs .key, value. pairs, and got"):
+            await sc.parallelize([(1, 2), wrong], 1).join(other).collect()
+    with pytest.raises(JobFailed, match=r"needs .key, value. pairs, and got \(\d, \d, \d\)"):
+        await longer.partitionBy(2).collect()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda rdd: rdd.flatMap(lambda x: None), "'NoneType' object is not iterable"),
+        (lambda rdd: rdd.map(lambda: 1), "takes 0 positional arguments but 1 was given"),
+        (lambda rdd: rdd.mapValues(lambda: 1), "takes 0 positional arguments but 1 was given"),
+    ],
+)
+async def test_the_function_is_named_where_no_frame_of_it_is(sc, make, said):
+    with pytest.raises(JobFailed, match=rf"(?s){said}.*in a call of \S*<lambda> \({re.escape(__file__)}:\d+\)"):
+        await make(sc.parallelize([(1, 2)], 1)).collect()
+
+
+async def test_what_can_not_be_counted_is_named(sc):
+    with pytest.raises(JobFailed, match=r"KeyHashError: \[2\] can't be a key"):
+        await sc.parallelize([1, [2]], 1).countByValue()
+    with pytest.raises(JobFailed, match=r"KeyHashError: \[2\] can't be a key"):
+        await sc.parallelize([(1, 1), ([2], 1)], 1).countByKey()

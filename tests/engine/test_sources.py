@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from asparkle.core.errors import JobFailed
+from asparkle.core.errors import ArgumentError, JobFailed
 from asparkle.core.sources import Collection, Range
 
 
@@ -54,8 +54,11 @@ async def test_sc_range(sc):
     assert await sc.range(2, 4).collect() == [2, 3]
     assert await sc.range(1, 7, 2, numSlices=2).collect() == [1, 3, 5]
     assert await sc.range(5, 1).collect() == []
-    with pytest.raises(ValueError):
-        sc.range(1, 5, 0)
+    assert await sc.range(10, step=5).collect() == [0, 5]
+    assert await sc.range(10, step=-1).collect() == []
+    for arguments in ((1, 5, 0), (5, None, 0)):
+        with pytest.raises(ArgumentError, match="range: step = 0"):
+            sc.range(*arguments)
 
 
 async def test_a_huge_range_costs_nothing(sc):

@@ -19,6 +19,8 @@ from waiting import until
 from asparkle import SparkConf, StorageLevel
 from asparkle.aio import RDD, SparkContext
 from asparkle.core.errors import JobFailed, NoExecutors
+from asparkle.core.events import JobEnded
+from asparkle.plugins.listeners import EventRecorder
 
 pytestmark = pytest.mark.anyio
 
@@ -265,6 +267,36 @@ async def test_workers_that_can_not_start_fail_the_job_with_the_reason(tmp_path:
     async with SparkContext(conf=conf) as sc:
         with anyio.fail_after(20), pytest.raises(NoExecutors, match="no worker process could be started"):
             await sc.parallelize(range(2)).count()
+
+
+async def test_workers_that_end_before_they_begin_a_task_are_not_replaced_for_ever(tmp_path: Path) -> None:
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import importlib, os, sys\n"
+        "if 'zygote' in ' '.join(sys.orig_argv):\n"
+        "    importlib.invalidate_caches = lambda: os._exit(3)\n"  # a worker's first deed when it is sent work
+    )
+    conf = SparkConf().setMaster("processes[2]").setExecutorEnv("PYTHONPATH", str(tmp_path))
+    recorder = EventRecorder(JobEnded)
+    async with SparkContext(conf=conf, plugins=[recorder]) as sc:
+        for _ in range(2):
+            with anyio.fail_after(20), pytest.raises(NoExecutors, match="before they began a task.*exit status 3"):
+                await sc.parallelize(range(2)).count()
+    assert len(recorder.recorded) == 1
+
+
+async def test_workers_that_are_killed_at_their_task_are_replaced() -> None:
+    conf = SparkConf().setMaster("processes[2]").set("spark.task.maxFailures", "20")
+    async with SparkContext(conf=conf) as sc:
+
+        def die_often(x: int) -> int:
+            from asparkle import TaskContext
+
+            if TaskContext.get().attemptNumber() < 8:  # type: ignore[union-attr]
+                os.kill(os.getpid(), signal.SIGKILL)
+            return x
+
+        assert await sc.parallelize([1], 1).map(die_often).collect() == [1]
 
 
 async def test_workers_that_are_not_forked_are_replaced_too() -> None:

@@ -362,12 +362,33 @@ def test_hadoops_names_and_settings(url, settings, known, options):
 def test_a_server_that_is_not_there(threads):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with pytest.raises(InputNotFound, match=r"Cannot connect to host 127\.0\.0\.1"):
+    with pytest.raises(RemoteFileError, match=r"/x': ClientConnectorError: Cannot connect to host 127\.0\.0\.1"):
         threads.textFile(f"http://127.0.0.1:{port}/x").collect()
     with pytest.raises(RemoteFileError, match=r"^'ftp://127\.0\.0\.1:\d+/x': ConnectionRefusedError: .*credentials"):
         threads.textFile(f"ftp://127.0.0.1:{port}/x").collect()
     with pytest.raises(RemoteFileError, match="ConnectionRefusedError"):
         threads.parallelize([1]).saveAsTextFile(f"ftp://127.0.0.1:{port}/x")
+
+
+class Failing(http.server.SimpleHTTPRequestHandler):
+    """One that has other things to say than that a file is not there."""
+
+    def do_GET(self):
+        self.send_error(int(self.path.strip("/")))
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("server", [Failing], indirect=True)
+def test_a_server_that_fails_is_not_a_missing_file(threads, server):
+    with pytest.raises(InputNotFound):
+        threads.textFile(f"{server}/404").collect()
+    for status in (403, 500):
+        with pytest.raises(RemoteFileError, match=f"{status}, message="):
+            threads.textFile(f"{server}/{status}").collect()
 
 
 def test_what_is_not_installed_is_named(threads, monkeypatch):

@@ -136,3 +136,70 @@ spark.stop()
     done = run(tmp_path, "--pyspark", "--master", "processes[2]", script(tmp_path, source), "words.txt")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[('a', 3), ('b', 1), ('c', 1)] words\n+----+-----+\n|word|count|\n+----+-----+\n")
+
+
+def test_what_is_not_public_and_widely_used(tmp_path):
+    source = """
+from pyspark import SparkContext, SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker, TaskContext
+from pyspark.sql import SparkSession
+assert SparkContext._active_spark_context is None
+sc = SparkContext("threads[2]", "facts", environment={"A": "b"})
+assert SparkContext._active_spark_context is sc and isinstance(sc.statusTracker(), StatusTracker)
+assert dict(sc._conf.getAll())["spark.app.name"] == "facts" and sc._conf.get("spark.master") == "threads[2]"
+assert sc.environment == {"PYTHONHASHSEED": "0", "A": "b"}
+print(sc.range(3, numSlices=3).map(lambda x: (TaskContext().partitionId(), x)).collect())
+spark = SparkSession.builder.getOrCreate()
+assert spark._sc is sc and spark.conf.get("spark.app.name") == "facts"
+assert spark.conf.get("spark.app.id") == sc.applicationId
+for reach in (lambda: sc._jsc, lambda: sc._jvm, lambda: SparkContext._gateway, lambda: sc.range(1)._jrdd,
+        lambda: spark._jvm):
+    try:
+        reach()
+    except AttributeError as error:
+        assert "there is no JVM" in str(error) and "spark.hadoop." in str(error)
+    else:
+        assert False
+try:
+    TaskContext()
+except RuntimeError as error:
+    print(error)
+"""
+    done = run(tmp_path, "--pyspark", script(tmp_path, source))
+    facts = "[(0, 0), (1, 1), (2, 2)]\nTaskContext(): no task runs here; make it in a function that tasks call\n"
+    assert done.stdout == facts, done.stderr
+
+
+def test_pysparks_names_of_errors_catch_what_they_should(tmp_path):
+    source = """
+import pyspark.cloudpickle, pyspark.version
+from pyspark import SparkContext, StorageLevel
+from pyspark.errors import *
+from pyspark.errors import IllegalArgumentException, ParseException, PySparkIndexError
+from pyspark.errors.exceptions.base import PySparkException as SameException
+from pyspark.errors.exceptions.captured import AnalysisException as SameAnalysisException
+from pyspark.sql import SparkSession
+assert SameException is PySparkException and SameAnalysisException is AnalysisException
+assert pyspark.version.__version__ == pyspark.__version__ and pyspark.cloudpickle.dumps
+sc = SparkContext("threads[1]")
+spark = SparkSession.builder.getOrCreate()
+lock = __import__("threading").Lock()
+for act, kind, builtin in [
+    (lambda: SparkContext("local"), PySparkValueError, ValueError),
+    (lambda: SparkContext("local"), PySparkRuntimeError, RuntimeError),
+    (lambda: sc.parallelize([]).first(), PySparkValueError, ValueError),
+    (lambda: sc.parallelize([1]).map(3), PySparkTypeError, TypeError),
+    (lambda: spark.sql("select 1"), PySparkAttributeError, AttributeError),
+    (lambda: spark.read.text("nowhere"), AnalysisException, FileNotFoundError),
+    (lambda: sc.hadoopFile("x", "y", "z", "k"), PySparkNotImplementedError, NotImplementedError),
+    (lambda: sc.broadcast(lock), PySparkPicklingError, __import__("pickle").PicklingError),
+    (lambda: __import__("pyspark.ml"), PySparkImportError, ImportError),
+]:
+    for expected in (kind, builtin, PySparkException):
+        try:
+            act()
+        except expected:
+            pass
+print("all")
+"""
+    done = run(tmp_path, "--pyspark", script(tmp_path, source))
+    assert done.stdout == "all\n", done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,9 +52,7 @@ class Shell:
 
 @pytest.fixture
 def plain(tmp_path) -> Iterator[Shell]:
-    (tmp_path / "no").mkdir()
-    (tmp_path / "no/rich.py").write_text("raise ImportError")
-    shell = Shell(tmp_path, ">>> ", IPYTHON="0", PYTHONPATH=f"{tmp_path / 'no'}:{os.getcwd()}")
+    shell = Shell(tmp_path, ">>> ", IPYTHON="0")
     yield shell
     shell.terminal.close(force=True)
 

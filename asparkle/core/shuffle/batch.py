@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from asparkle.core.hashing import portable_hash
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.core.pairs import check_pair
+from asparkle.core.pairs import check_pair, first_two
 
 JOINED_LENGTH = 64
 Pairs: TypeAlias = Iterable[tuple[Any, Any]]
@@ -42,18 +42,21 @@ def _zip_columns(keys: list[Any], values: list[Any], combined: bool) -> Pairs:
     return zip(keys, values, strict=True)
 
 
-def batches_of(records: Pairs, size: int = 1024) -> Iterator[Batch]:
+def batches_of(records: Pairs, size: int = 1024, *, longer: bool = False) -> Iterator[Batch]:
     """``records``, which did not come through a shuffle (a co-partitioned input), in batches of ``size``.
 
-    Raises `UserFunctionError` for a record that is not a pair."""
+    Raises `UserFunctionError` for a record that is not a pair or, with ``longer``, has not even two items."""
     iterator = iter(records)
     while chunk := list(islice(iterator, size)):
         try:
             yield Batch([k for k, _ in chunk], [v for _, v in chunk])
         except (TypeError, ValueError):
-            for record in chunk:
-                check_pair(record)
-            raise
+            if not longer:
+                for record in chunk:
+                    check_pair(record)
+                raise
+            chunk = list(first_two(chunk, "an operation on keys"))
+            yield Batch([k for k, _ in chunk], [v for _, v in chunk])
 
 
 def explain(record: Any, error: BaseException) -> NoReturn:

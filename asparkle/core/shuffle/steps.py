@@ -43,6 +43,7 @@ class ShuffleSpec:
     __slots__ = ("id", "partitioner")
 
     aggregator: Aggregator | None = None
+    longer: bool = False  # whether records may have more than two items, of which the first two count
 
     def __init__(self, partitioner: Partitioner) -> None:
         self.id = -1  # given by the planner when the records really have to move
@@ -90,6 +91,13 @@ class RecordsSpec(ShuffleSpec):
 
     def local_step(self, input: int) -> Step:
         return Apply(input, AsTheyAre())
+
+
+class LongerRecordsSpec(RecordsSpec):
+    """The first two items of each record, in map order."""
+
+    __slots__ = ()
+    longer = True
 
 
 class AsTheyAre(Transform):
@@ -206,6 +214,7 @@ class ShuffleWrite:
             records,
             partitioner=self.spec.partitioner,
             aggregator=self.spec.aggregator,
+            longer=self.spec.longer,
             path=task.shuffle_file(self.spec.id, partition),
             space=task.space,
         )
@@ -271,6 +280,6 @@ class CoGroupStep(Step):
     @staticmethod
     def _batches(program: Program, index: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         step = program.steps[index]
-        if type(step) is ShuffleRead and type(step.spec) is RecordsSpec and step.cached is None:
+        if type(step) is ShuffleRead and isinstance(step.spec, RecordsSpec) and step.cached is None:
             return step.batches(partition, task)
-        return sh.batches_of(program.iterator(index, partition, task))
+        return sh.batches_of(program.iterator(index, partition, task), longer=True)

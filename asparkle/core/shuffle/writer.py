@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from zlib import crc32
 
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.pairs import first_two, is_pair
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.payloads import remove_file
 from asparkle.core.serializer import write_all
@@ -43,11 +44,13 @@ def write_map_output(
     path: str,
     space: SpillSpace,
     aggregator: Aggregator | None = None,
+    longer: bool = False,
     inline_limit: int = INLINE_LIMIT,
 ) -> MapOutputInfo:
     """Write ``records`` for the reducers that ``partitioner`` names, to the file ``path``.
 
-    ``records`` are ``(key, value)`` pairs; for `DISTINCT`, keys.  With an aggregator they are combined first
+    ``records`` are ``(key, value)`` pairs; for `DISTINCT`, keys; with ``longer``, and no aggregator, they may have more
+    than two items, of which the first two count.  With an aggregator they are combined first
     (`GROUP`: only where that helps), which changes nothing for the reader but the size.  Each reducer's
     records keep their order; combined keys are in order of first appearance.
 
@@ -63,7 +66,7 @@ def write_map_output(
     output = _Output(path, partitioner.numPartitions, inline_limit)
     try:
         if aggregator is None:
-            _write_plain(iter(records), Buckets(partitioner), output, space)
+            _write_plain(iter(records), Buckets(partitioner, longer), output, space)
         else:
             _write_combined(iter(records), aggregator, partitioner, output, space)
         return output.finish()
@@ -167,8 +170,9 @@ _END = object()
 class Buckets:
     """Records by reducer, in columns."""
 
-    def __init__(self, partitioner: Partitioner) -> None:
+    def __init__(self, partitioner: Partitioner, longer: bool = False) -> None:
         self._partitioner = partitioner
+        self._longer = longer
         self._hashed = partitioner.partitionFunc is portable_hash
         self._n = partitioner.numPartitions
         self._turn = 0
@@ -211,11 +215,13 @@ class Buckets:
                 add_key[part](k)
                 add_value[part](v)
         except (TypeError, ValueError) as error:
-            explain(kv, error)
+            if not self._longer or is_pair(kv):
+                explain(kv, error)
+            self._fill_hashed(first_two(chain((kv,), records), "an operation on keys"))
 
     def _fill_partitioned(self, records: list[Any]) -> None:
         if records:
-            (batch,) = batches_of(records, len(records))
+            (batch,) = batches_of(records, len(records), longer=self._longer)
             parts = self._partitioner.partitions(batch.keys)
             _scatter(batch.keys, parts, self._keys)
             _scatter(batch.values or (), parts, self._values)
