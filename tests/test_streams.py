@@ -16,7 +16,8 @@ from asparkle.core.errors import ArgumentError, TaskKilled
 from asparkle.core.rates import Rate, TurnDealer, parse_rate
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.worker.concurrently import call_each
-from asparkle.core.worker.eventloop import EventLoop, Stream
+from asparkle.core.worker.eventloop import EventLoop
+from asparkle.core.worker.stream import Stream
 
 
 @pytest.fixture

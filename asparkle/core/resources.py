@@ -55,5 +55,6 @@ class WorkerResource(Generic[T]):
                 "a WorkerResource is opened by workers: await it in a coroutine function that is given to map, "
                 "mapPartitions or another operation"
             )
-        opened: T = yield from context._environment.worker.event_loop().opened(self._id, self._factory).__await__()
+        resources = context._environment.worker.event_loop().resources
+        opened: T = yield from resources.opened(self._id, self._factory).__await__()
         return opened

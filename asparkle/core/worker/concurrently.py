@@ -178,7 +178,7 @@ class _Callers:
 async def _turn(rate: Rate) -> None:
     context = TaskContext.get()
     assert context is not None
-    await context._environment.worker.event_loop().turn(rate)
+    await context._environment.worker.event_loop().turns.wait(rate)
 
 
 def _wait_before_retry(attempt: int, error: Exception) -> float:

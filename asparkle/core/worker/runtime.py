@@ -214,8 +214,9 @@ class Worker:
                 os.chdir(message.directory)
 
     def _turns(self, message: protocol.Turns) -> None:
-        if self._event_loop is not None:
-            self._event_loop.turns_dealt(Rate(message.rate, message.interval), message.wait)
+        loop = self._event_loop
+        if loop is not None:
+            loop.call(loop.turns.dealt, Rate(message.rate, message.interval), message.wait)
 
     def _shutdown(self, message: protocol.Shutdown) -> None:
         self.stop()

@@ -13,8 +13,8 @@ from asparkle.core.shuffle import SpillSpace
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
-    from asparkle.core.worker.eventloop import Work
     from asparkle.core.worker.runtime import Worker
+    from asparkle.core.worker.stream import Work
 
 
 class TaskEnvironment:
