@@ -393,6 +393,74 @@ async def test_cancelling_a_job_cancels_its_coroutines(sc, tmp_path):
         assert await sc.parallelize(range(4), 4).map(square).collect() == [0, 1, 4, 9]
 
 
+@asynccontextmanager
+async def cancelled_when(condition, action, *arguments):
+    """What an action's job leaves behind when it is cancelled as soon as ``condition`` holds."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(action, *arguments)
+        await until(condition)
+        tasks.cancel_scope.cancel()
+    yield
+
+
+@pytest.mark.parametrize("in_a_task_of_its_own", [False, True])
+async def test_what_outlives_its_cancellation_does_not_take_half_a_partition_for_all(
+    sc, tmp_path, in_a_task_of_its_own
+):
+    async def write_all(rows):
+        written = 0
+        async for _ in rows:
+            (tmp_path / "begun").touch()
+            await asyncio.sleep(0.002)
+            written += 1
+        return written
+
+    async def write_all_in_a_task(rows):
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(write_all(rows))
+        return task.result()
+
+    async def commit(rows):
+        try:
+            written = await (write_all_in_a_task if in_a_task_of_its_own else write_all)(rows)
+            (tmp_path / "committed").write_text(f"{written} of 1000")
+        finally:
+            (tmp_path / "ended").touch()
+
+    async def store(rows):
+        await asyncio.shield(commit(rows))
+
+    rdd = sc.parallelize(range(1000), 1)
+    async with cancelled_when((tmp_path / "begun").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "ended").exists)
+    assert not (tmp_path / "committed").exists()
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_what_follows_a_cancelled_coroutine_does_not_take_half_a_partition_for_all(sc, tmp_path, gives_up):
+    async def ask(rows):
+        async for x in rows:
+            try:
+                if x == 3:
+                    (tmp_path / "begun").touch()
+                    await asyncio.sleep(60)
+            except asyncio.CancelledError:  # as if it were an error of the service
+                if gives_up:
+                    return
+            yield x
+
+    def store(rows):
+        try:
+            (tmp_path / "committed").write_text(f"{len(list(rows))} of 1000")
+        finally:
+            (tmp_path / "ended").touch()
+
+    rdd = sc.parallelize(range(1000), 1).mapPartitions(ask)
+    async with cancelled_when((tmp_path / "begun").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "ended").exists)
+    assert not (tmp_path / "committed").exists()
+
+
 async def test_a_worker_that_dies_in_a_coroutine_is_replaced(running, tmp_path):
     async def die_once(x):
         if x == 2:

@@ -43,7 +43,7 @@ class EventLoop:
                 log("asparkle.worker").error("a coroutine that no task waits for ended badly", exc_info=error)
         self._gone = True
         for stream in list(self._streams):
-            stream.end(asyncio.CancelledError())
+            stream.end(TaskKilled("the worker ends"))
         self.loop.close()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -103,7 +103,7 @@ class EventLoop:
             log("asparkle.worker").warning("coroutines went on when their worker was to end; they are left behind")
         finally:
             for stream in list(self._streams):
-                stream.end(asyncio.CancelledError())
+                stream.end(TaskKilled("the worker ends"))
             closed()
             self.loop.call_soon(self.loop.stop)
 

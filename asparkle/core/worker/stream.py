@@ -44,7 +44,7 @@ class Stream:
         # On the loop:
         self.task: asyncio.Task[None] | None = None
         self._arrived: deque[Any] = deque()
-        self._exhausted = self._asked = self._cancelled = False
+        self._exhausted = self._asked = self._cut = False
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._results: list[Any] = []
@@ -99,49 +99,57 @@ class Stream:
     # ------------------------------------------------------------------------- on the loop
 
     def _begin(self) -> None:
-        if not self._cancelled:
+        if not self._cut:
             self.task = self._owner.loop.create_task(self._live(), context=self._variables)
             self.task.add_done_callback(self._unless_begun)
 
     def _unless_begun(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before its first step: else `_live` has said how it ended
-            self.end(asyncio.CancelledError())
+            self.end(TaskKilled("the coroutine was cancelled"))
 
     async def _live(self) -> None:
         error: BaseException | None = None
         try:
             await self._work(self, self.emit)
         except asyncio.CancelledError:
-            error = TaskKilled("the coroutine was cancelled")
-            if not self._cancelled:
-                error = UserFunctionError("a coroutine cancelled itself: asyncio.CancelledError escaped it")
+            error = UserFunctionError("a coroutine cancelled itself: asyncio.CancelledError escaped it")
         except BaseException as raised:  # SystemExit included: it must not end the loop
             error = raised
-        finally:
-            self._flush()
-            self.end(error)
+        if self._cut:  # whatever it made of that, a regular end included: the results are perhaps not all
+            error = TaskKilled("the coroutine was cancelled")
+        self._flush()
+        self.end(error)
 
     def end(self, error: BaseException | None) -> None:
         """Nothing comes any more."""
+        self._cut_off()
         self._owner.forget(self)
-        self._mail.put((_ENDED, TaskKilled("the worker ends") if isinstance(error, asyncio.CancelledError) else error))
+        self._mail.put((_ENDED, error))
 
     def cancel(self) -> None:
-        """Cancel the coroutine; on the loop."""
-        if not self._cancelled:
-            self._cancelled = True
+        """Cancel the coroutine."""
+        if not self._cut:
+            self._cut_off()
             if self.task is not None:
                 self.task.cancel()
             else:
-                self.end(asyncio.CancelledError())
+                self.end(TaskKilled("the coroutine was cancelled"))
+
+    def _cut_off(self) -> None:
+        """Tell what goes on, behind `asyncio.shield` say, that neither end can be reached any more."""
+        self._cut = True
+        self._more.set()
+        self._room.set()
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> Any:
         while not self._arrived:
-            if self._exhausted or self._cancelled:
+            if self._exhausted:
                 raise StopAsyncIteration
+            if self._cut:
+                raise TaskKilled("the coroutine has ended or was cancelled; there were more elements")
             self._ask()
             self._more.clear()
             await self._more.wait()
@@ -163,10 +171,12 @@ class Stream:
 
     async def emit(self, result: Any) -> None:
         """Hand a result on; waits while those before it are not taken."""
-        if self._untaken >= self._ahead:
+        if self._untaken >= self._ahead and not self._cut:
             self._flush()
             self._room.clear()
             await self._room.wait()
+        if self._cut:
+            raise TaskKilled("the coroutine has ended or was cancelled; nobody takes its results")
         if not self._results:
             self._owner.loop.call_soon(self._flush)
         self._results.append(result)
