@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -30,14 +31,14 @@ def loop() -> Iterator[EventLoop]:
     made.join(20)
 
 
-def stream_of(loop: EventLoop, elements, function, **parameters) -> Stream:
+def stream_of(loop: EventLoop, elements, function, *, context=None, **parameters) -> Stream:
     how = {"concurrency": None, "ordered": True, "timeout": None, "retries": 0, "rate": None, "on_error": "raise"}
     each = AsyncMap(function, calls(function, "map", **{**how, **parameters}))
 
     async def work(elements, emit):
         await call_each(each, elements, emit)
 
-    return loop.stream(elements, work, each.ahead, TaskContext(0, 0, 0, 0))
+    return Stream(loop, elements, work, each.ahead, context or TaskContext(0, 0, 0, 0))
 
 
 class Gauge:
@@ -121,7 +122,55 @@ def test_the_end_of_the_loop_ends_its_streams():
     assert closed.wait(20)
     loop.join(20)
     with pytest.raises(TaskKilled):
-        stream_of(loop, iter([1]), asyncio.sleep)
+        list(stream_of(loop, iter([1]), asyncio.sleep).results())
+
+
+def test_an_interrupt_may_strike_anywhere(loop):
+    """In the slot's thread, between any two bytecodes; the attempt's clean-up waits for the coroutine all the same."""
+    struck, left = True, []
+
+    async def same(x):
+        return x
+
+    def attempt(strike_at: int) -> None:
+        nonlocal struck
+        struck = False
+        bytecodes = itertools.count()
+
+        def trace(frame, event, argument):
+            nonlocal struck
+            ours = frame.f_globals["__name__"].startswith(("asparkle.core.worker", "asyncio", "contextlib"))
+            if not ours or frame.f_code.co_name == "__del__":  # of earlier tests' loops
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode" and next(bytecodes) == strike_at:
+                struck = True
+                raise TaskKilled("here")
+            return trace
+
+        context = TaskContext(0, 0, 0, 0)
+        sys.settrace(trace)
+        try:
+            stream = stream_of(loop, iter([1]), same, context=context)
+            context._add_cleanup(stream.close)
+            list(stream.results())
+        except TaskKilled:
+            pass
+        finally:
+            sys.settrace(None)
+            for cleanup in context._cleanups:
+                cleanup()
+        left.extend(loop._streams)
+
+    for strike_at in itertools.count():
+        slot = threading.Thread(target=attempt, args=(strike_at,), daemon=True)
+        slot.start()
+        slot.join(20)
+        assert not slot.is_alive(), f"the clean-up hangs after a strike at bytecode {strike_at}"
+        assert not left, f"a stream is left behind by a strike at bytecode {strike_at}"
+        if not struck:
+            break
+    assert strike_at > 200
 
 
 def test_an_error_group_of_the_users_own_stays_one(loop):
@@ -147,7 +196,7 @@ def test_turns_are_an_interval_apart_whoever_asks_and_when(interval, questions):
         wait = dealer.deal(rate, count, now)
         assert wait >= 0
         turns += [now + wait + i * interval for i in range(count)]
-    assert all(b - a >= interval * 0.999 for a, b in pairwise(turns))
+    assert all(b - a >= interval * 0.999 for a, b in itertools.pairwise(turns))
 
 
 def test_rates_are_counted_apart_and_forgotten_when_they_are_idle():

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from asparkle.core.errors import TaskKilled
 from asparkle.core.logs import log
 from asparkle.core.rates import Rate
-from asparkle.core.taskcontext import TaskContext
 from asparkle.core.worker.resources import Resources
-from asparkle.core.worker.stream import Stream, Work
+from asparkle.core.worker.stream import Stream
 from asparkle.core.worker.turns import Turns
 
 
@@ -57,16 +56,16 @@ class EventLoop:
 
     # ------------------------------------------------------------------------- streams
 
-    def stream(self, elements: Iterator[Any], work: Work, ahead: int, context: TaskContext) -> Stream:
-        """What ``work`` emits for ``elements``, for the thread that computes these.
-
-        Raises TaskKilled once the worker ends.
-        """
-        stream = Stream(self, elements, work, ahead, context)
+    def begin(self, stream: Stream) -> None:
+        """Start its coroutine, or end it once the worker ends.  From the thread that takes its results."""
         self._streams[stream] = None
-        if self._closing or self._gone:  # perhaps too late for it to be cancelled with the others
-            raise TaskKilled("the worker ends")
-        return stream
+        self.call(stream.cancel if self._closing else stream.begin)
+        if self._gone:  # perhaps too late for it to be ended with the others
+            stream.end(TaskKilled("the worker ends"))
+
+    def runs(self, stream: Stream) -> bool:
+        """Whether it has begun and is not over.  From any thread."""
+        return stream in self._streams
 
     def forget(self, stream: Stream) -> None:
         """It is over."""
@@ -91,7 +90,7 @@ class EventLoop:
             async with asyncio.timeout(timeout):
                 for stream in list(self._streams):
                     stream.cancel()
-                await _all(stream.task for stream in self._streams if stream.task is not None)
+                await _all([stream.task for stream in list(self._streams) if stream.task is not None])
                 await self.resources.close()
                 own = asyncio.current_task()
                 left = [task for task in asyncio.all_tasks() if task is not own]

@@ -38,7 +38,6 @@ class Stream:
         self._work = work
         self._ahead = ahead
         self._mail: SimpleQueue[tuple[int, Any]] = SimpleQueue()  # for the slot's thread
-        self._is_over = False
         self._variables = contextvars.copy_context()
         self._variables.run(enter_coroutines, context)
         # On the loop:
@@ -54,8 +53,8 @@ class Stream:
 
     def results(self) -> Iterator[Any]:
         """Once."""
-        self._owner.call(self._begin)
         try:
+            self._owner.begin(self)
             while True:
                 kind, value = self._mail.get()
                 if kind == _RESULTS:
@@ -63,10 +62,9 @@ class Stream:
                     self._owner.call(self._taken, len(value))
                 elif kind == _WANTED:
                     self._owner.call(self._arrive, *self._batch())
+                elif value is not None:
+                    raise value
                 else:
-                    self._is_over = True
-                    if value is not None:
-                        raise value
                     return
         finally:
             self.close()
@@ -86,11 +84,11 @@ class Stream:
 
     def close(self) -> None:
         """Cancel the coroutine if it has not ended, and wait until it has."""
-        if not self._is_over:
+        # An interrupt may have lost mail, the last one too, but what is begun is the loop's until just before that.
+        if self._owner.runs(self):
             self.kill()
-            while self._mail.get()[0] != _ENDED:
-                continue
-            self._is_over = True
+        while self._owner.runs(self):
+            self._mail.get()
 
     def kill(self, killed: TaskKilled | None = None) -> None:
         """Cancel the coroutine.  From any thread."""
@@ -98,8 +96,11 @@ class Stream:
 
     # ------------------------------------------------------------------------- on the loop
 
-    def _begin(self) -> None:
-        if not self._cut:
+    def begin(self) -> None:
+        """Start the coroutine, unless it was cancelled before."""
+        if self._cut:
+            self.end(TaskKilled("the coroutine was cancelled"))
+        else:
             self.task = self._owner.loop.create_task(self._live(), context=self._variables)
             self.task.add_done_callback(self._unless_begun)
 
@@ -128,12 +129,11 @@ class Stream:
 
     def cancel(self) -> None:
         """Cancel the coroutine."""
-        if not self._cut:
+        if self.task is None:
+            self.end(TaskKilled("the coroutine was cancelled"))
+        elif not self._cut:
             self._cut_off()
-            if self.task is not None:
-                self.task.cancel()
-            else:
-                self.end(TaskKilled("the coroutine was cancelled"))
+            self.task.cancel()
 
     def _cut_off(self) -> None:
         """Tell what goes on, behind `asyncio.shield` say, that neither end can be reached any more."""
