@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle import SparkConf, SparkContext, TaskContext, aio
+from asparkle.core import protocol
 from asparkle.core.errors import ArgumentError, JobFailed, OutputExists, TaskKilled
 from asparkle.core.taskcontext import TaskContext as CoreTaskContext
 from asparkle.core.worker.runtime import Worker
@@ -379,3 +380,14 @@ def test_a_question_that_nobody_answers_any_more_ends_its_attempt(threads):
     waiting.join(30)
     ask()
     assert ended == ["the context was stopped"] * 2
+
+
+def test_a_kill_that_comes_as_its_attempt_ends_harms_nobody(threads):
+    """The interrupt is when the slot's thread ends the attempt: its waker is still known then, its kill no more."""
+    spec = threads._context._application.spec
+    woken = []
+    worker = Worker(spec, "x", lambda batch: None, in_process=True, interrupt=lambda: worker.killing.clear())
+    worker.running[1] = 0
+    worker.watch(1, woken.append)
+    worker.receive([protocol.Kill([1], "nobody wants it")])
+    assert [str(killed) for killed in woken] == ["nobody wants it"]
