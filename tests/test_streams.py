@@ -88,7 +88,7 @@ def test_what_is_under_way_and_what_waits_is_bounded(loop, concurrency, ordered)
     assert held.most <= 4 * concurrency
 
 
-def test_closing_half_way_waits_for_the_coroutines(loop):
+def test_closing_half_way_cancels_the_coroutines_and_the_clean_up_waits_for_them(loop):
     ended = []
 
     async def call(x):
@@ -103,6 +103,7 @@ def test_closing_half_way_waits_for_the_coroutines(loop):
     results = stream.results()
     assert next(results) == 0
     results.close()
+    stream.close()
     assert len(ended) == len(set(ended)) <= 8
     stream.close()  # once more does no harm
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -201,6 +202,32 @@ async def test_a_later_step_that_wants_little_cancels_what_it_does_not_want(sc, 
     assert await sc.parallelize(range(100), 1).map(slow_after_the_first, concurrency=5).first() == 0
     assert {path.name for path in tmp_path.iterdir()} <= {str(x) for x in range(1, 20)}
     assert await sc.parallelize(range(3)).map(square).collect() == [0, 1, 4]  # the slot is free
+
+
+async def test_an_iterator_that_the_garbage_collector_closes_holds_up_nobody(sc):
+    """On whatever thread that happens, the event loop's among them; the one who iterated has left it in a cycle."""
+
+    def first_and_others(elements):
+        yield next(elements)
+        gc.disable()
+        cycle = [elements]
+        cycle.append(cycle)
+        del elements, cycle
+        yield from range(100)
+
+    async def collect_garbage(x):
+        if x == 20:
+            gc.collect()
+            gc.enable()
+        return x
+
+    async def same(x):
+        return x
+
+    rdd = sc.parallelize(range(1000), 1).map(same).mapPartitions(first_and_others).map(collect_garbage)
+    with anyio.fail_after(20):
+        assert await rdd.count() == 101
+        assert await sc.parallelize([3]).map(square).collect() == [9]
 
 
 # ----------------------------------------------------------------------------------------------- errors

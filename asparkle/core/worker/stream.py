@@ -52,7 +52,8 @@ class Stream:
     # ------------------------------------------------------------------------- in the slot's thread
 
     def results(self) -> Iterator[Any]:
-        """Once."""
+        """Once.  Closed before its end, it cancels the coroutine, and does not wait: that may be on any thread, as
+        the garbage collector likes, the event loop's among them."""
         try:
             self._owner.begin(self)
             while True:
@@ -66,8 +67,9 @@ class Stream:
                     raise value
                 else:
                     return
-        finally:
-            self.close()
+        except BaseException:
+            self.kill()
+            raise
 
     def _batch(self) -> tuple[list[Any], bool]:
         """The next few elements, and whether these are all; no more than come in a short time."""
@@ -83,7 +85,7 @@ class Stream:
         return batch, False
 
     def close(self) -> None:
-        """Cancel the coroutine if it has not ended, and wait until it has."""
+        """Cancel the coroutine if it has not ended, and wait until it has; for the attempt's clean-up."""
         # An interrupt may have lost mail, the last one too, but what is begun is the loop's until just before that.
         if self._owner.runs(self):
             self.kill()
