@@ -619,6 +619,63 @@ async def test_a_resource_that_cannot_be_opened_fails_who_awaits_it_and_is_tried
     assert isinstance(first.error, ConnectionRefusedError) and second == "here"
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
+async def test_whatever_opening_a_resource_raises_is_the_elements_failure(local, error):
+    def connect():
+        raise error("no hosts left")
+
+    @asynccontextmanager
+    async def connect_later():
+        await asyncio.sleep(0)
+        raise error("no hosts left")
+        yield
+
+    for factory in (connect, connect_later):
+        resource = WorkerResource(factory)
+
+        async def use(x):
+            return await resource
+
+        with anyio.fail_after(20), pytest.raises(JobFailed):
+            await local.parallelize([1, 2], 1).map(use).collect()
+    assert await local.parallelize([3], 1).map(square).collect() == [9]  # the loop goes on
+
+
+async def test_a_resource_that_ends_in_use_is_opened_anew(sc, tmp_path):
+    @asynccontextmanager
+    async def connect():
+        connection = {"alive": True}
+
+        async def heartbeat():
+            await until((tmp_path / "down").exists)
+            connection["alive"] = False
+            raise ConnectionError("the server went away")
+
+        async with anyio.create_task_group() as tasks:
+            try:
+                tasks.start_soon(heartbeat)
+                yield connection
+            finally:
+                (tmp_path / "ended").touch()
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):  # it may take its time
+                    await until((tmp_path / "gone").exists)
+
+    resource = WorkerResource(connect)
+
+    async def is_alive(x):
+        return (await resource)["alive"]
+
+    rdd = sc.parallelize([1], 1).map(is_alive)
+    assert await rdd.collect() == [True]
+    (tmp_path / "down").touch()
+    await until((tmp_path / "ended").exists)
+    (tmp_path / "down").unlink()
+    assert await rdd.collect() == [True]
+    (tmp_path / "gone").touch()
+    assert await rdd.collect() == [True]
+
+
 async def test_a_resource_is_awaited_where_there_is_a_worker(local):
     with pytest.raises(ArgumentTypeError, match="factory = 5"):
         WorkerResource(5)

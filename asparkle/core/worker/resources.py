@@ -45,10 +45,10 @@ class _Resource:
         self._closing = asyncio.Event()
         self.value: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def start(self, loop: asyncio.AbstractEventLoop, failed: Callable[[], object]) -> None:
-        self._task = loop.create_task(self._hold(failed), context=contextvars.Context())
+    def start(self, loop: asyncio.AbstractEventLoop, ended: Callable[[], object]) -> None:
+        self._task = loop.create_task(self._hold(ended), context=contextvars.Context())
 
-    async def _hold(self, failed: Callable[[], object]) -> None:
+    async def _hold(self, ended: Callable[[], object]) -> None:
         try:
             manager = self._factory()
             if not hasattr(manager, "__aenter__"):
@@ -58,13 +58,21 @@ class _Resource:
                 )
             async with manager as value:
                 self.value.set_result(value)
-                await self._closing.wait()
+                try:
+                    await self._closing.wait()
+                finally:
+                    ended()  # perhaps by itself
         except BaseException as error:  # who awaits it gets it; later ones try again
             if self.value.done():
-                log("asparkle.worker").error("a WorkerResource was not closed well", exc_info=error)
+                how = "was not closed well" if self._closing.is_set() else "ended by an error"
+                log("asparkle.worker").error(f"a WorkerResource {how}", exc_info=error)
             else:
-                failed()
-                self.value.set_exception(error)
+                ended()
+                cause: BaseException = error
+                if isinstance(error, StopIteration):  # no future can hold it
+                    cause = UserFunctionError("the factory of a WorkerResource raised StopIteration; catch it there")
+                    cause.__cause__ = error
+                self.value.set_exception(cause)
                 self.value.exception()  # perhaps nobody waits any more
 
     async def close(self) -> None:
