@@ -690,6 +690,51 @@ async def test_a_resource_is_awaited_where_there_is_a_worker(local):
         await local.parallelize([1], 1).map(use).collect()
 
 
+@pytest.mark.parametrize("master", ["threads[1]", "processes[1]"])
+def test_what_does_not_end_keeps_no_resource_from_being_closed(master, tmp_path: Path):
+    """A resource that is slow to close, a coroutine that goes on, a task that nobody waits for and ends badly."""
+
+    def resource(name, wait):
+        @asynccontextmanager
+        async def connect():
+            yield name
+            await asyncio.sleep(wait)
+            (tmp_path / f"closed {name}").touch()
+
+        return WorkerResource(connect)
+
+    first, second, slow = resource("first", 0), resource("second", 0.01), resource("slow", 60)
+
+    async def bad():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise SystemExit(3)
+
+    async def stubborn(x):
+        background = [asyncio.create_task(bad()), await first, await second, await slow]
+        (tmp_path / "begun").touch()
+        while not (tmp_path / "end").exists():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return background
+
+    async def main():
+        async with SparkContext(master) as sc, anyio.create_task_group() as tasks:
+
+            async def fails():
+                with pytest.raises(ContextError):
+                    await sc.parallelize([1], 1).map(stubborn).collect()
+
+            tasks.start_soon(fails)
+            await until((tmp_path / "begun").exists)
+            await sc.stop()
+
+    anyio.run(main)
+    (tmp_path / "end").touch()  # a thread would go on
+    assert {path.name for path in tmp_path.glob("closed*")} == {"closed first", "closed second"}
+
+
 @pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
 def test_stopping_cancels_coroutines_and_closes_resources(master, tmp_path: Path):
     @asynccontextmanager

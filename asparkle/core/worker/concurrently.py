@@ -90,7 +90,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Escaped(Exception):
-    """Holds a SystemExit or the like, which would end the event loop."""
+    """Holds what would end the event loop."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -117,7 +117,7 @@ class _Callers:
             return self._failed(element, UserFunctionError(f"{name_of(each.function)} cancelled itself"))
         except Exception as error:
             return self._failed(element, error)
-        except BaseException as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             raise _Escaped(error) from error
         return each.made(element, result)
 

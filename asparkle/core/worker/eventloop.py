@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -35,14 +35,11 @@ class EventLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        while not self._closing:
+        while not self._gone:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:  # of a task that a user's function left behind
                 log("asparkle.worker").error("a coroutine that no task waits for ended badly", exc_info=error)
-        self._gone = True
-        for stream in list(self._streams):
-            stream.end(TaskKilled("the worker ends"))
         self.loop.close()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -86,27 +83,32 @@ class EventLoop:
             self._end = self.loop.create_task(self._close(timeout, closed), context=contextvars.Context())
 
     async def _close(self, timeout: float, closed: Callable[[], None]) -> None:
+        end = self.loop.time() + timeout
+        own = asyncio.current_task()
         try:
-            async with asyncio.timeout(timeout):
-                for stream in list(self._streams):
-                    stream.cancel()
-                await _all([stream.task for stream in list(self._streams) if stream.task is not None])
-                await self.resources.close()
-                own = asyncio.current_task()
-                left = [task for task in asyncio.all_tasks() if task is not own]
-                for task in left:
-                    task.cancel()
-                await _all(left)
-                await self.loop.shutdown_asyncgens()
-        except TimeoutError:
-            log("asparkle.worker").warning("coroutines went on when their worker was to end; they are left behind")
+            for stream in list(self._streams):
+                stream.cancel()
+            streams = [stream.task for stream in list(self._streams) if stream.task is not None]
+            ended = await _have_ended(streams, end)
+            ended &= await _have_ended(self.resources.close(), end)
+            others = [task for task in asyncio.all_tasks() if task is not own]
+            for task in others:
+                task.cancel()
+            ended &= await _have_ended(others, end)
+            ended &= await _have_ended([self.loop.create_task(self.loop.shutdown_asyncgens())], end)
+            if not ended:
+                log("asparkle.worker").warning("coroutines went on when their worker was to end; they are left behind")
         finally:
+            self._gone = True
             for stream in list(self._streams):
                 stream.end(TaskKilled("the worker ends"))
             closed()
             self.loop.call_soon(self.loop.stop)
 
 
-async def _all(tasks: Any) -> None:
-    """Wait for tasks, however they end."""
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _have_ended(tasks: Collection[asyncio.Task[Any]], end: float) -> bool:
+    """Whether ``tasks`` end, in whatever way, in half of the time until ``end``: what follows needs some, too."""
+    if not tasks:
+        return True
+    _, left = await asyncio.wait(tasks, timeout=(end - asyncio.get_running_loop().time()) / 2)
+    return not left

@@ -31,10 +31,9 @@ class Resources:
             resource.start(self._loop, lambda: self._open.pop(identity, None))
         return await asyncio.shield(resource.value)
 
-    async def close(self) -> None:
-        """Close them, the last one opened first."""
-        for resource in reversed(list(self._open.values())):
-            await resource.close()
+    def close(self) -> list[asyncio.Task[None]]:
+        """Begin to close them, the last one opened first; the tasks that do so.  One that is slow keeps no other."""
+        return [resource.close() for resource in reversed(list(self._open.values()))]
 
 
 class _Resource:
@@ -75,8 +74,8 @@ class _Resource:
                 self.value.set_exception(cause)
                 self.value.exception()  # perhaps nobody waits any more
 
-    async def close(self) -> None:
+    def close(self) -> asyncio.Task[None]:
         self._closing.set()
         if not self.value.done():
             self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        return self._task
