@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asparkle.core.coroutines import AsyncMap, calls
+from asparkle.core.coroutines import AsyncFlatMap, AsyncMap, calls
 from asparkle.core.errors import ArgumentError, TaskKilled
 from asparkle.core.rates import Rate, TurnDealer, parse_rate
 from asparkle.core.taskcontext import TaskContext
@@ -31,9 +31,9 @@ def loop() -> Iterator[EventLoop]:
     made.join(20)
 
 
-def stream_of(loop: EventLoop, elements, function, *, context=None, **parameters) -> Stream:
+def stream_of(loop: EventLoop, elements, function, *, context=None, made=AsyncMap, **parameters) -> Stream:
     how = {"concurrency": None, "ordered": True, "timeout": None, "retries": 0, "rate": None, "on_error": "raise"}
-    each = AsyncMap(function, calls(function, "map", **{**how, **parameters}))
+    each = made(function, calls(function, "flatMap", **{**how, **parameters}))
 
     async def work(elements, emit):
         await call_each(each, elements, emit)
@@ -86,6 +86,25 @@ def test_what_is_under_way_and_what_waits_is_bounded(loop, concurrency, ordered)
     assert sorted(found) == list(range(400)) and (found == sorted(found) or not ordered)
     assert under_way.most == concurrency
     assert held.most <= 4 * concurrency
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_results_of_generators_that_wait_are_bounded(loop, ordered):
+    concurrency, held = 3, Gauge()
+
+    async def many(x):
+        for i in range(2000):
+            held.up()
+            yield x, i
+
+    stream = stream_of(loop, iter(range(10)), many, made=AsyncFlatMap, concurrency=concurrency, ordered=ordered)
+    found = []
+    for result in stream.results():
+        held.down()
+        found.append(result)
+    expected = [(x, i) for x in range(10) for i in range(2000)]
+    assert (found if ordered else sorted(found)) == expected
+    assert held.most <= 2 * concurrency * (256 + 1) + 2 * concurrency
 
 
 def test_closing_half_way_cancels_the_coroutines_and_the_clean_up_waits_for_them(loop):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import signal
 import time
@@ -230,6 +231,52 @@ async def test_an_iterator_that_the_garbage_collector_closes_holds_up_nobody(sc)
         assert await sc.parallelize([3]).map(square).collect() == [9]
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_asynchronous_generator_is_read_as_far_as_it_is_wanted(sc, ordered):
+    async def count_up(x):
+        for i in itertools.count():
+            await asyncio.sleep(0)
+            yield x, i
+
+    async def three_and_a_wait(x):
+        for i in range(3):
+            yield x, i
+        if x:
+            await asyncio.sleep(60)
+
+    with anyio.fail_after(20):
+        found = await sc.parallelize(range(5), 1).flatMap(count_up, ordered=ordered).take(3)
+        assert found == [(0, 0), (0, 1), (0, 2)] or not ordered
+        found = await sc.parallelize(range(5), 1).flatMap(three_and_a_wait, ordered=ordered).take(5)
+        assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] or not ordered
+        assert len(await sc.parallelize(range(5), 1).flatMap(three_and_a_wait, ordered=False).take(15)) == 15
+
+
+@pytest.mark.parametrize("how", [{"retries": 2}, {"timeout": 60, "on_error": "skip"}, {"on_error": "collect"}])
+async def test_of_a_generator_that_may_fail_all_results_count_or_none(local, tmp_path, how):
+    async def fail_once(x):
+        yield x
+        if x == 1 and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise OSError("not yet")
+        yield -x
+
+    found = await local.parallelize(range(3), 1).flatMap(fail_once, **how).collect()
+    assert [x for x in found if not isinstance(x, FailedElement)] == (
+        [0, 0, 1, -1, 2, -2] if "retries" in how else [0, 0, 2, -2]
+    )
+
+
+async def test_a_generator_that_fails_half_way_fails_its_task(sc):
+    async def fail(x):
+        for i in range(1000):
+            yield i
+        raise KeyError("three")
+
+    with pytest.raises(JobFailed, match="three"):
+        await sc.parallelize(range(3), 1).flatMap(fail).count()
+
+
 # ----------------------------------------------------------------------------------------------- errors
 
 
@@ -428,6 +475,46 @@ async def cancelled_when(condition, action, *arguments):
         await until(condition)
         tasks.cancel_scope.cancel()
     yield
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "collect"])
+async def test_a_function_that_hides_its_cancellation_is_not_called_again(sc, tmp_path, on_error):
+    class Aborted(Exception):
+        retry_after = 0  # not that a wait would hide it
+
+    async def request(x):
+        with (tmp_path / "calls").open("a") as file:
+            file.write(f"{x} ")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:  # as client libraries do
+            (tmp_path / "aborted").touch()
+            raise Aborted from None
+
+    def store(results):
+        (tmp_path / "committed").write_text(str(list(results)))
+
+    rdd = sc.parallelize([7], 1).map(request, retries=2, on_error=on_error)
+    async with cancelled_when((tmp_path / "calls").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "aborted").exists)
+        with anyio.fail_after(20):  # the slot is free
+            assert await sc.parallelize(range(4), 4).map(square).collect() == [0, 1, 4, 9]
+    assert (tmp_path / "calls").read_text() == "7 "
+    assert not (tmp_path / "committed").exists()
+
+
+async def test_a_call_that_cancels_its_own_task_has_failed(sc):
+    async def give_up(x):
+        if x == 1:
+            asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+        return x
+
+    rdd = sc.parallelize(range(3), 1)
+    with anyio.fail_after(20):
+        with pytest.raises(JobFailed, match="give_up cancelled itself"):
+            await rdd.map(give_up).collect()
+        assert await rdd.map(give_up, on_error="skip").collect() == [0, 2]
 
 
 @pytest.mark.parametrize("in_a_task_of_its_own", [False, True])

@@ -173,7 +173,7 @@ class Stream:
 
     async def emit(self, result: Any) -> None:
         """Hand a result on; waits while those before it are not taken."""
-        if self._untaken >= self._ahead and not self._cut:
+        while self._untaken >= self._ahead and not self._cut:
             self._flush()
             self._room.clear()
             await self._room.wait()
