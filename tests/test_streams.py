@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
+import sys
 import threading
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asparkle.core.coroutines import AsyncMap, calls
+from asparkle.core.coroutines import AsyncFlatMap, AsyncMap, calls
 from asparkle.core.errors import ArgumentError, TaskKilled
 from asparkle.core.rates import Rate, TurnDealer, parse_rate
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.worker.concurrently import call_each
-from asparkle.core.worker.eventloop import EventLoop, Stream
+from asparkle.core.worker.eventloop import EventLoop
+from asparkle.core.worker.stream import Stream
 
 
 @pytest.fixture
@@ -29,14 +32,14 @@ def loop() -> Iterator[EventLoop]:
     made.join(20)
 
 
-def stream_of(loop: EventLoop, elements, function, **parameters) -> Stream:
+def stream_of(loop: EventLoop, elements, function, *, context=None, made=AsyncMap, **parameters) -> Stream:
     how = {"concurrency": None, "ordered": True, "timeout": None, "retries": 0, "rate": None, "on_error": "raise"}
-    each = AsyncMap(function, calls(function, "map", **{**how, **parameters}))
+    each = made(function, calls(function, "flatMap", **{**how, **parameters}))
 
     async def work(elements, emit):
         await call_each(each, elements, emit)
 
-    return loop.stream(elements, work, each.ahead, TaskContext(0, 0, 0, 0))
+    return Stream(loop, elements, work, each.ahead, context or TaskContext(0, 0, 0, 0))
 
 
 class Gauge:
@@ -86,7 +89,26 @@ def test_what_is_under_way_and_what_waits_is_bounded(loop, concurrency, ordered)
     assert held.most <= 4 * concurrency
 
 
-def test_closing_half_way_waits_for_the_coroutines(loop):
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_results_of_generators_that_wait_are_bounded(loop, ordered):
+    concurrency, held = 3, Gauge()
+
+    async def many(x):
+        for i in range(2000):
+            held.up()
+            yield x, i
+
+    stream = stream_of(loop, iter(range(10)), many, made=AsyncFlatMap, concurrency=concurrency, ordered=ordered)
+    found = []
+    for result in stream.results():
+        held.down()
+        found.append(result)
+    expected = [(x, i) for x in range(10) for i in range(2000)]
+    assert (found if ordered else sorted(found)) == expected
+    assert held.most <= 2 * concurrency * (256 + 1) + 2 * concurrency
+
+
+def test_closing_half_way_cancels_the_coroutines_and_the_clean_up_waits_for_them(loop):
     ended = []
 
     async def call(x):
@@ -101,6 +123,7 @@ def test_closing_half_way_waits_for_the_coroutines(loop):
     results = stream.results()
     assert next(results) == 0
     results.close()
+    stream.close()
     assert len(ended) == len(set(ended)) <= 8
     stream.close()  # once more does no harm
 
@@ -120,7 +143,57 @@ def test_the_end_of_the_loop_ends_its_streams():
     assert closed.wait(20)
     loop.join(20)
     with pytest.raises(TaskKilled):
-        stream_of(loop, iter([1]), asyncio.sleep)
+        list(stream_of(loop, iter([1]), asyncio.sleep).results())
+
+
+def test_an_interrupt_may_strike_anywhere(loop):
+    """In the slot's thread, between any two bytecodes; the attempt's clean-up waits for the coroutine all the same."""
+    struck, left = True, []
+
+    async def same(x):
+        return x
+
+    def attempt(strike_at: int) -> None:
+        nonlocal struck
+        struck = False
+        bytecodes = itertools.count()
+
+        def trace(frame, event, argument):
+            nonlocal struck
+            ours = frame.f_globals["__name__"].startswith(("asparkle.core.worker", "asyncio", "contextlib"))
+            if not ours:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode" and next(bytecodes) == strike_at:
+                struck = True
+                raise TaskKilled("here")
+            return trace
+
+        context = TaskContext(0, 0, 0, 0)
+        gc.disable()  # or what earlier tests left is struck while it is collected
+        sys.settrace(trace)
+        try:
+            stream = stream_of(loop, iter([1]), same, context=context)
+            context._add_cleanup(stream.close)
+            list(stream.results())
+        except TaskKilled:
+            pass
+        finally:
+            sys.settrace(None)
+            gc.enable()
+            for cleanup in context._cleanups:
+                cleanup()
+        left.extend(loop._streams)
+
+    for strike_at in itertools.count():
+        slot = threading.Thread(target=attempt, args=(strike_at,), daemon=True)
+        slot.start()
+        slot.join(20)
+        assert not slot.is_alive(), f"the clean-up hangs after a strike at bytecode {strike_at}"
+        assert not left, f"a stream is left behind by a strike at bytecode {strike_at}"
+        if not struck:
+            break
+    assert strike_at > 200
 
 
 def test_an_error_group_of_the_users_own_stays_one(loop):
@@ -146,7 +219,7 @@ def test_turns_are_an_interval_apart_whoever_asks_and_when(interval, questions):
         wait = dealer.deal(rate, count, now)
         assert wait >= 0
         turns += [now + wait + i * interval for i in range(count)]
-    assert all(b - a >= interval * 0.999 for a, b in pairwise(turns))
+    assert all(b - a >= interval * 0.999 for a, b in itertools.pairwise(turns))
 
 
 def test_rates_are_counted_apart_and_forgotten_when_they_are_idle():

@@ -22,8 +22,9 @@ class WorkerResource(Generic[T]):
     ``factory``: a function without arguments that returns an asynchronous context manager.  ``await resource``, in
     a coroutine function that was given to `map` or another operation, is what entering that gave; all tasks of a
     worker share it, at the same time, on the worker's event loop.  Where opening fails, whoever awaited it gets the
-    error, and the next one tries again.  It is closed, in the task that opened it, when the context stops, the last
-    one opened first; a worker that is killed closes nothing.
+    error, and the next one tries again; where it ends by itself, it is opened anew when it is next awaited.  It is
+    closed, in the task that opened it, when the context stops, at the same time as the worker's others and in less
+    than ``spark.task.reaper.killTimeout``; a worker that is killed closes nothing.
 
     Raises ArgumentTypeError for what is no function, and, where it is awaited outside of such a coroutine,
     ContextError.
@@ -55,5 +56,6 @@ class WorkerResource(Generic[T]):
                 "a WorkerResource is opened by workers: await it in a coroutine function that is given to map, "
                 "mapPartitions or another operation"
             )
-        opened: T = yield from context._environment.worker.event_loop().opened(self._id, self._factory).__await__()
+        resources = context._environment.worker.event_loop().resources
+        opened: T = yield from resources.opened(self._id, self._factory).__await__()
         return opened

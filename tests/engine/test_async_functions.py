@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import os
 import signal
 import time
@@ -198,6 +200,78 @@ async def test_a_later_step_that_wants_little_cancels_what_it_does_not_want(sc, 
     assert await sc.parallelize(range(3)).map(square).collect() == [0, 1, 4]  # the slot is free
 
 
+async def test_an_iterator_that_the_garbage_collector_closes_holds_up_nobody(sc):
+    """On whatever thread that happens, the event loop's among them; the one who iterated has left it in a cycle."""
+
+    def first_and_others(elements):
+        yield next(elements)
+        gc.disable()
+        cycle = [elements]
+        cycle.append(cycle)
+        del elements, cycle
+        yield from range(100)
+
+    async def collect_garbage(x):
+        if x == 20:
+            gc.collect()
+            gc.enable()
+        return x
+
+    async def same(x):
+        return x
+
+    rdd = sc.parallelize(range(1000), 1).map(same).mapPartitions(first_and_others).map(collect_garbage)
+    with anyio.fail_after(20):
+        assert await rdd.count() == 101
+        assert await sc.parallelize([3]).map(square).collect() == [9]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_an_asynchronous_generator_is_read_as_far_as_it_is_wanted(sc, ordered):
+    async def count_up(x):
+        for i in itertools.count():
+            await asyncio.sleep(0)
+            yield x, i
+
+    async def three_and_a_wait(x):
+        for i in range(3):
+            yield x, i
+        if x:
+            await asyncio.sleep(60)
+
+    with anyio.fail_after(20):
+        found = await sc.parallelize(range(5), 1).flatMap(count_up, ordered=ordered).take(3)
+        assert found == [(0, 0), (0, 1), (0, 2)] or not ordered
+        found = await sc.parallelize(range(5), 1).flatMap(three_and_a_wait, ordered=ordered).take(5)
+        assert found == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)] or not ordered
+        assert len(await sc.parallelize(range(5), 1).flatMap(three_and_a_wait, ordered=False).take(15)) == 15
+
+
+@pytest.mark.parametrize("how", [{"retries": 2}, {"timeout": 60, "on_error": "skip"}, {"on_error": "collect"}])
+async def test_of_a_generator_that_may_fail_all_results_count_or_none(local, tmp_path, how):
+    async def fail_once(x):
+        yield x
+        if x == 1 and not (tmp_path / "failed").exists():
+            (tmp_path / "failed").touch()
+            raise OSError("not yet")
+        yield -x
+
+    found = await local.parallelize(range(3), 1).flatMap(fail_once, **how).collect()
+    assert [x for x in found if not isinstance(x, FailedElement)] == (
+        [0, 0, 1, -1, 2, -2] if "retries" in how else [0, 0, 2, -2]
+    )
+
+
+async def test_a_generator_that_fails_half_way_fails_its_task(sc):
+    async def fail(x):
+        for i in range(1000):
+            yield i
+        raise KeyError("three")
+
+    with pytest.raises(JobFailed, match="three"):
+        await sc.parallelize(range(3), 1).flatMap(fail).count()
+
+
 # ----------------------------------------------------------------------------------------------- errors
 
 
@@ -388,6 +462,114 @@ async def test_cancelling_a_job_cancels_its_coroutines(sc, tmp_path):
         assert await sc.parallelize(range(4), 4).map(square).collect() == [0, 1, 4, 9]
 
 
+@asynccontextmanager
+async def cancelled_when(condition, action, *arguments):
+    """What an action's job leaves behind when it is cancelled as soon as ``condition`` holds."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(action, *arguments)
+        await until(condition)
+        tasks.cancel_scope.cancel()
+    yield
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "collect"])
+async def test_a_function_that_hides_its_cancellation_is_not_called_again(sc, tmp_path, on_error):
+    class Aborted(Exception):
+        retry_after = 0  # not that a wait would hide it
+
+    async def request(x):
+        with (tmp_path / "calls").open("a") as file:
+            file.write(f"{x} ")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:  # as client libraries do
+            (tmp_path / "aborted").touch()
+            raise Aborted from None
+
+    def store(results):
+        (tmp_path / "committed").write_text(str(list(results)))
+
+    rdd = sc.parallelize([7], 1).map(request, retries=2, on_error=on_error)
+    async with cancelled_when((tmp_path / "calls").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "aborted").exists)
+        with anyio.fail_after(20):  # the slot is free
+            assert await sc.parallelize(range(4), 4).map(square).collect() == [0, 1, 4, 9]
+    assert (tmp_path / "calls").read_text() == "7 "
+    assert not (tmp_path / "committed").exists()
+
+
+async def test_a_call_that_cancels_its_own_task_has_failed(sc):
+    async def give_up(x):
+        if x == 1:
+            asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+        return x
+
+    rdd = sc.parallelize(range(3), 1)
+    with anyio.fail_after(20):
+        with pytest.raises(JobFailed, match="give_up cancelled itself"):
+            await rdd.map(give_up).collect()
+        assert await rdd.map(give_up, on_error="skip").collect() == [0, 2]
+
+
+@pytest.mark.parametrize("in_a_task_of_its_own", [False, True])
+async def test_what_outlives_its_cancellation_does_not_take_half_a_partition_for_all(
+    sc, tmp_path, in_a_task_of_its_own
+):
+    async def write_all(rows):
+        written = 0
+        async for _ in rows:
+            (tmp_path / "begun").touch()
+            await asyncio.sleep(0.002)
+            written += 1
+        return written
+
+    async def write_all_in_a_task(rows):
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(write_all(rows))
+        return task.result()
+
+    async def commit(rows):
+        try:
+            written = await (write_all_in_a_task if in_a_task_of_its_own else write_all)(rows)
+            (tmp_path / "committed").write_text(f"{written} of 1000")
+        finally:
+            (tmp_path / "ended").touch()
+
+    async def store(rows):
+        await asyncio.shield(commit(rows))
+
+    rdd = sc.parallelize(range(1000), 1)
+    async with cancelled_when((tmp_path / "begun").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "ended").exists)
+    assert not (tmp_path / "committed").exists()
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+async def test_what_follows_a_cancelled_coroutine_does_not_take_half_a_partition_for_all(sc, tmp_path, gives_up):
+    async def ask(rows):
+        async for x in rows:
+            try:
+                if x == 3:
+                    (tmp_path / "begun").touch()
+                    await asyncio.sleep(60)
+            except asyncio.CancelledError:  # as if it were an error of the service
+                if gives_up:
+                    return
+            yield x
+
+    def store(rows):
+        try:
+            (tmp_path / "committed").write_text(f"{len(list(rows))} of 1000")
+        finally:
+            (tmp_path / "ended").touch()
+
+    rdd = sc.parallelize(range(1000), 1).mapPartitions(ask)
+    async with cancelled_when((tmp_path / "begun").exists, rdd.foreachPartition, store):
+        await until((tmp_path / "ended").exists)
+    assert not (tmp_path / "committed").exists()
+
+
 async def test_a_worker_that_dies_in_a_coroutine_is_replaced(running, tmp_path):
     async def die_once(x):
         if x == 2:
@@ -519,6 +701,63 @@ async def test_a_resource_that_cannot_be_opened_fails_who_awaits_it_and_is_tried
     assert isinstance(first.error, ConnectionRefusedError) and second == "here"
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
+async def test_whatever_opening_a_resource_raises_is_the_elements_failure(local, error):
+    def connect():
+        raise error("no hosts left")
+
+    @asynccontextmanager
+    async def connect_later():
+        await asyncio.sleep(0)
+        raise error("no hosts left")
+        yield
+
+    for factory in (connect, connect_later):
+        resource = WorkerResource(factory)
+
+        async def use(x):
+            return await resource
+
+        with anyio.fail_after(20), pytest.raises(JobFailed):
+            await local.parallelize([1, 2], 1).map(use).collect()
+    assert await local.parallelize([3], 1).map(square).collect() == [9]  # the loop goes on
+
+
+async def test_a_resource_that_ends_in_use_is_opened_anew(sc, tmp_path):
+    @asynccontextmanager
+    async def connect():
+        connection = {"alive": True}
+
+        async def heartbeat():
+            await until((tmp_path / "down").exists)
+            connection["alive"] = False
+            raise ConnectionError("the server went away")
+
+        async with anyio.create_task_group() as tasks:
+            try:
+                tasks.start_soon(heartbeat)
+                yield connection
+            finally:
+                (tmp_path / "ended").touch()
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):  # it may take its time
+                    await until((tmp_path / "gone").exists)
+
+    resource = WorkerResource(connect)
+
+    async def is_alive(x):
+        return (await resource)["alive"]
+
+    rdd = sc.parallelize([1], 1).map(is_alive)
+    assert await rdd.collect() == [True]
+    (tmp_path / "down").touch()
+    await until((tmp_path / "ended").exists)
+    (tmp_path / "down").unlink()
+    assert await rdd.collect() == [True]
+    (tmp_path / "gone").touch()
+    assert await rdd.collect() == [True]
+
+
 async def test_a_resource_is_awaited_where_there_is_a_worker(local):
     with pytest.raises(ArgumentTypeError, match="factory = 5"):
         WorkerResource(5)
@@ -531,6 +770,51 @@ async def test_a_resource_is_awaited_where_there_is_a_worker(local):
 
     with pytest.raises(JobFailed, match="no asynchronous context manager"):
         await local.parallelize([1], 1).map(use).collect()
+
+
+@pytest.mark.parametrize("master", ["threads[1]", "processes[1]"])
+def test_what_does_not_end_keeps_no_resource_from_being_closed(master, tmp_path: Path):
+    """A resource that is slow to close, a coroutine that goes on, a task that nobody waits for and ends badly."""
+
+    def resource(name, wait):
+        @asynccontextmanager
+        async def connect():
+            yield name
+            await asyncio.sleep(wait)
+            (tmp_path / f"closed {name}").touch()
+
+        return WorkerResource(connect)
+
+    first, second, slow = resource("first", 0), resource("second", 0.01), resource("slow", 60)
+
+    async def bad():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise SystemExit(3)
+
+    async def stubborn(x):
+        background = [asyncio.create_task(bad()), await first, await second, await slow]
+        (tmp_path / "begun").touch()
+        while not (tmp_path / "end").exists():
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return background
+
+    async def main():
+        async with SparkContext(master) as sc, anyio.create_task_group() as tasks:
+
+            async def fails():
+                with pytest.raises(ContextError):
+                    await sc.parallelize([1], 1).map(stubborn).collect()
+
+            tasks.start_soon(fails)
+            await until((tmp_path / "begun").exists)
+            await sc.stop()
+
+    anyio.run(main)
+    (tmp_path / "end").touch()  # a thread would go on
+    assert {path.name for path in tmp_path.glob("closed*")} == {"closed first", "closed second"}
 
 
 @pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])

@@ -25,9 +25,11 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from asparkle import SparkConf, SparkContext, TaskContext, aio
+from asparkle.core import protocol
 from asparkle.core.errors import ArgumentError, JobFailed, OutputExists
 from asparkle.core.filesystems import LocalFileSystem
 from asparkle.core.taskcontext import TaskContext as CoreTaskContext
+from asparkle.core.worker.runtime import Worker
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -416,3 +418,14 @@ def test_a_context_that_stops_while_an_attempt_waits_for_its_answer(tmp_path):
     saver.join(30)
     wait_until(lambda: not any(t.is_alive() for t in mine))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_kill_that_comes_as_its_attempt_ends_harms_nobody(threads):
+    """The interrupt is when the slot's thread ends the attempt: its waker is still known then, its kill no more."""
+    spec = threads._context._application.spec
+    woken = []
+    worker = Worker(spec, "x", lambda batch: None, in_process=True, interrupt=lambda: worker.killing.clear())
+    worker.running[1] = 0
+    worker.watch(1, woken.append)
+    worker.receive([protocol.Kill([1], "nobody wants it")])
+    assert [str(killed) for killed in woken] == ["nobody wants it"]

@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from asparkle.core.errors import UserFunctionError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = 0.1  # seconds, on average half of it, before the first retry; each is twice the one before
 _LONGEST_WAIT: Final = 30.0
+_HELD: Final = 256  # results that an asynchronous generator may be ahead of its turn
 
 
 async def emit_each(results: Iterable[Any] | AsyncIterator[Any], emit: Emit) -> None:
@@ -47,33 +49,48 @@ async def call_each(each: AsyncMap, elements: AsyncIterator[Any], emit: Emit) ->
     these have ended.
     """
     calls = each.calls
-    callers = _Callers(each)
+    callers = _Callers(each, emit)
     window = asyncio.Semaphore(2 * calls.concurrency)
     slots = asyncio.Semaphore(calls.concurrency)
-    coming: asyncio.Queue[asyncio.Task[Iterable[Any]] | None] = asyncio.Queue()
+    coming: asyncio.Queue[tuple[_Turn, asyncio.Task[Iterable[Any]]] | None] = asyncio.Queue()
 
     async def hand_on() -> None:
-        while (task := await coming.get()) is not None:
-            for result in await task:
-                await emit(result)
+        while (call := await coming.get()) is not None:
+            turn, task = call
+            await turn.come(emit)
+            try:
+                for result in await task:
+                    await emit(result)
+            except asyncio.CancelledError as error:
+                if callers.ending:
+                    raise
+                raise callers.cancelled_itself() from error
+            except (SystemExit, KeyboardInterrupt) as error:
+                raise _Escaped(error) from error
             window.release()
 
-    def done(task: asyncio.Task[Iterable[Any]]) -> None:
+    def done(turn: _Turn, task: asyncio.Task[Iterable[Any]]) -> None:
+        has_ended(task)
         slots.release()
         if not calls.ordered:
-            coming.put_nowait(task)
+            coming.put_nowait((turn, task))
+
+    def has_ended(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            callers.have_failed = True
 
     failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(hand_on())
+            tasks.create_task(hand_on()).add_done_callback(has_ended)
             async for element in elements:
                 await window.acquire()
                 await slots.acquire()
-                task = tasks.create_task(callers.call(element))
+                turn = _Turn(has_come=not calls.ordered)
+                task = tasks.create_task(callers.call(element, turn))
                 if calls.ordered:
-                    coming.put_nowait(task)
-                task.add_done_callback(done)
+                    coming.put_nowait((turn, task))
+                task.add_done_callback(partial(done, turn))
             for _ in range(calls.concurrency):
                 await slots.acquire()  # all have ended
             coming.put_nowait(None)
@@ -92,34 +109,75 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Escaped(Exception):
-    """Holds a SystemExit or the like, which would end the event loop."""
+    """Holds what would end the event loop."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
+class _Turn:
+    """Of one call, to hand on its results: after those of the calls before it, or at any time.
+
+    ``held``: results that it has before that, of an asynchronous generator.
+    """
+
+    __slots__ = ("_waits", "has_come", "held")
+
+    def __init__(self, has_come: bool) -> None:
+        self.has_come = has_come
+        self.held: list[Any] = []
+        self._waits: asyncio.Future[None] | None = None
+
+    async def come(self, emit: Emit) -> None:
+        """It is the call's turn; what it holds is handed on, though it may be waiting for more."""
+        while self.held:
+            held, self.held = self.held, []
+            for result in held:
+                await emit(result)
+        self.has_come = True
+        if self._waits is not None and not self._waits.done():
+            self._waits.set_result(None)
+
+    async def wait(self) -> None:
+        """Until it has come, and nothing is held any more; for the call."""
+        if not self.has_come:
+            self._waits = asyncio.get_running_loop().create_future()
+            await self._waits
+
+
 class _Callers:
     """The calls of one partition."""
 
-    def __init__(self, each: AsyncMap) -> None:
+    def __init__(self, each: AsyncMap, emit: Emit) -> None:
         self._each = each
+        self._emit = emit
+        self._parent = asyncio.current_task()
+        self.have_failed = False
         self._skipped = 0
         self._last: BaseException | None = None
 
-    async def call(self, element: Any) -> Iterable[Any]:
+    @property
+    def ending(self) -> bool:
+        """Whether the calls under way are being cancelled, as the job is or one of them has failed for good."""
+        assert self._parent is not None
+        return self.have_failed or self._parent.cancelling() > 0
+
+    def cancelled_itself(self) -> UserFunctionError:
+        return UserFunctionError(f"{name_of(self._each.function)} cancelled itself")
+
+    async def call(self, element: Any, turn: _Turn) -> Iterable[Any]:
         """What is made of an element: several attempts, and then what ``on_error`` says."""
         each = self._each
         given = each.given(element)
         try:
-            result = await self._attempts(given)
+            result = await self._attempts(given, turn)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if self.ending:
                 raise
-            return self._failed(element, UserFunctionError(f"{name_of(each.function)} cancelled itself"))
+            return self._failed(element, self.cancelled_itself())
         except Exception as error:
             return self._failed(element, error)
-        except BaseException as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             raise _Escaped(error) from error
         return each.made(element, result)
 
@@ -133,37 +191,54 @@ class _Callers:
         self._last = error
         return ()
 
-    async def _attempts(self, given: Any) -> Any:
+    async def _attempts(self, given: Any, turn: _Turn) -> Any:
         calls = self._each.calls
         for attempt in range(calls.retries):
             try:
-                return await self._attempt(given)
+                return await self._attempt(given, turn)
             except Exception as error:
                 wait = _wait_before_retry(attempt, error)
             await asyncio.sleep(wait)
-        return await self._attempt(given)
+        return await self._attempt(given, turn)
 
-    async def _attempt(self, given: Any) -> Any:
+    async def _attempt(self, given: Any, turn: _Turn) -> Any:
         calls = self._each.calls
         if calls.rate is not None:
-            await _turn(calls.rate)
-        if calls.timeout is None:
-            return await self._result(given)
+            await _turn_of(calls.rate)
         try:
-            async with asyncio.timeout(calls.timeout) as deadline:
-                return await self._result(given)
+            if calls.timeout is None:
+                return await self._result(given, turn)
+            return await self._timed(given, turn, calls.timeout)
+        except Exception as error:
+            if self.ending:  # what the function makes of its cancellation, as client libraries do
+                raise asyncio.CancelledError from error
+            raise
+
+    async def _timed(self, given: Any, turn: _Turn, seconds: float) -> Any:
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await self._result(given, turn)
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             name = name_of(self._each.function)
-            raise TimeoutError(f"{name}({shown(given)}) took longer than timeout={calls.timeout:g} s") from error
+            raise TimeoutError(f"{name}({shown(given)}) took longer than timeout={seconds:g} s") from error
 
-    async def _result(self, given: Any) -> Any:
+    async def _result(self, given: Any, turn: _Turn) -> Any:
         result = self._each.function(given)
-        if hasattr(result, "__aiter__"):
-            async with aclosing(result):
-                return [x async for x in result]
-        return await result
+        if not hasattr(result, "__aiter__"):
+            return await result
+        calls = self._each.calls
+        async with aclosing(result):
+            if calls.retries or calls.timeout is not None or calls.on_error != "raise":
+                return [x async for x in result]  # none is handed on before it is sure that it counts
+            async for x in result:
+                if turn.has_come or len(turn.held) == _HELD:
+                    await turn.wait()
+                    await self._emit(x)
+                else:
+                    turn.held.append(x)
+        return ()
 
     def tell_skipped(self) -> None:
         """Say how many elements are missing from the result."""
@@ -177,10 +252,10 @@ class _Callers:
             )
 
 
-async def _turn(rate: Rate) -> None:
+async def _turn_of(rate: Rate) -> None:
     context = TaskContext.get()
     assert context is not None
-    await context._environment.worker.event_loop().turn(rate)
+    await context._environment.worker.event_loop().turns.wait(rate)
 
 
 def _wait_before_retry(attempt: int, error: Exception) -> float:

@@ -165,7 +165,7 @@ class Worker:
                 self.killing[tid] = message.reason
                 if self.interrupt is not None:
                     self.interrupt()
-                self._wake(tid)
+                self._wake(tid, message.reason)
         if given_back:
             self.report(protocol.Returned(given_back))
 
@@ -214,8 +214,9 @@ class Worker:
                 os.chdir(message.directory)
 
     def _turns(self, message: protocol.Turns) -> None:
-        if self._event_loop is not None:
-            self._event_loop.turns_dealt(Rate(message.rate, message.interval), message.wait)
+        loop = self._event_loop
+        if loop is not None:
+            loop.call(loop.turns.dealt, Rate(message.rate, message.interval), message.wait)
 
     def _shutdown(self, message: protocol.Shutdown) -> None:
         self.stop()
@@ -228,8 +229,7 @@ class Worker:
             loop = self._event_loop
         self.waiting.clear()
         for tid in {*self.running, *self._wakers}:
-            self.killing.setdefault(tid, _STOPPED)
-            self._wake(tid)
+            self._wake(tid, self.killing.setdefault(tid, _STOPPED))
         for _ in range(self.app.slots_per_executor):
             self.queue.put(None)
         if loop is not None:
@@ -290,9 +290,9 @@ class Worker:
         """The attempt waits there no more."""
         self._wakers[tid].remove(wake)
 
-    def _wake(self, tid: int) -> None:
+    def _wake(self, tid: int, reason: str) -> None:
         for wake in list(self._wakers.get(tid, ())):
-            wake(TaskKilled(self.killing[tid]))
+            wake(TaskKilled(reason))
 
     # ------------------------------------------------------------------------- asking the driver
 

@@ -13,8 +13,8 @@ from asparkle.core.shuffle import SpillSpace
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
-    from asparkle.core.worker.eventloop import Work
     from asparkle.core.worker.runtime import Worker
+    from asparkle.core.worker.stream import Work
 
 
 class TaskEnvironment:
@@ -65,7 +65,9 @@ class TaskEnvironment:
         At most ``ahead`` elements wait to be looked at there, and as many results to be taken.  When the attempt
         ends, or is killed, the coroutine is cancelled; the attempt is over when that has ended.
         """
-        stream = self.worker.event_loop().stream(elements, work, ahead, self.context)
+        from asparkle.core.worker.stream import Stream
+
+        stream = Stream(self.worker.event_loop(), elements, work, ahead, self.context)
         self.context._add_cleanup(stream.close)
         self.worker.watch(self.task.tid, stream.kill)
         return stream.results()
