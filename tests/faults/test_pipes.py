@@ -93,8 +93,9 @@ async def test_they_end_when_the_context_is_stopped(master: str, started: Starte
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
 def test_they_end_when_the_driver_is_killed(master: str, number: int, started: Started) -> None:
     script = """
-        import sys
+        import signal, sys
         from asparkle import SparkContext
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may be started where it is ignored
         SparkContext(sys.argv[1]).parallelize(range(2), 2).pipe(sys.argv[2]).collect()
     """
     driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), master, started.command], env=ENVIRONMENT)
