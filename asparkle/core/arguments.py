@@ -65,6 +65,15 @@ def whole_number(n: Any, operation: str, name: str, least: int | None = None) ->
     return number
 
 
+def slices(n: Any, operation: str) -> int:
+    """A number of partitions, or what ``int`` makes one of, as PySpark takes it where RDDs are made."""
+    try:
+        number = int(n)
+    except (TypeError, ValueError, OverflowError):
+        raise wrong_type(n, operation, "numSlices", "a whole number, 1 or more") from None
+    return whole_number(number, operation, "numSlices", 1)
+
+
 def seconds(value: Any, operation: str, name: str) -> float:
     """A positive number of seconds."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < inf:
@@ -78,15 +87,17 @@ def seed(value: Any, operation: str) -> int | None:
 
 
 def fraction(value: Any, operation: str, with_replacement: bool) -> float:
-    """The part of the elements that a sample takes."""
-    expected = "a number from 0 to 1, or above with replacement"
+    """The part of the elements that a sample takes; without replacement that is all of them at most."""
+    expected = "a number, 0 or more"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise wrong_type(value, operation, "fraction", expected)
     try:
         number = float(value)
     except OverflowError:
         number = inf
-    if not 0 <= number < inf or (number > 1 and not with_replacement):
+    if not with_replacement:
+        number = min(number, 1.0) if number == number else number
+    if not 0 <= number < inf:
         raise ArgumentError(f"{operation}: fraction = {shown(value)}: expected {expected}")
     return number
 
@@ -126,12 +137,17 @@ def sample_size(num: Any) -> int:
     return number
 
 
-def path(value: Any, operation: str, name: str) -> str:
+def path(value: Any, operation: str, name: str, expected: str = "a path") -> str:
     """A path, which may be one of pathlib, as a string."""
     try:
         return text(os.fspath(value), operation, name)
     except TypeError:
-        raise wrong_type(value, operation, name, "a path, or several in one string with commas") from None
+        raise wrong_type(value, operation, name, expected) from None
+
+
+def paths(value: Any, operation: str, name: str) -> str:
+    """A path, or several in one string."""
+    return path(value, operation, name, "a path, or several in one string with commas")
 
 
 def partitions(n: Any, operation: str) -> int:
