@@ -9,16 +9,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from asparkle.core.conf import SparkConf, system_properties
+from asparkle.core.conf import system_properties
 from asparkle.core.errors import ArgumentError, ContextActive, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
 from asparkle.jvm import JVM
-from asparkle.newapplication import new_application
+from asparkle.newapplication import new_application, own_conf
 from asparkle.portal import Portal
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from asparkle.core.conf import SparkConf
     from asparkle.core.profiling import Profiler
     from asparkle.core.status import StatusTracker
     from asparkle.handles import JobHandle
@@ -85,7 +86,7 @@ class BlockingContext:
         if TaskContext.get() is not None:
             raise NestedContextError("a SparkContext")
         _refuse(serializer)
-        conf = SparkConf() if conf is None else conf.clone()
+        conf = own_conf(conf)
         for name, value in (environment or {}).items():
             conf.setExecutorEnv(name, value)
         with BlockingContext._active_lock:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from asparkle.core import arguments
 from asparkle.core.application import Application
 from asparkle.core.conf import SparkConf
-from asparkle.core.errors import ArgumentTypeError
-from asparkle.core.shown import shown
+
+
+def own_conf(conf: SparkConf | None) -> SparkConf:
+    """A copy of what a context is given, or a new one.  Raises ArgumentTypeError for what is no SparkConf."""
+    if conf is not None and not isinstance(conf, SparkConf):
+        raise arguments.wrong_type(conf, "SparkContext", "conf", "a SparkConf, such as SparkConf().setAll(pairs)")
+    return SparkConf() if conf is None else conf.clone()
 
 
 def new_application(
@@ -21,12 +27,12 @@ def new_application(
     """
     from asparkle.plugins.manager import PluginRegistry
 
-    if conf is not None and not isinstance(conf, SparkConf):
-        raise ArgumentTypeError(
-            f"SparkContext: conf = {shown(conf)} of type {type(conf).__name__}: expected a SparkConf"
-        )
     plugins = arguments.elements(plugins, "SparkContext", "plugins", "a list of plugins")
-    conf = SparkConf() if conf is None else conf.clone()
+    conf = own_conf(conf)
+    if "PYSPARK_SUBMIT_ARGS" in os.environ or "ASPARKLE_AS_PYSPARK" in os.environ:
+        from asparkle.launcher.settings import heed_environment
+
+        heed_environment(conf)
     if master is not None:
         conf.setMaster(master)
     if name is not None:

@@ -394,3 +394,8 @@ def test_many_aio_contexts_at_once():
             return await one.parallelize([1]).count(), await two.parallelize([1, 2]).count()
 
     assert asyncio.run(main()) == (1, 2)
+
+
+def test_a_dict_is_no_conf():
+    with pytest.raises(ArgumentTypeError, match=r"SparkContext: conf = .* of type dict: expected a SparkConf, such as"):
+        SparkContext(conf={"spark.master": "local"})

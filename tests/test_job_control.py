@@ -96,6 +96,7 @@ async def test_cancelling_a_handle_cancels_its_job_and_no_other(sc, tmp_path):
     job.cancel()
     with pytest.raises(JobCancelled, match="by its handle"):
         await job
+    assert job.done and job.progress().running == 0
     job.cancel()  # once more does no harm
     end.touch()
     assert await other == [7]

@@ -33,11 +33,11 @@ class AccumulatorParam(Generic[T]):
     ...         return one
     """
 
-    def zero(self, value: T) -> T:
+    def zero(self, value: T, /) -> T:
         """The neutral value that fits ``value`` (same length, same keys, ...); tasks start from it."""
         raise NotImplementedError
 
-    def addInPlace(self, value1: T, value2: T) -> T:
+    def addInPlace(self, value1: T, value2: T, /) -> T:
         """The sum of both; ``value1`` may be changed and returned."""
         raise NotImplementedError
 

@@ -82,6 +82,15 @@ def number(value: Any, operation: str, name: str, expected: str, accepts: Callab
     return number
 
 
+def slices(n: Any, operation: str) -> int:
+    """A number of partitions, or what ``int`` makes one of, as PySpark takes it where RDDs are made."""
+    try:
+        number = int(n)
+    except (TypeError, ValueError, OverflowError):
+        raise wrong_type(n, operation, "numSlices", "a whole number, 1 or more") from None
+    return whole_number(number, operation, "numSlices", 1)
+
+
 def seconds(value: Any, operation: str, name: str) -> float:
     """A positive number of seconds."""
     return number(value, operation, name, "a number of seconds, above 0", lambda x: x > 0)
@@ -98,9 +107,9 @@ def seed(value: Any, operation: str) -> int | None:
 
 
 def fraction(value: Any, operation: str, with_replacement: bool) -> float:
-    """The part of the elements that a sample takes."""
-    expected = "a number from 0 to 1, or above with replacement"
-    return number(value, operation, "fraction", expected, lambda x: x >= 0 and (x <= 1 or with_replacement))
+    """The part of the elements that a sample takes; without replacement that is all of them at most."""
+    part = number(value, operation, "fraction", "a number, 0 or more", lambda x: x >= 0)
+    return part if with_replacement else min(part, 1.0)
 
 
 def fractions(value: Any, operation: str) -> dict[Any, float]:
@@ -132,12 +141,17 @@ def sample_size(num: Any) -> int:
     return number
 
 
-def path(value: Any, operation: str, name: str) -> str:
+def path(value: Any, operation: str, name: str, expected: str = "a path") -> str:
     """A path, which may be one of pathlib, as a string."""
     try:
         return text(os.fspath(value), operation, name)
     except TypeError:
-        raise wrong_type(value, operation, name, "a path, or several in one string with commas") from None
+        raise wrong_type(value, operation, name, expected) from None
+
+
+def paths(value: Any, operation: str, name: str) -> str:
+    """A path, or several in one string."""
+    return path(value, operation, name, "a path, or several in one string with commas")
 
 
 def partitions(n: Any, operation: str) -> int:

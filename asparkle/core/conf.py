@@ -9,7 +9,7 @@ This module is on the start-up path: it imports next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from asparkle.core.scheduler.messages import SchedulerConf
 
 T = TypeVar("T")
-system_properties: dict[str, str] = {}  # as a JVM has them: of the process, before there is a context
 
-load_defaults: Callable[[], Mapping[str, str]] = dict
-"""What a new conf starts with: nothing, or the settings of the launcher, which puts its own function here."""
+system_properties: dict[str, str] = {}
+"""What a new conf starts with, as with a JVM's: the launcher's settings, and what `setSystemProperty` was given."""
 
 
 class SparkConf:
@@ -38,7 +37,6 @@ class SparkConf:
     def __init__(self, loadDefaults: bool = True) -> None:
         self._values: dict[str, str] = {}
         if loadDefaults:
-            self._values |= load_defaults()
             self._values |= {k: v for k, v in system_properties.items() if k.startswith(("spark.", "asparkle."))}
 
     def set(self, key: str, value: object) -> SparkConf:

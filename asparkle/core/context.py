@@ -484,7 +484,7 @@ class SparkContext:
         from asparkle.core.inputfiles import plan_splits
         from asparkle.core.textfiles import read_lines
 
-        path = arguments.path(name, "textFile", "name")
+        path = arguments.paths(name, "textFile", "name")
         return self._files("textFile", path, minPartitions, plan_splits, read_lines, use_unicode)
 
     @overload
@@ -524,7 +524,7 @@ class SparkContext:
         """
         from asparkle.core.wholefiles import group_texts, read_texts
 
-        path = arguments.path(path, "wholeTextFiles", "path")
+        path = arguments.paths(path, "wholeTextFiles", "path")
         return self._files(
             "wholeTextFiles", path, minPartitions, group_texts, read_texts, use_unicode, skip_directories=True
         )
@@ -543,7 +543,7 @@ class SparkContext:
         """
         from asparkle.core.wholefiles import group_binaries, read_binaries
 
-        path = arguments.path(path, "binaryFiles", "path")
+        path = arguments.paths(path, "binaryFiles", "path")
         group = partial(group_binaries, parallelism=self.defaultParallelism)
         return self._files("binaryFiles", path, minPartitions, group, read_binaries, skip_directories=True)
 
@@ -561,7 +561,7 @@ class SparkContext:
         """
         from asparkle.core.wholefiles import plan_records, read_records
 
-        path = arguments.path(path, "binaryRecords", "path")
+        path = arguments.paths(path, "binaryRecords", "path")
         length = arguments.whole_number(recordLength, "binaryRecords", "recordLength", 1)
         return self._files(
             "binaryRecords",
@@ -588,7 +588,7 @@ class SparkContext:
         from asparkle.core.picklefiles import read_pickles
         from asparkle.core.sequencefiles import plan_sequences
 
-        path = arguments.path(name, "pickleFile", "name")
+        path = arguments.paths(name, "pickleFile", "name")
         return self._files("pickleFile", path, minPartitions, plan_sequences, read_pickles)
 
     def sequenceFile(
@@ -616,7 +616,7 @@ class SparkContext:
         """
         from asparkle.core.sequencefiles import plan_sequences, read_pairs
 
-        path = arguments.path(path, "sequenceFile", "path")
+        path = arguments.paths(path, "sequenceFile", "path")
         if converter := keyConverter or valueConverter:
             raise NeedsJVM(f"sequenceFile: the converter {converter!r}", "map")
         return self._files("sequenceFile", path, minSplits, plan_sequences, read_pairs, keyClass, valueClass)
@@ -672,7 +672,7 @@ class SparkContext:
         return RDD(node, self)
 
     def _slices(self, n: int | None, operation: str) -> int:
-        return self.defaultParallelism if n is None else arguments.whole_number(n, operation, "numSlices", 1)
+        return self.defaultParallelism if n is None else arguments.slices(n, operation)
 
     # ------------------------------------------------------------------------- jobs
 

@@ -117,12 +117,14 @@ def calls(
             f"{operation}: {name_of(f)} is an asynchronous generator, and one value for each element is needed: "
             "return it, or use flatMap"
         )
+    if not isinstance(ordered, bool):
+        raise arguments.wrong_type(ordered, operation, "ordered", "True or False")
     if on_error not in ("raise", "skip", "collect"):
         raise ArgumentError(f"{operation}: on_error = {shown(on_error)}: expected 'raise', 'skip' or 'collect'")
     return Calls(
         operation,
         CONCURRENCY if concurrency is None else arguments.whole_number(concurrency, operation, "concurrency", 1),
-        bool(ordered),
+        ordered,
         None if timeout is None else arguments.seconds(timeout, operation, "timeout"),
         arguments.whole_number(retries, operation, "retries", 0),
         None if rate is None else parse_rate(rate, operation),

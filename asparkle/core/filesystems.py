@@ -23,7 +23,7 @@ Options: TypeAlias = tuple[tuple[str, str], ...]
 CHUNK: Final = 1 << 20
 """Bytes read at a time."""
 
-_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:::[A-Za-z][A-Za-z0-9+.-]*)*://")  # simplecache::s3://
 
 
 class Status(NamedTuple):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
+from asparkle.core.arguments import wrong_type
 from asparkle.core.errors import JobCancelled
 from asparkle.core.jobrecords import JobMetrics, JobProgress, JobRecord, metrics_of, progress_of
 from asparkle.core.jobs import submission
@@ -59,6 +60,8 @@ class JobHandle(Generic[T]):
 
         Raises TimeoutError after ``timeout`` seconds; the action goes on.
         """
+        if timeout is not None and not isinstance(timeout, int | float):
+            raise wrong_type(timeout, "result", "timeout", "a number of seconds")
         with anyio.fail_after(timeout):
             return await self._background.result()
 

@@ -124,7 +124,7 @@ def progress_of(records: Iterable[JobRecord]) -> JobProgress:
         for view in record.stages():
             tasks += view.tasks
             completed += view.completed
-            running += view.running
+            running += view.running if record.status == RUNNING else 0
             failed += view.failures
     return JobProgress(jobs, tasks, completed, running, failed)
 

@@ -23,7 +23,6 @@ from typing import (
     Literal,
     Never,
     Protocol,
-    SupportsFloat,
     TypeAlias,
     TypeVar,
     TypeVarTuple,
@@ -78,6 +77,12 @@ if TYPE_CHECKING:
 
     class _Row(Protocol):
         def asDict(self) -> dict[str, Any]: ...
+
+    class _TakesFloats(Protocol):
+        def __sub__(self, other: float, /) -> Any: ...
+
+    Number: TypeAlias = float | _TakesFloats
+    """Numbers that go with floats: those of numpy and fractions do, Decimals don't."""
 
     Named: TypeAlias = _NamedTuple | _Row
     """Tuples of a class of their own, which an RDD of them keeps."""
@@ -776,7 +781,7 @@ class RDD(Generic[T_co]):
 
         ``fraction``: the chance of each element to be in it or, with replacement, how often it is in it on
         average.  The same seed gives the same sample of the same RDD.  Raises ArgumentError for a
-        negative or infinite ``fraction``, or one above 1 without replacement.
+        negative ``fraction``, or an infinite one with replacement.
 
         >>> rdd = sc.parallelize(range(1000), 2)
         >>> await rdd.sample(False, 0.1, seed=1).collect() == await rdd.sample(False, 0.1, seed=1).collect()
@@ -1477,7 +1482,7 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core import actions
 
-        num = arguments.whole_number(num, "take", "num", 0)
+        num = max(arguments.whole_number(num, "take", "num"), 0)
         return await actions.take(self, min(num, sys.maxsize))  # which is what islice takes
 
     async def isEmpty(self) -> bool:
@@ -1509,7 +1514,7 @@ class RDD(Generic[T_co]):
         >>> await sc.parallelize([5, 2, 9, 1]).top(2)
         [9, 5]
         """
-        num = arguments.whole_number(num, "top", "num", 0)
+        num = max(arguments.whole_number(num, "top", "num"), 0)
         arguments.optional_function(key, "top", "key")
         if not num:
             return []
@@ -1832,17 +1837,21 @@ class RDD(Generic[T_co]):
 
     # ------------------------------------------------------------------------- actions: statistics
 
-    async def stats(self: RDD[SupportsFloat]) -> StatCounter:
+    async def stats(self: RDD[Number]) -> StatCounter:
         """Count, mean, variance, maximum and minimum in one pass, numerically stable.
+
+        Raises EmptyRDDError if there are no partitions; without elements the mean is 0 and the variance NaN.
 
         >>> await sc.parallelize([1, 2, 3]).stats()
         (count: 3, mean: 2.0, stdev: 0.816496580927726, max: 3.0, min: 1.0)
         """
         parts = await self._run(t.CallToEnd(StatCounter))
+        if not parts:
+            raise EmptyRDDError("Can not reduce() empty RDD")
         merged: StatCounter = in_driver(functools.reduce, StatCounter.mergeStats, parts, StatCounter())
         return merged
 
-    async def mean(self: RDD[SupportsFloat]) -> float:
+    async def mean(self: RDD[Number]) -> float:
         """The mean of the elements.
 
         >>> await sc.parallelize([1, 2, 3]).mean()
@@ -1850,7 +1859,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).mean()
 
-    async def variance(self: RDD[SupportsFloat]) -> float:
+    async def variance(self: RDD[Number]) -> float:
         """The variance, dividing by the count.
 
         >>> await sc.parallelize([1, 3]).variance()
@@ -1858,7 +1867,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).variance()
 
-    async def stdev(self: RDD[SupportsFloat]) -> float:
+    async def stdev(self: RDD[Number]) -> float:
         """The standard deviation, dividing by the count.
 
         >>> await sc.parallelize([1, 3]).stdev()
@@ -1866,7 +1875,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).stdev()
 
-    async def sampleStdev(self: RDD[SupportsFloat]) -> float:
+    async def sampleStdev(self: RDD[Number]) -> float:
         """The standard deviation, dividing by the count less one.
 
         >>> await sc.parallelize([1, 2, 3]).sampleStdev()
@@ -1874,7 +1883,7 @@ class RDD(Generic[T_co]):
         """
         return (await self.stats()).sampleStdev()
 
-    async def sampleVariance(self: RDD[SupportsFloat]) -> float:
+    async def sampleVariance(self: RDD[Number]) -> float:
         """The variance, dividing by the count less one.
 
         >>> await sc.parallelize([1, 2, 3]).sampleVariance()

@@ -7,8 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from asparkle.core.arguments import wrong_type
 from asparkle.core.errors import ArgumentError
 from asparkle.core.failure import job_failed, told
 from asparkle.core.lineage import Source
@@ -127,16 +129,20 @@ _NUMBERS = frozenset({int, float, bool, type(None)})
 def sliceable(elements: Iterable[Any]) -> Sequence[Any]:
     """The elements as something that can be sliced, and that nobody else changes: a tuple, an array, or a list.
 
-    Raises ArgumentError for a generator that has nothing left to give, which is hardly meant.
+    Raises ArgumentError for a generator that has nothing left to give, which is hardly meant, and ArgumentTypeError
+    for what can't be iterated over.
     """
     if isinstance(elements, tuple):
         return elements
     if _is_array(elements):
         return elements.copy()  # type: ignore[attr-defined, no-any-return]
-    state = getattr(elements, "gi_frame", elements)
-    if state is None:
+    if isinstance(elements, GeneratorType) and elements.gi_frame is None:
         raise exhausted(elements)
-    return list(elements)
+    try:
+        iterator = iter(elements)
+    except TypeError:
+        raise wrong_type(elements, "parallelize", "c", "a collection, or anything else to iterate over") from None
+    return list(iterator)
 
 
 def exhausted(generator: object) -> ArgumentError:

@@ -39,7 +39,8 @@ def _parser() -> Parser:
     add_options(run)
     run.add_argument("--pyspark", action="store_true", help="what the program imports as pyspark is asparkle")
     run.add_argument("script", help="the program, a Python file")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
+    rest = run.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
+    rest.required = False  # before Python 3.13 its absence is said to be an error
     shell = commands.add_parser("shell", help="a prompt with a context", description="A prompt with a context, sc.")
     add_options(shell)
     shell.add_argument("--pyspark", action="store_true", help="what is imported as pyspark is asparkle")
@@ -49,7 +50,7 @@ def _parser() -> Parser:
 def _start(options: argparse.Namespace) -> int:
     is_shell = options.command == "shell"
     name = "asparkle shell" if is_shell else os.path.basename(options.script)
-    values = settings.collect(options, os.environ, name)
+    values = {"spark.app.name": name} | settings.collect(options, os.environ)
     _check(values)
     settings.check_python(values, os.environ)
     settings.use(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -78,18 +79,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(options: argparse.Namespace) -> dict[str, str]:
-    """The settings that the options make.  Raises ConfigurationError for ``--conf`` without ``=``."""
+    """The settings that the options make.
+
+    Keys of ``--conf`` that are no settings are said to be left out, on stderr.  Raises ConfigurationError for one
+    without ``=``."""
     values = {}
     for setting in options.conf:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigurationError(f"--conf {setting}: expected KEY=VALUE")
-        values[key.strip()] = value
+        if is_setting(key.strip(), "--conf"):
+            values[key.strip()] = value
     for option, (key, _, _) in SETTINGS.items():
         value = getattr(options, option.strip("-").replace("-", "_"))
         if value is not None:
             values[key] = value
     return values
+
+
+def is_setting(key: str, where: str) -> bool:
+    """Whether ``key`` begins as settings do; if not, says on stderr that it is left out."""
+    if key.startswith(("spark.", "asparkle.")):
+        return True
+    print(f"asparkle: {where}: {key!r} is left out: a setting begins with spark. or asparkle.", file=sys.stderr)
+    return False
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

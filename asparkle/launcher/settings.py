@@ -6,6 +6,7 @@ New `SparkConf` objects of the program begin with them, so that what the program
 from __future__ import annotations
 
 import argparse
+import glob
 import os
 import re
 import shlex
@@ -13,21 +14,21 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 
-from asparkle.core import conf
+from asparkle.core.conf import SparkConf, system_properties
 from asparkle.core.errors import ConfigurationError
-from asparkle.launcher.options import chosen, parse
+from asparkle.launcher.options import chosen, is_setting, parse
 
 SUBMIT_ARGS = "PYSPARK_SUBMIT_ARGS"
 _LISTS = ("spark.submit.pyFiles", "spark.files", "spark.archives")
 _PYTHONS = ("spark.pyspark.python", "spark.pyspark.driver.python")
 
 
-def collect(options: argparse.Namespace, environment: Mapping[str, str], name: str) -> dict[str, str]:
-    """All settings; ``name``: the application's, if nobody gives one.
+def collect(options: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
+    """All settings.
 
     Raises ConfigurationError for a bad option or properties file, or a file that does not exist.
     """
-    values = {"spark.app.name": name}
+    values: dict[str, str] = {}
     if "MASTER" in environment:
         values["spark.master"] = environment["MASTER"]
     submit_args = submitted(environment)
@@ -54,18 +55,31 @@ def submitted(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def use(values: Mapping[str, str]) -> None:
-    """Let new confs of this process begin with ``values``, and its imports find ``spark.submit.pyFiles``.
+    """Let new confs of this process begin with ``values``, and its imports find ``spark.submit.pyFiles``."""
+    global _heeded
+    _heeded = os.environ.get(SUBMIT_ARGS, "")
+    system_properties.update(values)
+    add_to_path(values.get("spark.submit.pyFiles", ""))
 
-    A program may set PYSPARK_SUBMIT_ARGS before it makes its context, as notebooks do: that is heeded, too.
+
+_heeded: str | None = None  # the PYSPARK_SUBMIT_ARGS that the launcher has seen; None if it did not start this program
+
+
+def heed_environment(conf: SparkConf) -> None:
+    """Give a context's conf what the environment says by now, where the program itself has set nothing.
+
+    Programs set PYSPARK_SUBMIT_ARGS before they make their context, as notebooks do.  In one that the launcher has not
+    started, and that has asparkle as pyspark, the properties file and MASTER count, too.
     """
-    at_start = os.environ.get(SUBMIT_ARGS)
-
-    def load_defaults() -> Mapping[str, str]:
-        if os.environ.get(SUBMIT_ARGS) == at_start:
-            return values
-        return {**values, **submitted(os.environ)}
-
-    conf.load_defaults = load_defaults
+    if _heeded is None and "ASPARKLE_AS_PYSPARK" in os.environ:
+        values = collect(parse([]), os.environ)
+    elif _heeded is not None and os.environ.get(SUBMIT_ARGS, "") != _heeded:
+        values = submitted(os.environ)
+    else:
+        return
+    for key, value in values.items():
+        if conf.get(key) == system_properties.get(key):
+            conf.set(key, value)
     add_to_path(values.get("spark.submit.pyFiles", ""))
 
 
@@ -83,11 +97,18 @@ def check_python(values: Mapping[str, str], environment: Mapping[str, str]) -> N
     asked = {key: values.get(key) for key in _PYTHONS} | {"PYSPARK_PYTHON": environment.get("PYSPARK_PYTHON")}
     for key, python in asked.items():
         found = shutil.which(python) if python else sys.executable
-        if found is None or os.path.realpath(found) != os.path.realpath(sys.executable):
+        if found is None or _python(found) != _python(sys.executable):
             raise ConfigurationError(
                 f"{key} = {python!r}: driver and workers run on the Python that started asparkle, {sys.executable}; "
                 f"leave it out, or say {python} -m asparkle"
             )
+
+
+def _python(path: str) -> tuple[str, str]:
+    """An interpreter, and the virtual environment that it is of: two of these may have one interpreter."""
+    directory = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    is_virtual = os.path.exists(os.path.join(directory, "pyvenv.cfg"))
+    return os.path.realpath(path), os.path.realpath(directory) if is_virtual else ""
 
 
 # ------------------------------------------------------------------------------------------ properties files
@@ -125,10 +146,8 @@ def read_properties(path: str) -> dict[str, str]:
             continue
         parts = re.fullmatch(r"((?:\\.|[^\s=:\\])+)\s*[=:]?\s*(.*)", line)
         key, value = map(_unescaped, parts.groups()) if parts else (line, "")
-        if key.startswith(("spark.", "asparkle.")):
+        if is_setting(key, path):
             values[key] = value
-        else:
-            print(f"asparkle: {path}: {key!r} is left out: a setting begins with spark. or asparkle.", file=sys.stderr)
     return values
 
 
@@ -145,14 +164,21 @@ def _unescaped(text: str) -> str:
 
 
 def _existing(files: str, key: str) -> Iterator[str]:
-    """Absolute paths of local files.  Raises ConfigurationError for one that does not exist."""
+    """Absolute paths of local files, of a pattern those that it matches.  Raises ConfigurationError for one that does
+    not exist."""
     for given in filter(None, map(str.strip, files.split(","))):
-        path, hash_mark, name = given.removeprefix("file://").partition("#")
+        path, hash_mark, name = given.removeprefix("file://"), "", ""
+        if not os.path.exists(path):
+            path, hash_mark, name = path.partition("#")
         if "://" in path:
             raise ConfigurationError(f"{key}: {given!r}: only local files can be sent; download it first")
-        if not os.path.exists(path):
+        if hash_mark and key != "spark.archives":
+            raise ConfigurationError(f"{key}: {given!r}: only archives get a name behind #; rename the file")
+        found = [path] if os.path.exists(path) else [] if hash_mark else sorted(glob.glob(path))
+        if not found:
             raise ConfigurationError(f"{key}: {given!r}: no such file")
-        yield os.path.abspath(path) + hash_mark + name
+        for path in found:
+            yield os.path.abspath(path) + hash_mark + name
 
 
 def _choose_master(values: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from asparkle.core import arguments
 from asparkle.core.errors import ArgumentError, MissingDependency, NotSupported
+from asparkle.core.shown import shown
 from asparkle.core.storagelevel import StorageLevel
 from asparkle.sql.types import Row, ToRow
 
@@ -28,8 +29,14 @@ class DataFrame:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise NotSupported(
-            f"DataFrame.{name}: asparkle has no SQL; work on .rdd, an RDD of rows ({', '.join(self._columns)}), "
+        raise self._no_sql(f".{name}")
+
+    def __getitem__(self, item: Any) -> Any:
+        raise self._no_sql(f"[{shown(item)}]")
+
+    def _no_sql(self, what: str) -> NotSupported:
+        return NotSupported(
+            f"DataFrame{what}: asparkle has no SQL; work on .rdd, an RDD of rows ({', '.join(self._columns)}), "
             "and come back with toDF()"
         )
 

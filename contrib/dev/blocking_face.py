@@ -30,7 +30,7 @@ from __future__ import annotations
 
 RDD_IMPORTS = """
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Never, SupportsFloat, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeVar, TypeVarTuple, overload
 
 from asparkle.core.errors import NestedContextError
 from asparkle.core.hashing import portable_hash
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from asparkle.core.approximate import BoundedFloat
     from asparkle.core.coroutines import FailedElement, OnError
     from asparkle.core.partitioner import Partitioner
-    from asparkle.core.rdd import Named
+    from asparkle.core.rdd import Named, Number
     from asparkle.core.resourceprofiles import ResourceProfile
     from asparkle.core.resultiterable import ResultIterable
     from asparkle.core.statcounter import StatCounter

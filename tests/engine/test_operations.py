@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import operator
 import re
@@ -54,7 +55,6 @@ def cause(error: pytest.ExceptionInfo[JobFailed]) -> BaseException | None:
         lambda sc: sc.parallelize([1]).sortBy(abs, True, 0),
         lambda sc: sc.parallelize([(1, 1)]).join(sc.parallelize([(1, 1)]), 0),
         lambda sc: sc.parallelize([1]).sample(False, -0.1),
-        lambda sc: sc.parallelize([1]).sample(False, 1.1),
         lambda sc: sc.parallelize([1]).sample(True, -1.0),
         lambda sc: sc.parallelize([1]).sample(False, float("nan")),
         lambda sc: sc.parallelize([1]).sample(True, float("inf")),
@@ -92,8 +92,8 @@ async def test_a_wrong_value_fails_at_the_call(local, call):
         lambda sc: sc.accumulator("a"),
         lambda sc: sc.accumulator([1]),
         lambda sc: sc.parallelize(5),
-        lambda sc: sc.parallelize([1], 1.5),
-        lambda sc: sc.parallelize([1], True),
+        lambda sc: sc.parallelize([1], "two"),
+        lambda sc: sc.parallelize([1], [2]),
         lambda sc: sc.range(True),
         lambda sc: sc.range(0, 2.5),
         lambda sc: sc.parallelize([(1, 1)]).partitionBy(True),
@@ -108,8 +108,6 @@ async def test_a_wrong_type_fails_at_the_call(local, call):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda rdd: rdd.take(-1),
-        lambda rdd: rdd.top(-1),
         lambda rdd: rdd.takeOrdered(-1),
         lambda rdd: rdd.takeSample(False, -1),
         lambda rdd: rdd.treeReduce(max, 0),
@@ -281,7 +279,7 @@ async def test_a_wrong_number_is_named_with_its_operation(local):
         rdd.repartition(0)
     with pytest.raises(ArgumentError, match=r"^parallelize: numSlices = -1: expected a whole number, 1 or more$"):
         local.parallelize([1], -1)
-    with pytest.raises(ArgumentTypeError, match=r"^take: num = True of type bool: expected a whole number, 0 or more$"):
+    with pytest.raises(ArgumentTypeError, match=r"^take: num = True of type bool: expected a whole number$"):
         await rdd.take(True)
 
 
@@ -688,8 +686,6 @@ async def test_actions_on_nothing(sc, empty):
     assert await empty.countByValue() == await empty.countByKey() == await empty.collectAsMap() == {}
     assert await empty.reduceByKeyLocally(max) == {}
     assert await empty.lookup(1) == []
-    assert await empty.mean() == 0.0
-    assert (await empty.stats()).count() == 0
     assert await empty.histogram([0, 1, 2]) == ([0, 1, 2], [0, 0])
     assert [x async for x in empty] == []
     await empty.foreach(print)
@@ -1398,3 +1394,44 @@ async def test_what_can_not_be_counted_is_named(sc):
         await sc.parallelize([1, [2]], 1).countByValue()
     with pytest.raises(JobFailed, match=r"KeyHashError: \[2\] can't be a key"):
         await sc.parallelize([(1, 1), ([2], 1)], 1).countByKey()
+
+
+async def test_what_pyspark_takes_is_taken(local):
+    rdd = local.parallelize([3, 1, 2], "2")
+    assert await rdd.getNumPartitions() == 2
+    assert await local.range(5, numSlices=2.7).getNumPartitions() == 2
+    assert await rdd.take(-1) == await rdd.top(-1) == []
+    for fraction in (1.5, float("inf")):
+        assert await rdd.sample(False, fraction, 5).collect() == [3, 1, 2]
+    for wrong in ("x", "", float("nan"), float("inf")):
+        with pytest.raises(ArgumentTypeError, match="range: numSlices = "):
+            local.range(5, numSlices=wrong)
+    with pytest.raises(ArgumentError, match="sample: fraction = nan"):
+        rdd.sample(False, float("nan"))
+    for statistic in (local.emptyRDD().mean, local.emptyRDD().stats, local.emptyRDD().sampleVariance):
+        with pytest.raises(ValueError, match="empty RDD"):
+            await statistic()
+    assert await local.parallelize([], 2).mean() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda sc: sc.parallelize(None), "parallelize: c = None of type NoneType: expected a collection"),
+        (lambda sc: sc.parallelize(5), "parallelize: c = 5 of type int: expected a collection"),
+        (lambda sc: sc.range(1).saveAsTextFile(None), "saveAsTextFile: path = None of type NoneType: expected a path$"),
+        (lambda sc: sc.setCheckpointDir(None), "setCheckpointDir: dirName = None of type NoneType: expected a path$"),
+        (lambda sc: sc.textFile(None), "textFile: name = None of type NoneType: expected a path, or several"),
+        (lambda sc: sc.range(1).map(later, ordered="no"), "map: ordered = 'no' of type str: expected True or False"),
+        (lambda sc: sc.submit(sc.range(1).count).result("x"), "result: timeout = 'x' of type str: expected a number"),
+    ],
+)
+async def test_wrong_types_are_named(local, act, said):
+    with pytest.raises(ArgumentTypeError, match=said):
+        answer = act(local)
+        if inspect.isawaitable(answer):
+            await answer
+
+
+async def later(x):
+    return x

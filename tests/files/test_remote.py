@@ -370,6 +370,11 @@ def test_a_server_that_is_not_there(threads):
         threads.parallelize([1]).saveAsTextFile(f"ftp://127.0.0.1:{port}/x")
 
 
+@pytest.mark.parametrize("server", [Ranges], indirect=True)
+def test_a_cache_in_front(threads, server):
+    assert threads.textFile(f"simplecache::{server}/lines.txt").collect() == MANY
+
+
 class Failing(http.server.SimpleHTTPRequestHandler):
     """One that has other things to say than that a file is not there."""
 

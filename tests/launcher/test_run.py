@@ -126,14 +126,14 @@ with SparkContext("processes[1]") as sc:
 
 
 def test_options_are_settings_of_new_confs(tmp_path):
-    options = ["--master", "threads[3]", "--name", "mine", "--executor-memory", "1g", "--conf", "a.b=c=d"]
+    options = ["--master", "threads[3]", "--name", "mine", "--executor-memory", "1g", "--conf", "spark.b=c=d"]
     found = settings(tmp_path, *options, "-c", "spark.task.maxFailures=2")
     assert found == {
         "parallelism": 3,
         "spark.master": "threads[3]",
         "spark.app.name": "mine",
         "spark.executor.memory": "1g",
-        "a.b": "c=d",
+        "spark.b": "c=d",
         "spark.task.maxFailures": "2",
     }
 
@@ -233,7 +233,7 @@ def test_files_and_archives_are_found_by_tasks(tmp_path):
         "    print(names.map(lambda name: open(SparkFiles.get(name)).read()).collect())\n"
     )
     name = script(tmp_path, source)
-    done = run(tmp_path, "--master", "local[2]", "--files", "words.txt", "--archives", "more.zip", name)
+    done = run(tmp_path, "--master", "local[2]", "--files", "wor*.[t]xt", "--archives", "more.zip#more.zip", name)
     assert done.stdout == "['tiger', 'burning']\n"
 
 
@@ -253,10 +253,12 @@ def test_files_and_archives_are_found_by_tasks(tmp_path):
         ("--master local[0] script.py", "asparkle run: master 'local[0]'"),
         ("--executor-memory 2x script.py", "asparkle run: spark.executor.memory = '2x': expected a size"),
         ("--num-executors two script.py", "asparkle run: spark.executor.instances = 'two': expected a whole number"),
+        ("--files script.py#alias script.py", "asparkle run: spark.files: 'script.py#alias': only archives get a name"),
+        ("--py-files no*.py script.py", "asparkle run: spark.submit.pyFiles: 'no*.py': no such file"),
         ("--files missing.txt script.py", "asparkle run: spark.files: 'missing.txt': no such file"),
         ("--py-files s3://b/x.py script.py", "asparkle run: spark.submit.pyFiles: 's3://b/x.py': only local files"),
         ("--properties-file missing.conf script.py", "asparkle run: properties file 'missing.conf'"),
-        ("", "asparkle: the following arguments are required: script"),
+        ("", "asparkle: the following arguments are required: script;"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_before_anything_starts(tmp_path, words, problem):
@@ -271,6 +273,42 @@ def test_another_python_is_refused(tmp_path):
     name = script(tmp_path, "print('ran')")
     assert "PYSPARK_PYTHON = 'python2'" in run(tmp_path, name, PYSPARK_PYTHON="python2").stderr
     assert run(tmp_path, name, PYSPARK_PYTHON=sys.executable).stdout == "ran\n"
+    other = tmp_path / "other/bin/python"
+    other.parent.mkdir(parents=True)
+    other.symlink_to(os.path.realpath(sys.executable))
+    (tmp_path / "other/pyvenv.cfg").touch()  # the same interpreter, in another virtual environment
+    assert f"PYSPARK_PYTHON = '{other}'" in run(tmp_path, name, PYSPARK_PYTHON=str(other)).stderr
+
+
+def test_what_is_no_setting_is_left_out_and_said(tmp_path):
+    done = run(tmp_path, "--conf", "a.b=c", "-v", script(tmp_path, "1"))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        0,
+        "asparkle: --conf: 'a.b' is left out: a setting begins with spark. or asparkle.",
+    )
+
+
+INSTALLED = """
+import os, sys
+from asparkle.pyspark import install
+install()
+os.environ["PYSPARK_SUBMIT_ARGS"] = "--master threads[3] --py-files more.zip pyspark-shell"
+from pyspark import SparkConf, SparkContext
+with SparkContext(conf=SparkConf().set("spark.b", "mine")) as sc:
+    import inside
+    conf = sc.getConf()
+    print(sc.master, conf.get("spark.a"), conf.get("spark.b"), sc.parallelize([1]).map(lambda x: inside.name).collect())
+"""
+
+
+def test_without_the_launcher_pyspark_heeds_the_environment(tmp_path):
+    (tmp_path / "spark-defaults.conf").write_text("spark.a file\nspark.b file\nspark.master inline\n")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("inside.py", "name = 'zipped'")
+    environment = ENVIRONMENT | {"SPARK_CONF_DIR": str(tmp_path), "MASTER": "threads[1]"}
+    name = script(tmp_path, INSTALLED)
+    done = subprocess.run([sys.executable, name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "threads[3] file mine ['zipped']\n", done.stderr
 
 
 def test_bad_submit_arguments_of_the_environment_are_named(tmp_path):

@@ -136,6 +136,8 @@ def test_what_sql_would_do_is_refused_with_what_to_do(spark):
         spark.sql("select 1")
     with pytest.raises(NotSupported, match=r"DataFrame\.select: asparkle has no SQL; work on \.rdd"):
         spark.createDataFrame([(1,)]).select("_1")
+    with pytest.raises(NotSupported, match=r"DataFrame\['k'\]: asparkle has no SQL; work on \.rdd"):
+        spark.createDataFrame([(1,)])["k"]
     with pytest.raises(NotSupported, match=r"spark\.read\.csv"):
         spark.read.csv("file")
     with pytest.raises(NotSupported, match=r"builder\.remote"):

@@ -561,5 +561,5 @@ class Union(AccumulatorParam[set[str]]):
     def zero(self, value: set[str]) -> set[str]:
         return set()
 
-    def addInPlace(self, value1: set[str], value2: set[str]) -> set[str]:
-        return value1 | value2
+    def addInPlace(self, one: set[str], other: set[str]) -> set[str]:
+        return one | other

@@ -6,6 +6,7 @@ Written for `asparkle.aio`; `test_types` makes the blocking face's file of it.  
 """
 
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from typing import assert_type
 
 from asparkle.aio import RDD, AccumulatorParam, SparkConf, SparkContext, StorageLevel
@@ -110,6 +111,7 @@ async def actions(sc: SparkContext, numbers: RDD[int], words: RDD[str], ages: RD
     await numbers.reduceByKeyLocally(max)  # error
     await numbers.saveAsSequenceFile("a")  # error
     await words.mean()  # error
+    await sc.parallelize([Decimal(1)]).mean()  # error
     await words.stats()  # error
     await words.stdev()  # error
     await words.sumApprox(100)  # error
