@@ -108,6 +108,8 @@ def seed(value: Any, operation: str) -> int | None:
 
 def fraction(value: Any, operation: str, with_replacement: bool) -> float:
     """The part of the elements that a sample takes; without replacement that is all of them at most."""
+    if not with_replacement and value == inf:
+        return 1.0
     part = number(value, operation, "fraction", "a number, 0 or more", lambda x: x >= 0)
     return part if with_replacement else min(part, 1.0)
 
