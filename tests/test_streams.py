@@ -171,6 +171,7 @@ def test_an_interrupt_may_strike_anywhere(loop):
 
         context = TaskContext(0, 0, 0, 0)
         gc.disable()  # or what earlier tests left is struck while it is collected
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 traces bytecodes only if some frame asked before settrace
         sys.settrace(trace)
         try:
             stream = stream_of(loop, iter([1]), same, context=context)
