@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from asparkle import JobFailed, SparkConf, SparkContext
 from asparkle.core.events import JobEnded, JobStarted, StageInfo, StageSubmitted, TaskEnded, TaskStarted
 from asparkle.plugins import progress
-from asparkle.plugins.progress import ProgressListener, Stage, line
+from asparkle.plugins.progress import ProgressListener, Stage, _tqdm_segment, line, plain_segment
 
 
 class Terminal:
@@ -61,20 +61,28 @@ def terminal() -> Iterator[Terminal]:
     terminal.close()
 
 
+@pytest.fixture(params=["plain", "tqdm"])
+def wording(request, monkeypatch) -> str:
+    """Whether tqdm words the line: as if it were not installed, or as it is."""
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    return request.param
+
+
 def wait(x: int, file: str) -> int:
     while not os.path.exists(file):
         time.sleep(0.01)
     return x
 
 
-def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, tmp_path):
+def test_a_long_job_shows_its_stages_and_leaves_nothing(terminal, tmp_path, wording):
     with SparkContext("processes[2]", plugins=[ProgressListener(terminal.file)]) as sc:
         gate = str(tmp_path / "open")
         rdd = sc.parallelize(range(4), 4).map(lambda x: wait(x, gate) if x > 1 else x)
         sums: list[int] = []
         job = threading.Thread(target=lambda: sums.append(rdd.sum()))
         job.start()
-        terminal.wait_for("(2 + 2) / 4")
+        terminal.wait_for("(2 + 2) / 4" if wording == "plain" else "2 running]")
         assert "Stage 0" in terminal.shown
         (tmp_path / "open").touch()
         job.join()
@@ -112,7 +120,7 @@ def test_the_setting_brings_the_bar_once(monkeypatch):
     assert len(made) == 1
 
 
-def test_settling_takes_the_bar_away_though_the_job_goes_on(terminal, monkeypatch):
+def test_settling_takes_the_bar_away_though_the_job_goes_on(terminal, monkeypatch, wording):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     listener = ProgressListener(terminal.file)
     listener.on_event(JobStarted(0.0, 7, "sum", (StageInfo(3, 2),), 2))
@@ -120,7 +128,7 @@ def test_settling_takes_the_bar_away_though_the_job_goes_on(terminal, monkeypatc
     listener.on_event(TaskStarted(0.0, 1, 3, 0, 0, 0, "0", "localhost"))
     listener.on_event(TaskStarted(0.0, 2, 3, 0, 1, 0, "1", "localhost"))
     listener.on_event(TaskEnded(0.0, 1, 3, 0, 0, 0, "0", "localhost", "success"))
-    terminal.wait_for("(1 + 1) / 2]")
+    terminal.wait_for("(1 + 1) / 2]" if wording == "plain" else "| 1/2 ")
     progress.settle()
     terminal.wait_for("\r\x1b[K")
     listener.on_event(JobEnded(0.0, 7))  # late, and of no matter
@@ -129,7 +137,7 @@ def test_settling_takes_the_bar_away_though_the_job_goes_on(terminal, monkeypatc
     assert len(terminal.shown) == length
 
 
-def test_the_bar_is_gone_before_the_result_is_there(terminal, monkeypatch):
+def test_the_bar_is_gone_before_the_result_is_there(terminal, monkeypatch, wording):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(progress, "INTERVAL", 0.001)
     output = sys.stdout
@@ -143,7 +151,7 @@ def test_the_bar_is_gone_before_the_result_is_there(terminal, monkeypatch):
             rdd.map(lambda x: 1 / 0).count()
         print("failed", file=terminal.file, flush=True)
     terminal.wait_for("failed")
-    assert "[Stage 0: " in terminal.shown
+    assert "Stage 0: " in terminal.shown
     assert screen(terminal.shown) == [*(f"result {i}" for i in range(25)), "failed", ""]
 
 
@@ -175,11 +183,28 @@ stages = st.lists(
 )
 
 
-@given(stages, st.integers(2, 300))
-def test_a_line_fits_its_terminal(stages, width):
-    text = line(stages, width)
+@pytest.mark.parametrize("segment", [plain_segment, _tqdm_segment(sys.__stderr__)], ids=["plain", "tqdm"])
+@given(stages=stages, width=st.integers(2, 300))
+def test_a_line_fits_its_terminal(stages, width, segment):
+    text = line(stages, width, segment)
     assert len(text) < width and "\n" not in text
 
 
 def test_a_line():
-    assert line([Stage(3, "map", 100, 4, 50)], 51) == "[Stage 3: map ==========>          (50 + 4) / 100]"
+    stage = Stage(3, "map", 100, 4, 50)
+    assert line([stage], 51, plain_segment) == "[Stage 3: map ==========>          (50 + 4) / 100]"
+
+
+def test_a_line_of_tqdm():
+    stage = Stage(3, "map", 100, 4, 50, time.monotonic() - 10)
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as terminal:
+        text = line([stage], 80, _tqdm_segment(terminal))
+    assert re.fullmatch(r"Stage 3: map:  50%\|#+ +\| 50/100 \[00:10<00:1\d, +[45]\.\d\d tasks/s, 4 running\]", text), (
+        text
+    )
+    assert len(text) == 79
+
+
+def test_without_tqdm_lines_are_plain(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert _tqdm_segment(sys.__stderr__) is None

@@ -4,7 +4,8 @@ Active where ``spark.ui.showConsoleProgress`` says so and stderr is a terminal. 
 tell; a thread of its own draws, ten times a second, and only while a job runs.  The bar is gone before the job's caller
 has the result: events come at once, and the last one takes it away.
 
-It is written to the terminal's file descriptor.  No object of the program's, ``sys.stdout`` above all, is replaced or
+Where tqdm is installed it words the line, which then tells rates and remaining times, too.  It is written to the
+terminal's file descriptor, by us: no object of the program's, ``sys.stdout`` above all, is replaced or
 shared: the program prints in other threads.
 """
 
@@ -16,14 +17,14 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from asparkle.core.contracts import Listener
 from asparkle.core.events import JobEnded, JobStarted, StageCompleted, StageSubmitted, TaskEnded, TaskStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PATIENCE = 0.5  # seconds that a job takes before anything is shown
 INTERVAL = 0.1
@@ -41,6 +42,7 @@ class Stage:
     tasks: int
     running: int = 0
     done: int = 0
+    began: float = field(default_factory=time.monotonic)
 
 
 class ProgressListener(Listener):
@@ -106,6 +108,7 @@ class ProgressListener(Listener):
             self._drawer.start()
 
     def _draw(self) -> None:
+        segment = None
         while True:
             self._idle.wait(INTERVAL)
             with self._lock:
@@ -115,7 +118,8 @@ class ProgressListener(Listener):
                 oldest = min(began for began, _ in self._jobs.values())
                 if time.monotonic() - oldest >= PATIENCE and self._stages:
                     stages = [self._stages[number] for number in sorted(self._stages)][:_SHOWN_STAGES]
-                    self._write(f"\r{line(stages, _width(self._stream))}\x1b[K\r")
+                    segment = segment or _tqdm_segment(self._stream) or plain_segment
+                    self._write(f"\r{line(stages, _width(self._stream), segment)}\x1b[K\r")
                     self._shown = True
 
     def _erase(self) -> None:
@@ -134,19 +138,44 @@ def settle() -> None:
         listener.settle()
 
 
-def line(stages: Sequence[Stage], width: int) -> str:
-    """The bar: at most ``width`` - 1 characters."""
+def line(stages: Sequence[Stage], width: int, segment: Callable[[Stage, int], str]) -> str:
+    """The bar: at most ``width`` - 1 characters, of which each stage's segment gets its share."""
     share = (width - 1) // max(1, len(stages))
-    return "".join(_segment(stage, share) for stage in stages)
+    return "".join(segment(stage, share) for stage in stages)
 
 
-def _segment(stage: Stage, width: int) -> str:
+def plain_segment(stage: Stage, width: int) -> str:
+    """``[Stage 3: map =====>     (50 + 4) / 100]``: done, running, all; at most ``width`` characters."""
     head, tail = f"[{_title(stage)} ", f" ({stage.done} + {stage.running}) / {stage.tasks}]"
     room = width - len(head) - len(tail)
     if room < 1:
         return f"{head.strip()}{tail}"[:width]
     filled = min(room, room * stage.done // max(1, stage.tasks))
     return f"{head}{('=' * filled + '>')[:room].ljust(room)}{tail}"
+
+
+def _tqdm_segment(stream: TextIO) -> Callable[[Stage, int], str] | None:
+    """What tqdm makes of a stage, where it is installed: only its words; it neither draws nor starts threads."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    ascii_only = not (stream.encoding or "").lower().startswith("utf")
+
+    def segment(stage: Stage, width: int) -> str:
+        text: str = tqdm.format_meter(
+            stage.done,
+            stage.tasks,
+            time.monotonic() - stage.began,
+            ncols=width,
+            prefix=_title(stage),
+            ascii=ascii_only,
+            unit=" tasks",
+            postfix=f"{stage.running} running",
+        )
+        return text[:width]
+
+    return segment
 
 
 def _title(stage: Stage) -> str:
