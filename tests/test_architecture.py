@@ -33,6 +33,7 @@ OPTIONAL = {
     # only where they are installed, or asked for
     "asparkle.launcher.shell": {"IPython", "traitlets"},
     "asparkle.sql.dataframe": {"pandas"},
+    "asparkle.plugins.progress": {"tqdm"},
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
     "asparkle.core.codecs": {"lz4", "zstandard"},
 }

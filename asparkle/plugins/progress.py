@@ -4,9 +4,9 @@ Active where ``spark.ui.showConsoleProgress`` says so and stderr is a terminal. 
 tell; a thread of its own draws, ten times a second, and only while a job runs.  The bar is gone before the job's caller
 has the result: events come at once, and the last one takes it away.
 
-Where tqdm is installed it words the line, which then tells rates and remaining times, too.  It is written to the
-terminal's file descriptor, by us: no object of the program's, ``sys.stdout`` above all, is replaced or
-shared: the program prints in other threads.
+Where tqdm is installed it words the line, which then tells rates and remaining times, too.  The line is
+written to the terminal's file descriptor, by us: no object of the program's, ``sys.stdout`` above all, is replaced
+or shared, as the program prints in other threads.
 """
 
 from __future__ import annotations
