@@ -41,6 +41,7 @@ class Admission:
         self._queued = queued
         self._deadline = deadline
         self._waiting: dict[_Waiting, None] = {}
+        self._having_turns: set[object] = set()  # actions of which a job has its turn
         self._actions: Counter[object] = Counter()  # those that have begun and not ended
         self._admitted: frozenset[object] | None = None  # while it is drained: those that may still submit jobs
         self._empty: anyio.Event | None = None
@@ -64,12 +65,12 @@ class Admission:
         if self._admitted is not None and _action.get() not in self._admitted:
             raise ContextStopped("this SparkContext is about to stop, and takes no new jobs")
         deadline = self._deadline if options.deadline is None else options.deadline
-        with self.inside():
+        with self.inside() as action:
             waiting = _Waiting(options, deadline)
             self._waiting[waiting] = None
             try:
                 with waiting.scope:
-                    async with self._turn():
+                    async with self._turn(action):
                         return await job(options._replace(submitted=lambda: self._waiting.pop(waiting, None)))
             finally:
                 self._waiting.pop(waiting, None)
@@ -86,10 +87,11 @@ class Admission:
                 waiting.scope.cancel()
 
     @contextmanager
-    def inside(self, action: object = None) -> Iterator[None]:
+    def inside(self, action: object = None) -> Iterator[object]:
         """What runs inside is part of an action, which may go on with it while the context is drained.
 
         Of the action that runs here already, if there is one; or of ``action``, which has begun before (see `begin`).
+        Yields the action.
         """
         here = _action.get() if action is None else action
         if here not in self._actions:
@@ -97,7 +99,7 @@ class Admission:
         token = _action.set(here)
         self._actions[here] += 1
         try:
-            yield
+            yield here
         finally:
             _action.reset(token)
             self.end(here)
@@ -116,15 +118,21 @@ class Admission:
         if self._empty is not None and not self._actions:
             self._empty.set()
 
-    def _turn(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._limiter is None else self._limited(self._limiter)
+    def _turn(self, action: object) -> AbstractAsyncContextManager[None]:
+        if self._limiter is None or action in self._having_turns:  # a job may need others: it waits for them
+            return nullcontext()
+        return self._limited(self._limiter, action)
 
     @asynccontextmanager
-    async def _limited(self, limiter: anyio.CapacityLimiter) -> AsyncIterator[None]:
+    async def _limited(self, limiter: anyio.CapacityLimiter, action: object) -> AsyncIterator[None]:
         if self._queued and limiter.available_tokens <= 0 and self.waiting >= self._queued:
             raise TooManyJobs(self.waiting, self._queued)
         async with limiter:
-            yield
+            self._having_turns.add(action)
+            try:
+                yield
+            finally:
+                self._having_turns.discard(action)
 
     async def drain(self, seconds: float) -> None:
         """Let no new action in, and wait for those that have begun; ``seconds`` at most."""

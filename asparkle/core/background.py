@@ -25,6 +25,7 @@ class Background(Generic[T]):
         self._value: list[T] = []
         self._error: BaseException | None = None
         self._cancelled: Exception | None = None
+        self.sharers = 0
 
     async def run(self) -> None:
         """The task."""
@@ -53,6 +54,16 @@ class Background(Generic[T]):
     def is_over(self) -> bool:
         """Whether `result` returns at once."""
         return self._done.is_set()
+
+    async def shared_result(self) -> T:
+        """The same for one of several who want it: cancelled when all of them are."""
+        self.sharers += 1
+        try:
+            return await self.result()
+        finally:
+            self.sharers -= 1
+            if not self.sharers:
+                self.cancel()
 
     def cancel(self, error: Exception | None = None) -> None:
         """Nobody wants the result any more; whoever asks for it still gets ``error``."""

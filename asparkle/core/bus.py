@@ -138,7 +138,7 @@ class _TaskFeed(Feed):
                 await self._deliver()
                 if self._close is not None:
                     await self._close()  # type: ignore[misc]  # a coroutine, as `on_event`
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failures.failed(error, "close")
         finally:
             self._over = True
@@ -153,7 +153,7 @@ class _TaskFeed(Feed):
                 event = self._queue.popleft()
                 try:
                     await self._handler(event)  # type: ignore[misc]  # a coroutine: see `_is_async`
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     if self._failures.failed(error, type(event).__name__):
                         self._queue.clear()  # it is removed: what it does not get is not dropped
                         return

@@ -131,17 +131,23 @@ def _parts(directory: str, partitions: int) -> list[FileRef]:
 
 
 def become(node: Node, source: Source) -> None:
-    """Have ``node``, which is prepared, be read from ``source`` from now on, and forget what it was computed from."""
-    partitions, partitioner = node.num_partitions, node.partitioner
-    kept = {name: getattr(node, name) for name in ("id", "name", "storage_level", "checkpoint")}
-    node.__dict__.clear()
-    node.__class__ = Checkpointed
-    node.__init__((source,))  # type: ignore[misc]  # it is another kind of node now
-    node.__dict__.update(kept)
-    source.set_prepared(partitions)
+    """Have ``node``, which is prepared, be read from ``source`` from now on, and forget what it was computed from.
+
+    Jobs that are planned already go on as they are: they hold the steps that they compute, and of the node at most
+    what a source has for their tasks.
+    """
+    source.set_prepared(node.num_partitions)
     source.prepared = True
-    node.set_prepared(partitions, (OneToOne(source),), partitioner)
-    node.prepared = True
+    new = Checkpointed((source,))
+    new.set_prepared(node.num_partitions, (OneToOne(source),), node.partitioner)
+    new.prepared = True
+    for name in ("id", "name", "storage_level", "checkpoint"):
+        setattr(new, name, getattr(node, name))
+    if isinstance(node, Source):
+        new.former = object.__new__(type(node))
+        new.former.__dict__ = node.__dict__
+    node.__class__ = Checkpointed
+    node.__dict__ = new.__dict__
 
 
 class Checkpointed(Node):

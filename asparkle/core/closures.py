@@ -141,8 +141,9 @@ class _Walk:
         elif kind is types.ModuleType or isinstance(value, (*_BUILTINS, Broadcast)):
             if kind is types.BuiltinFunctionType and not isinstance(value.__self__, (types.ModuleType, type(None))):
                 self.visit(value.__self__)  # a bound method: list.append of some list
-        elif kind is Snapshot:
-            if not value.reusable:
+        elif kind is Fixed:
+            self.by_name = self.settled = False
+            if not value.snapshot.reusable:
                 raise _Mutable
         elif isinstance(value, type):
             if goes_by_value(value.__module__):
@@ -251,10 +252,10 @@ class Fixed(Transform):
     ``kind``: its type.  Two are equal if their pickles are.
     """
 
-    __slots__ = ("__name__", "__qualname__", "_copy", "_index", "_snapshot", "elementwise", "kind", "per_element")
+    __slots__ = ("__name__", "__qualname__", "_copy", "_index", "elementwise", "kind", "per_element", "snapshot")
 
     def __init__(self, snapshot: Snapshot, index: int, function: Callable[..., Any]) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._index = index
         self._copy: Callable[..., Any] | None = None  # for the driver, once it calls it
         self.kind = type(function)
@@ -265,17 +266,17 @@ class Fixed(Transform):
 
     def __call__(self, *arguments: Any) -> Any:
         if self._copy is None:
-            self._copy = self._snapshot.copy()[self._index]
+            self._copy = self.snapshot.copy()[self._index]
         return self._copy(*arguments)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fixed) and self._index == other._index and self._snapshot == other._snapshot
+        return isinstance(other, Fixed) and self._index == other._index and self.snapshot == other.snapshot
 
     def __hash__(self) -> int:
         return hash((self._index, self.__qualname__))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return operator.getitem, (self._snapshot, self._index)
+        return operator.getitem, (self.snapshot, self._index)
 
 
 def fixed(*functions: Any) -> list[Any]:

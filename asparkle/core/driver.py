@@ -22,6 +22,7 @@ from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
+from asparkle.core.failure import describe_failure
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
@@ -76,6 +77,7 @@ class Driver:
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
         self._shipping = Shipping(app)
         self._preparing: dict[int, anyio.Event | None] = {}  # an event once another job waits for it
+        self._together: dict[int, Background[None]] = {}  # by node
         self._wake = anyio.Event()
         self._wake_at = float("inf")
         self._broken: NoExecutors | None = None
@@ -216,7 +218,10 @@ class Driver:
         for command in self.scheduler.handle(event, time.monotonic()):
             _COMMANDS[type(command)](self, command)
         while self._later:  # what a command gave rise to comes after all commands of its turn
-            self._feed(self._later.pop(0))
+            later = self._later.pop(0)
+            if type(later) is m.TaskFailed:
+                self._kills.pop(later.tid, None)
+            self._feed(later)
 
     def _deliver(self) -> None:
         while self._dirty:
@@ -233,8 +238,13 @@ class Driver:
             return
         self._dirty[command.executor] = remote
         stage = self._shipping.stages[command.stage]
-        if remote.stages.get(command.stage) is not stage:
-            self._install(remote, stage)
+        try:
+            if remote.stages.get(command.stage) is not stage:
+                self._install(remote, stage)
+            data = [stage.data(task.partition) for task in command.tasks]
+        except Exception as error:  # pickling runs users' code, and large data goes to a disk, which may be full
+            self._not_launched(command, remote, error)
+            return
         for shuffle, version in command.shuffles:
             if remote.tables.get(shuffle) != version:
                 remote.tables[shuffle] = version
@@ -248,25 +258,31 @@ class Driver:
                 t.stage_attempt,
                 t.partition,
                 t.attempt,
-                stage.data(t.partition),
+                pieces,
                 find(remote, stage, t.partition),
             )
-            for t in command.tasks
+            for t, pieces in zip(command.tasks, data, strict=True)
         ]
         hosts = None if command.peers is None else [self._host_of(name) for name in command.peers]
         remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, hosts))
+
+    def _not_launched(self, command: m.Launch, remote: Remote, error: Exception) -> None:
+        """What an executor needs for these tasks can't be made, and could not be made for another executor."""
+        info, described = remote.executor.info, describe_failure(error, live=True)
+        self._later += [m.TaskFailed(info.id, info.epoch, task.tid, described, fatal=True) for task in command.tasks]
 
     def _host_of(self, executor: str) -> str:
         remote = self._remotes.get(executor)
         return remote.executor.info.host if remote is not None else ""
 
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
+        install = stage.install()
         remote.stages[stage.plan.stage] = stage
         surroundings = self._shipping.surroundings
         if remote.surroundings is not surroundings:
             remote.surroundings = surroundings
             remote.outbox.append(surroundings)
-        remote.outbox.append(stage.install())
+        remote.outbox.append(install)
 
     def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.BlockId]:
         return self.blocks.in_other_heaps(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
@@ -369,7 +385,8 @@ class Driver:
     def _fetch_failed(self, executor: Executor, r: protocol.FetchFailed) -> None:
         self._kills.pop(r.tid, None)
         info = executor.info
-        self._feed(m.FetchFailed(info.id, info.epoch, r.tid, r.shuffle, r.map_partition, r.map_tid, r.error))
+        others = [(partition, tid) for partition, tid in r.others]
+        self._feed(m.FetchFailed(info.id, info.epoch, r.tid, r.shuffle, r.map_partition, r.map_tid, r.error, others))
 
     def _returned(self, executor: Executor, r: protocol.Returned) -> None:
         for tid in r.tids:
@@ -510,6 +527,9 @@ class Driver:
     async def prepare_once(self, node: Node, planner: Planner) -> None:
         """Prepare a node; when another job is at it, wait for that."""
         while not node.prepared:
+            if node.read_once:
+                await self._prepare_together(node, planner)
+                continue
             if node.id in self._preparing:
                 done = self._preparing[node.id] = self._preparing[node.id] or anyio.Event()
                 await done.wait()
@@ -522,6 +542,18 @@ class Driver:
                 waited_for = self._preparing.pop(node.id)
                 if waited_for is not None:
                     waited_for.set()
+
+    async def _prepare_together(self, node: Node, planner: Planner) -> None:
+        """Prepare a node on behalf of all jobs that wait for it: it goes on when one of them is cancelled."""
+        background = self._together.get(node.id)
+        if background is None:
+            background = self._together[node.id] = self.in_background(lambda: node.prepare(planner))
+        try:
+            await background.shared_result()
+            node.prepared = True
+        finally:
+            if not background.sharers:
+                self._together.pop(node.id, None)
 
     def modules_added(self, version: int) -> None:
         """There is more to import than executors have seen: those of stages to come look anew."""

@@ -25,6 +25,7 @@ from asparkle.core.storagelevel import StorageLevel
 if TYPE_CHECKING:
     from asparkle.core.checkpoints import Checkpoint
     from asparkle.core.plan import Planner, StageBuilder
+    from asparkle.core.shipping import ShippedStage
 
 _ids = itertools.count()
 
@@ -59,7 +60,7 @@ class Shuffle(Dependency):
         super().__init__(parent)
         self.spec = spec
         self.stage = stage
-        self.shipped: object = None  # the stage that writes it, ready to be launched again
+        self.shipped: ShippedStage | None = None  # the stage that writes it, ready to be launched again
 
 
 class Node(ABC):
@@ -74,6 +75,8 @@ class Node(ABC):
     dependencies: tuple[Dependency, ...] = ()
     partitioner: Partitioner | None = None
     determinism: Determinism = Determinism.DETERMINATE
+    read_once: bool = False  # whether `prepare` can't be begun again when it was cut short
+    former: Source | None = None  # of a source that was checkpointed: itself, for jobs that were planned before
 
     def __init__(self, parents: Iterable[Node] = ()) -> None:
         self.id = next(_ids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from anyio.lowlevel import checkpoint
 
@@ -63,7 +63,7 @@ class StagePlan:
         self.barrier = False
         self.profiler: Profiler | None = None
         self.simple = True
-        self.sources: list[Source] = []
+        self.sources: dict[int, Source] = {}  # by the positions of their steps
         self.builder = StageBuilder()
         self._cut()
 
@@ -73,7 +73,7 @@ class StagePlan:
             builder.add_node(node)
             self.barrier |= node.barrier
             if isinstance(node, Source):
-                self.sources.append(node)
+                self.sources[builder.index(node)] = node
             for dependency in node.dependencies:
                 if isinstance(dependency, Shuffle):
                     self.parents.append(dependency)
@@ -98,11 +98,12 @@ class StagePlan:
     def leaves(self, partition: int) -> Iterator[tuple[int, Source, int]]:
         """(step, source, source partition) for each piece of outside data that ``partition`` needs."""
         if self.simple:  # one chain: partition i all the way down
-            for source in self.sources:
-                yield self.builder.index(source), source, partition
+            for position, source in self.sources.items():
+                yield position, source.former or source, partition
             return
-        for node, p in self._nearest(partition, lambda node: isinstance(node, Source)):
-            yield self.builder.index(node), cast(Source, node), p
+        for position, p in self._nearest(partition, self.sources.__contains__):
+            source = self.sources[position]
+            yield position, source.former or source, p
 
     def spec(self) -> StageSpec:
         blocks, hosts = self._preferences()
@@ -119,7 +120,7 @@ class StagePlan:
         )
 
     def _preferences(self) -> tuple[Sequence[Sequence[BlockId]] | None, Sequence[Sequence[str]] | None]:
-        located = [s for s in self.sources if type(s).preferred_hosts is not Node.preferred_hosts]
+        located = [s for s in self.sources.values() if type(s).preferred_hosts is not Node.preferred_hosts]
         persisted = self.builder.persisted
         if not persisted and not located:
             return None, None
@@ -138,22 +139,31 @@ class StagePlan:
 
     def cached_blocks(self, partition: int) -> Iterator[BlockId]:
         """The nearest cached partitions that ``partition`` is computed from."""
-        for node, p in self._nearest(partition, lambda node: node.cached is not None):
-            yield node.id, p
+        steps = self.builder.steps
+        for position, p in self._nearest(partition, lambda position: steps[position].cached is not None):
+            cached = steps[position].cached
+            assert cached is not None
+            yield cached.rdd, p
 
-    def _nearest(self, partition: int, wanted: Callable[[Node], bool]) -> Iterator[tuple[Node, int]]:
-        """The nodes that are ``wanted``, and their partitions, on the ways down from ``partition``; none beyond."""
-        stack: list[tuple[Node, int]] = [(self.final, partition)]
+    def _nearest(self, partition: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, int]]:
+        """The steps that are ``wanted``, by position, and their partitions, on the ways down from ``partition``; none
+        beyond.
+
+        Steps, not nodes: these may have been checkpointed since the stage was planned.
+        """
+        steps = self.builder.steps
+        stack: list[tuple[int, int]] = [(len(steps) - 1, partition)]
         seen: set[tuple[int, int]] = set()
         while stack:
-            node, p = stack.pop()
-            if (node.id, p) in seen:
+            place = stack.pop()
+            if place in seen:
                 continue
-            seen.add((node.id, p))
-            if wanted(node):
-                yield node, p
+            seen.add(place)
+            position, p = place
+            if wanted(position):
+                yield place
             else:
-                stack.extend(node.inputs_of(p))
+                stack.extend(steps[position].inputs_of(p))
 
 
 class JobPlan:

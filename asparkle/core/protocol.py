@@ -202,6 +202,7 @@ class FetchFailed(NamedTuple):
     map_partition: int
     map_tid: int
     error: Payload
+    others: Sequence[Sequence[int]] = ()  # (partition, attempt) of more outputs that are gone
 
 
 class Returned(NamedTuple):

@@ -33,7 +33,7 @@ _INLINE: Final = 1 << 15  # bytes of a payload that travels in the message
 class ShippedStage:
     """A stage on its way to executors; held by its job, and by its shuffle if it writes one."""
 
-    __slots__ = ("__weakref__", "_binary", "_reach", "_shipping", "persists", "plan", "properties")
+    __slots__ = ("__weakref__", "_binary", "_owner", "_reach", "_shipping", "persists", "plan", "properties")
 
     def __init__(self, plan: StagePlan, properties: Mapping[str, str], shipping: Shipping) -> None:
         self.plan = plan
@@ -42,6 +42,13 @@ class ShippedStage:
         self._shipping = shipping
         self._reach: closures.Reach | None = None
         self._binary: protocol.Install | None = None
+        self._owner: ShippedStage | None = None  # who deletes the binary's file at its end, if another does
+
+    def again(self, properties: Mapping[str, str]) -> ShippedStage:
+        """The same for another job: what it is told to compute, with what binary, does not change."""
+        stage = ShippedStage(self.plan, properties, self._shipping)
+        stage._reach, stage._binary, stage._owner = self._reach, self._binary, self._owner or self
+        return stage
 
     @property
     def reach(self) -> closures.Reach:
@@ -102,20 +109,23 @@ class Shipping:
     async def ship(
         self, plans: Sequence[StagePlan], complete: set[int], properties: Mapping[str, str]
     ) -> list[ShippedStage]:
-        """Make ready what executors will be sent for these stages, but for those in ``complete``."""
+        """Make ready what executors will be sent for these stages; for those in ``complete``, if outputs get lost, what
+        they have been sent before."""
         self.look_around()
         stages = []
         heavy: list[Any] = []
         for plan in plans:
+            before = plan.shuffle.shipped if plan.shuffle is not None and plan.stage in complete else None
+            if before is not None:
+                stages.append(before.again(properties))
+                continue
             stage = ShippedStage(plan, properties, self)
             stages.append(stage)
-            if plan.stage in complete:
-                continue
             if stage.is_light:
                 stage.install()
             else:
                 heavy.append(stage.install)
-            for source in plan.sources:
+            for source in plan.sources.values():
                 if isinstance(source, Collection) and len(source.payloads) < source.num_partitions:
                     if source.is_light() or (self.app.in_process and source.immutable):
                         self._pack_collection(source)

@@ -97,6 +97,8 @@ class Collection(Source):
 class AsyncCollection(Collection):
     """An asynchronous iterable of the driver's, read as a whole when a job first needs it."""
 
+    read_once = True
+
     def __init__(self, elements: AsyncIterable[Any], slices: int) -> None:
         super().__init__((), slices)
         if getattr(elements, "ag_frame", elements) is None:
@@ -110,8 +112,8 @@ class AsyncCollection(Collection):
         elements = self.elements.__aiter__()
         if self.begun and elements is self.elements:
             raise ArgumentError(
-                f"{elements!r} was read in part when an earlier job failed or was cancelled, and can't be read again; "
-                "make a new RDD of a new one, or give parallelize a list"
+                f"{elements!r} was read in part when the jobs that waited for it failed or were cancelled, and can't "
+                "be read again; make a new RDD of a new one, or give parallelize a list"
             )
         self.begun = True
         try:

@@ -10,7 +10,7 @@ import pytest
 
 import asparkle
 from asparkle.aio import SparkConf, SparkContext
-from asparkle.core.closures import Fixed, fixed
+from asparkle.core.closures import Fixed, _reach, fixed
 from asparkle.core.errors import BroadcastDestroyed, PicklingFailed
 
 factor = 1
@@ -192,3 +192,16 @@ async def test_what_is_given_to_parallelize_is_copied(sc):
     rdd = sc.parallelize(array, 2)
     array[:] = 0
     assert await rdd.sum() == 6
+
+
+async def test_fixed_functions_are_unpickled_once_where_attempts_can_not_change_them(sc):
+    """As others: a worker's attempts, and jobs, share what can't change."""
+    offset, changing = 1, []
+    shared = sc.parallelize(range(4), 4).map(lambda x: x + offset).coalesce(2)
+    copied = sc.parallelize(range(4), 4).map(lambda x: changing.append(x) or len(changing)).coalesce(2)
+    for rdd, reusable in ((shared, True), (copied, False)):
+        await rdd.count()
+        (mapped,) = rdd._node.parents
+        assert type(mapped.transform) is Fixed
+        assert _reach([mapped.transform]).reusable == reusable
+    assert await copied.collect() == [1, 2, 1, 2]

@@ -20,7 +20,7 @@ from asparkle import AccumulatorParam, SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncSparkContext
 from asparkle.backends.threads import ThreadsManager
 from asparkle.core.contracts import AppSpec, Cluster, Executor
-from asparkle.core.errors import ContextError, ContextStopped, JobFailed
+from asparkle.core.errors import ArgumentError, ContextError, ContextStopped, JobCancelled, JobFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -372,3 +372,150 @@ def test_what_fails_before_the_loop_runs_reaches_the_caller() -> None:
     script = "import sys; sys.modules['anyio'] = None; from asparkle import SparkContext; SparkContext('processes[1]')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: import of anyio halted")
+
+
+def slowly(x: int) -> int:
+    time.sleep(0.03)
+    return x
+
+
+UNDER_WAY = {
+    "source": lambda sc, rdd: rdd.map(slowly),
+    "union": lambda sc, rdd: sc.union([rdd, sc.parallelize([100], 1)]).map(slowly),
+    "coalesce": lambda sc, rdd: rdd.coalesce(20).map(slowly),
+    "cached": lambda sc, rdd: rdd.cache().map(slowly).coalesce(20).map(lambda x: x),
+}
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["files", "local"])
+@pytest.mark.parametrize("of_source", [False, True], ids=["mapped", "source"])
+@pytest.mark.parametrize("kind", UNDER_WAY)
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+async def test_a_checkpoint_that_completes_under_a_running_job(
+    master: str, kind: str, of_source: bool, local: bool, tmp_path: Path
+) -> None:
+    conf = SparkConf().setMaster(master).set("spark.scheduler.mode", "FAIR")
+    async with AsyncSparkContext(conf=conf) as sc:
+        await sc.setCheckpointDir(str(tmp_path))
+        rdd = sc.parallelize([*range(30)], 30)
+        if not of_source:
+            rdd = rdd.map(lambda x: x + 0)
+        slow = UNDER_WAY[kind](sc, rdd)
+        if local:
+            rdd.localCheckpoint()
+        else:
+            rdd.checkpoint()
+        job = sc.submit(slow.sum)
+        while not job.progress().completed:
+            await anyio.sleep(0.005)
+        sc.setLocalProperty("spark.scheduler.pool", "other")
+        assert await rdd.count() == 30
+        assert not job.done
+        assert rdd.isLocallyCheckpointed() if local else rdd.isCheckpointed()
+        assert await job == sum(range(30)) + 100 * (kind == "union")
+        assert await slow.sum() == sum(range(30)) + 100 * (kind == "union")
+
+
+def delete_shuffle_files(sc: AsyncSparkContext) -> int:
+    found = [path for root in sc._application.spec.directories for path in Path(root).glob("shuffle-*/*")]
+    for path in found:
+        path.unlink()
+    return len(found)
+
+
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+async def test_map_outputs_of_an_earlier_job_are_written_again_however_many_are_lost(master: str) -> None:
+    async with AsyncSparkContext(master) as sc:
+        held = [1]
+        grouped = sc.parallelize(range(24000), 6).map(lambda x: (x % 100, f"{x}" * 50 * len(held))).groupByKey(4)
+        assert await grouped.count() == 100
+        held.append(open(os.devnull))  # noqa: SIM115  # what can't be pickled any more is not pickled any more
+        assert delete_shuffle_files(sc) == 6
+        assert await grouped.count() == 100
+        held[1].close()  # type: ignore[attr-defined]
+
+
+async def test_a_stage_that_can_not_be_sent_fails_its_job_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from asparkle.core.shipping import ShippedStage
+
+    async with AsyncSparkContext("processes[2]") as sc:
+        pids = set(await sc.range(8, numSlices=8).map(lambda x: slowly(x) * 0 + os.getpid()).collect())
+        other = sc.submit(sc.range(20, numSlices=10).map(slowly).sum)
+        while not other.progress().running:
+            await anyio.sleep(0.005)
+
+        data = ShippedStage.data
+
+        def full(stage: ShippedStage, partition: int) -> object:
+            if stage.plan.tasks == 4:
+                raise OSError(28, "No space left on device")
+            return data(stage, partition)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ShippedStage, "data", full)
+            with pytest.raises(JobFailed, match="No space left on device"):
+                await sc.range(4, numSlices=4).count()
+        assert await other == 190
+        await anyio.sleep(2.5)  # longer than what is killed has to end by itself
+        assert set(await sc.range(8, numSlices=8).map(lambda x: slowly(x) * 0 + os.getpid()).collect()) == pids
+
+
+@pytest.mark.parametrize("cap", ["0", "1", "3"])
+async def test_a_job_may_need_other_jobs_however_few_may_run(cap: str) -> None:
+    conf = SparkConf().setMaster("threads[2]").set("asparkle.scheduler.maxConcurrentJobs", cap)
+    async with AsyncSparkContext(conf=conf) as sc:
+        source = sc.range(4, numSlices=2)
+
+        async def collected() -> AsyncIterator[int]:
+            for x in await source.collect():
+                yield x
+
+        async def streamed() -> AsyncIterator[int]:
+            async for x in source:
+                yield x
+
+        with anyio.fail_after(20):
+            assert await sc.parallelize(collected(), 2).collect() == [0, 1, 2, 3]
+            assert await sc.parallelize(streamed(), 2).collect() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("how", ["handle", "group"])
+async def test_a_generator_is_read_for_all_jobs_that_wait_for_it(how: str) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for i in range(5):
+            await anyio.sleep(0.05)
+            yield i
+
+    async with AsyncSparkContext("threads[2]") as sc:
+        rdd = sc.parallelize(numbers(), 2)
+        sc.setJobGroup("first", "")
+        first = sc.submit(rdd.collect)
+        await anyio.sleep(0.02)
+        sc.setJobGroup("second", "")
+        second = sc.submit(rdd.collect)
+        await anyio.sleep(0.1)
+        if how == "group":
+            await sc.cancelJobGroup("first")
+        else:
+            first.cancel()
+        with pytest.raises(JobCancelled):
+            await first
+        assert await second == [0, 1, 2, 3, 4]
+
+        unread = sc.parallelize(numbers(), 2)
+        with anyio.move_on_after(0.1):
+            await unread.collect()
+        with pytest.raises(ArgumentError, match="was read in part"):
+            await unread.collect()
+
+
+async def test_a_task_that_closes_all_files_is_what_fails() -> None:
+    def close_all(x: int) -> int:
+        if x == 2:
+            os.closerange(3, 100)
+        return x
+
+    async with AsyncSparkContext("local[2,2]") as sc:
+        with pytest.raises(JobFailed, match="task 2 of stage 0 failed 2 times"):
+            await sc.parallelize(range(4), 4).map(close_all).collect()
+        assert await sc.parallelize(range(4), 4).sum() == 6

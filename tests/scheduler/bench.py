@@ -144,13 +144,20 @@ class Bench:
             self.fail(tid, "killed", killed=True)
         return self
 
-    def fetch_failed(self, attempt: tuple[int, int], shuffle: int, partition: int, tid: int | None = None) -> Bench:
+    def fetch_failed(
+        self,
+        attempt: tuple[int, int],
+        shuffle: int,
+        partition: int,
+        tid: int | None = None,
+        others: Sequence[tuple[int, int]] = (),
+    ) -> Bench:
         """The attempt could not read a map output: that of attempt ``tid``, or the registered one."""
         if tid is None:
             output = self.scheduler.map_outputs(shuffle)[1][partition]
             tid = output.tid if output is not None else self.tid(shuffle, partition)
         reader = self.tid(*attempt)
-        return self.tell(FetchFailed(*self.where[reader], reader, shuffle, partition, tid, "lost"))
+        return self.tell(FetchFailed(*self.where[reader], reader, shuffle, partition, tid, "lost", others))
 
     def returned(self, *tids: int) -> Bench:
         return self.tell(TasksReturned(*self.where[tids[0]], list(tids)))

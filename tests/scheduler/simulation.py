@@ -555,6 +555,10 @@ class Simulation:
                 values.append(value)
         return values
 
+    def _others_gone(self, run: Run, shuffle: int, known: int) -> list[tuple[int, int]]:
+        outputs = enumerate(run.tables[shuffle])
+        return [(p, o.tid) for p, o in outputs if p != known and (shuffle, p, o.tid) not in self.files]
+
     def _work(self, run: Run) -> None:
         """The attempt has computed for a while."""
         if not self._runs(run):
@@ -571,7 +575,8 @@ class Simulation:
             run.read = self._read(run)
         if run.inputs:
             shuffle, partition, map_tid = run.inputs[0]
-            return self._end(run, FetchFailed(*where, shuffle, partition, map_tid, "no such file"))
+            others = self._others_gone(run, shuffle, partition) if rng.random() < 0.5 else []
+            return self._end(run, FetchFailed(*where, shuffle, partition, map_tid, "no such file", others))
         self._go_on(run)
 
     def _go_on(self, run: Run, round: int = 0) -> None:

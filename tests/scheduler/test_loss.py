@@ -211,6 +211,17 @@ class TestFetchFailure:
             part for part, output in enumerate(bench.scheduler.map_outputs(0)[1]) if output is None
         ) == sorted(on_a)
 
+    def test_other_outputs_that_are_gone_are_written_again_at_once(self) -> None:
+        bench = Bench(max_stage_attempts=2).executor("a", 9)
+        job = bench.job(stage(0, 5), result(1, 2, [0]))
+        bench.succeed(*((0, n) for n in range(5)))
+        outputs = bench.scheduler.map_outputs(0)[1]
+        others = [(n, outputs[n].tid) for n in (1, 4)]
+        bench.fetch_failed((1, 0), 0, 3, others=[*others, (2, 77)])  # of 2 there is a newer output
+        assert [n for n, output in enumerate(bench.scheduler.map_outputs(0)[1]) if output is None] == [1, 3, 4]
+        bench.run()
+        assert bench.outcome(job) == "success"
+
     def test_a_killed_readers_report_is_believed_but_not_counted(self) -> None:
         bench = Bench(max_stage_attempts=1).executor("a", 4)
         bench.cancel(job=bench.job(stage(0, 1), result(1, 1, [0])))

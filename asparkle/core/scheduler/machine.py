@@ -280,24 +280,29 @@ class Scheduler:
         lost = parent is not None and parent.outputs.has(partition, event.map_tid)
         if not attempt.wanted or tasks is None:
             if parent is not None and lost:
-                self._lose_output(parent, partition)
+                self._lose_outputs(parent, event)
             return
         if parent is not None and lost:
             stage.fetch_failed.add(attempt.stage_attempt)
             self._failed(attempt, "fetch failed", event.error, False)
-            self._lose_output(parent, partition)
+            self._lose_outputs(parent, event)
             self._check_fetches(attempt, event)
         else:
             self._stale_fetch(tasks, attempt, event)
 
-    def _lose_output(self, parent: Stage, partition: int) -> None:
-        """One map output can't be read; and, if who wrote it is gone, nor can the others that it wrote."""
-        writer = parent.outputs.writers[partition]
-        assert writer is not None
-        if writer.alive:
-            self._lineage.lose(parent, [partition])
-        else:
-            self._lineage.lose_written(writer, parent)
+    def _lose_outputs(self, parent: Stage, event: FetchFailed) -> None:
+        """Map outputs can't be read; and, if who wrote one is gone, nor can the others that it wrote."""
+        gone = []
+        for partition, tid in ((event.map_partition, event.map_tid), *event.others):
+            if parent.outputs.has(partition, tid):
+                writer = parent.outputs.writers[partition]
+                assert writer is not None
+                if writer.alive:
+                    gone.append(partition)
+                else:
+                    self._lineage.lose_written(writer, parent)
+        if gone:
+            self._lineage.lose(parent, gone)
 
     def _check_fetches(self, attempt: Attempt, event: FetchFailed) -> None:
         stage = attempt.stage

@@ -142,7 +142,9 @@ class TaskFailed(NamedTuple):
 
 class FetchFailed(NamedTuple):
     """The attempt could not read map output ``map_partition`` of ``shuffle``, which attempt
-    ``map_tid`` had written (so that a report about an output since rewritten is recognised)."""
+    ``map_tid`` had written (so that a report about an output since rewritten is recognised).
+
+    ``others``: (partition, attempt) of more outputs of the shuffle that it has found to be gone."""
 
     executor: str
     epoch: int
@@ -151,6 +153,7 @@ class FetchFailed(NamedTuple):
     map_partition: int
     map_tid: int
     error: object = None
+    others: Sequence[tuple[int, int]] = ()
 
 
 class TasksReturned(NamedTuple):

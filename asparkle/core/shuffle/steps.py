@@ -7,6 +7,7 @@ without a shuffle.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
@@ -254,6 +255,14 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
         yield from sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer)
     except sh.MapOutputLost as lost:
         raise MapOutputMissing(shuffle, map_partition, tid, lost.reason) from lost
+
+
+def is_gone(location: Any) -> bool:
+    """Whether the file of a map output is surely not there."""
+    if location is None:
+        return False
+    path, _, inline = location
+    return inline is None and not os.path.exists(path)
 
 
 class CoGroupStep(Step):

@@ -14,7 +14,7 @@ from asparkle.core.failure import describe_failure
 from asparkle.core.payloads import pack
 from asparkle.core.protocol import Live, Payload
 from asparkle.core.serializer import dumps
-from asparkle.core.shuffle.steps import MapOutputMissing, ShuffleWrite
+from asparkle.core.shuffle.steps import MapOutputMissing, ShuffleWrite, is_gone
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.worker.task import TaskEnvironment
 
@@ -55,7 +55,8 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
         )
     except MapOutputMissing as missing:
         error = describe_failure(missing, live=worker.in_process)
-        return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error)
+        others = _gone(worker, missing)
+        return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error, others)
     except BaseException as error:  # whatever a user's function raises, SystemExit included, is its report
         was_killed = task.tid in worker.killing
         fatal = isinstance(error, PicklingFailed)
@@ -64,6 +65,16 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
         return protocol.Failed(task.tid, described, penalised, was_killed, fatal)
     finally:
         taskcontext.leave()
+
+
+def _gone(worker: Worker, missing: MapOutputMissing) -> list[tuple[int, int]]:
+    """The other map outputs of the shuffle that are not where they should be: one look for all is quicker than an
+    attempt for each."""
+    table = worker.tables.get(missing.shuffle)
+    outputs = enumerate(table.outputs if table is not None else ())
+    return [
+        (partition, tid) for partition, (tid, where) in outputs if partition != missing.partition and is_gone(where)
+    ]
 
 
 def _context(worker: Worker, item: Item) -> TaskContext:

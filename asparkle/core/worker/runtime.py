@@ -400,8 +400,6 @@ class Worker:
             if mark is not None:
                 mark[:] = mark_of(tid)
             report = run_attempt(self, item)
-            if mark is not None:
-                mark[:] = NO_TASK
             self.running.pop(tid, None)
             self.killing.pop(tid, None)
             self._wakers.pop(tid, None)
@@ -410,6 +408,8 @@ class Worker:
                 self.report_later(report)
             else:
                 self.report(report)
+            if mark is not None:  # not before it is told: if that can't be done, it is the attempt's doing
+                mark[:] = NO_TASK
 
     def _next(self) -> int | None:
         """The next attempt's number; before waiting for one, everything is reported."""
