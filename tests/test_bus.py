@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -126,6 +127,28 @@ async def test_one_that_fails_at_once_may_leave():
         for event in EVENTS:
             bus.post(event)
     assert direct.got == EVENTS[:3] and got == EVENTS
+
+
+class Quitter(DirectRecorder):
+    """It has seen enough, and says so as a script would."""
+
+    def on_event(self, event):
+        sys.exit(f"at {event}")
+
+    def close(self):
+        sys.exit("at the end")
+
+
+async def test_one_that_exits_ends_nobody_else(caplog):
+    got = []
+    async with Bus() as bus:
+        feed = bus.add(Quitter())
+        bus.add(got.append)
+        for event in EVENTS:
+            bus.post(event)
+    assert got == EVENTS
+    assert feed.errors == len(EVENTS) + 1
+    assert "listener failed" in caplog.text
 
 
 async def test_what_is_no_listener_is_refused():

@@ -253,7 +253,7 @@ class _DirectFeed(Feed):
     def put(self, event: object) -> None:
         try:
             self._handler(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a sys.exit() in a listener ends no job
             if self._failures.failed(error, type(event).__name__):
                 self._bus.remove(self)
 
@@ -262,7 +262,7 @@ class _DirectFeed(Feed):
         try:
             if self._close is not None:
                 self._close()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failures.failed(error, "close")
 
 
