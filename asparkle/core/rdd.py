@@ -348,9 +348,9 @@ class RDD(Generic[T_co]):
         """
         from asparkle.core.checkpoints import local_level
 
+        fix([self._node])
         self._node.storage_level = local_level(self._node.storage_level)
         self._context._persist(self._node)
-        fix([self._node])
         self._context._checkpointing().request_local(self._node)
 
     def isCheckpointed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -15,7 +16,15 @@ from waiting import wait_until
 
 from asparkle.aio import SparkConf, SparkContext, StorageLevel
 from asparkle.core.checkpoints import Checkpointed
-from asparkle.core.errors import ArgumentError, CheckpointLost, ContextError, JobCancelled, JobFailed, StorageError
+from asparkle.core.errors import (
+    ArgumentError,
+    CheckpointLost,
+    ContextError,
+    JobCancelled,
+    JobFailed,
+    PicklingFailed,
+    StorageError,
+)
 
 
 @pytest.fixture
@@ -138,6 +147,15 @@ async def test_a_local_checkpoint_dies_with_its_executor():
         with pytest.raises(JobFailed, match="locally checkpointed RDD is lost"):
             while True:  # until the driver has noticed
                 await rdd.collect()
+
+
+async def test_what_can_not_be_marked_is_not_persisted_either(local):
+    varying = [threading.Lock()]
+    rdd = local.parallelize([1], 1).map(lambda x: (x, len(varying)))
+    with pytest.raises(PicklingFailed, match="varying"):
+        rdd.localCheckpoint()
+    assert not rdd.is_cached and rdd.getStorageLevel() == StorageLevel.NONE
+    assert not rdd.isLocallyCheckpointed()
 
 
 async def test_there_must_be_a_directory(local, tmp_path):
