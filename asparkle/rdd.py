@@ -684,7 +684,8 @@ class RDD(Generic[T_co]):
         UserFunctionError.  Lines are UTF-8, without their ends.
 
         The process, and what it has started, ends at the latest when its task ends or is cancelled, on threads too,
-        or its worker dies; only what makes a session or a process group of its own is left alone.
+        or its worker dies; only what it has started in a session or a process group of its own is left alone, and
+        keeps no task waiting that is cancelled.
 
         >>> sc.parallelize(["b", "a", "c"], 1).pipe("sort").collect()
         ['a', 'b', 'c']

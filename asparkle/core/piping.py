@@ -61,24 +61,26 @@ class Pipe(Transform):
 class Process:
     """A process of ``command``, and all that it starts.  They have ended when `close` returns.
 
-    They are a process group, unless they leave it, whose leader is a shell that does nothing but wait at a pipe. No
-    other process writes to that, so it ends when this process does, however it does: then the shell kills the group.
+    They are a process group whose leader is a shell that does nothing but wait at a pipe. No other process writes to
+    that, so it ends when this process does, however it does: then the shell kills the group. Of what leaves the group
+    only the command's own process is ended: nobody knows the others. They may hold its output open for long, so who
+    waits for that waits for the end of the shell's, too, which no other process holds: it tells of a kill.
     """
 
     def __init__(self, command: str, environment: Mapping[str, str]) -> None:
         self.status: int | None = None
         self._killed: TaskKilled | None = None
         self._reaping = threading.Lock()  # who is reaped must not be killed: its number may be another's
-        null = subprocess.DEVNULL
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD], env={}, stdin=subprocess.PIPE, stdout=null, stderr=null, process_group=0
+            ["/bin/sh", "-c", _GUARD], env={}, stdin=pipe, stdout=pipe, stderr=null, process_group=0
         )
         try:
             self._command = subprocess.Popen(
                 shlex.split(command),
                 env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=pipe,
+                stdout=pipe,
                 process_group=self._guard.pid,
             )
         except BaseException:
@@ -98,24 +100,25 @@ class Process:
     def _output(self, elements: Iterator[Any]) -> Iterator[bytes]:
         """What it writes, chunk by chunk."""
         process = self._command
-        assert process.stdin is not None and process.stdout is not None
-        stdin, stdout = process.stdin.fileno(), process.stdout.fileno()
+        assert process.stdin is not None and process.stdout is not None and self._guard.stdout is not None
+        stdin, stdout, guard = process.stdin.fileno(), process.stdout.fileno(), self._guard.stdout.fileno()
         os.set_blocking(stdin, False)  # what a pipe takes at once may be less than a batch
         unwritten = memoryview(b"")
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             selector.register(stdin, selectors.EVENT_WRITE)
-            while selector.get_map():
+            selector.register(guard, selectors.EVENT_READ)  # ends when the group is killed
+            while not selector.get_map().keys() <= {guard}:
                 ready = selector.select()
                 if self._killed is not None:
                     raise self._killed
                 for key, _ in ready:
-                    if key.fd == stdout:
-                        data = os.read(stdout, _CHUNK)
+                    if key.fd != stdin:
+                        data = os.read(key.fd, _CHUNK)
                         if data:
                             yield data
                         else:
-                            selector.unregister(stdout)
+                            selector.unregister(key.fd)
                         continue
                     unwritten = unwritten or memoryview(_as_lines(islice(elements, _BATCH)))
                     written = _write(stdin, unwritten)
@@ -129,11 +132,12 @@ class Process:
         """End it, from any thread: who reads its lines gets ``why``."""
         self._killed = why
         self._kill_group()
+        self._command.kill()  # it may have left the group; nothing happens once it is reaped
 
     def close(self) -> None:
         """End it if it runs, close its pipes, and reap it; not while another thread reads its lines."""
         self._end_group()
-        self._command.kill()  # it may have left the group
+        self._command.kill()
         self._command.__exit__(None, None, None)
 
     def _kill_group(self) -> None:

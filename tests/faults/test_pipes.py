@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import pytest
 from scripts import ENVIRONMENT, run_script
-from waiting import until, wait_until
+from waiting import SECONDS, until, wait_until
 
 from asparkle.aio import SparkContext
 from asparkle.core.piping import Process
@@ -30,6 +30,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+STRAY = """
+import os, signal, sys, time
+os.setsid()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # it ends when nobody reads the named pipe any more
+if "silent" in sys.argv:
+    os.close(1)
+pipe = os.open(sys.argv[1], os.O_WRONLY)
+while True:
+    os.write(pipe, b".")
+    time.sleep(0.01)
+"""
+
+
 class Started:
     """Processes of `command`, and their children: how many have begun, and whether all have ended.
 
@@ -38,6 +51,7 @@ class Started:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
+        self.path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         self._begun = 0
         self.command = f"sh -c 'exec 3>{path}; sleep 1000 <&- >&- & echo . >&3; sleep 1000; true'"
@@ -77,6 +91,32 @@ async def test_they_end_when_the_job_is_cancelled_and_leave_their_slots(master: 
             tasks.cancel_scope.cancel()
         await until(started.ended)
         assert await sc.parallelize(range(2), 2).pipe("cat").collect() == ["0", "1"]
+
+
+@pytest.mark.parametrize("master", ["threads[1]", "processes[1]"])
+@pytest.mark.parametrize(
+    ("command", "survives"),
+    [("{stray}", False), ("{stray} silent", False), ("sh -c '{stray} & exit 0'", True)],
+    ids=["command", "command without output", "its child"],
+)
+async def test_what_leaves_their_group_keeps_no_slot(
+    master: str, command: str, survives: bool, started: Started, tmp_path: Path
+) -> None:
+    script = tmp_path / "stray.py"
+    script.write_text(STRAY)
+    command = command.format(stray=f"{sys.executable} {script} {started.path}")
+    async with SparkContext(master) as sc:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sc.parallelize([1], 1).pipe(command).collect)
+            await until(started.begun)
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(SECONDS):
+            assert await sc.parallelize([1], 1).pipe("cat").collect() == ["1"]
+        if survives:
+            before = started.begun()
+            await until(lambda: started.begun() > before)
+        else:
+            await until(started.ended)
 
 
 @pytest.mark.parametrize("master", MASTERS)
@@ -156,8 +196,16 @@ def test_a_command_that_can_not_be_started_leaves_nothing() -> None:
     assert (done.stdout, done.stderr.splitlines()[-1][:17]) == ("not found\n", "ChildProcessError")
 
 
-def test_a_command_may_end_its_own_group() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_may_end_its_own_group(number: signal.Signals) -> None:
     """Scripts end their children with `kill 0`."""
-    with closing(Process("sh -c 'sleep 1000 & echo a; kill 0'", {})) as process:
+    with closing(Process(f"sh -c 'sleep 1000 & echo a; kill -{number} 0'", {})) as process:
         assert list(process.lines(iter([]))) == ["a"]
-        assert process.status == -signal.SIGTERM
+        assert process.status == -number
+
+
+def test_output_goes_on_when_the_group_has_been_killed() -> None:
+    code = "import os, sys; group = os.getpgrp(); os.setsid(); os.killpg(group, 9); print(sys.stdin.read().split())"
+    with closing(Process(f'{sys.executable} -c "{code}"', {})) as process:
+        assert list(process.lines(iter([1, 2]))) == ["['1', '2']"]
+        assert process.status == 0
