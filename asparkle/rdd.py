@@ -237,8 +237,9 @@ class RDD(Generic[T_co]):
     def checkpoint(self) -> None:
         """Keep the RDD in files of the directory that `SparkContext.setCheckpointDir` named, and forget its lineage.
 
-        This happens after the first job that needs the RDD, and computes it once more unless it is persisted.  Raises
-        ContextError if no directory is set.
+        This happens after the first job that needs the RDD, and computes it once more unless it is persisted.  If the
+        files can't be written the action fails, as in Spark, even though its result was there; the next job tries
+        again.  Raises ContextError if no directory is set.
 
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
