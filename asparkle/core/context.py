@@ -469,9 +469,11 @@ class SparkContext:
         """The lines of text files, without their ends; UTF-8.
 
         ``name``: a path, a directory, a glob, a URL that fsspec knows (with ``asparkle[fs]``), or several of these
-        separated by commas.  Large files are split by byte range into about ``minPartitions`` partitions;
-        compressed files (gzip, bz2, xz, deflate, and zstd and lz4 with ``asparkle[compression]``) are one
-        partition each.  The files are looked for when a job needs them, not here.
+        separated by commas.  A directory inside a directory is an InputIsDirectory, unless
+        ``spark.hadoop.mapreduce.input.fileinputformat.input.dir.recursive`` is true: then it is read, too.  Large files
+        are split by byte range into about ``minPartitions`` partitions; compressed files (gzip, bz2, xz, deflate, and
+        zstd and lz4 with ``asparkle[compression]``) are one partition each.  The files are looked for when a job needs
+        them, not here.
         ``use_unicode=False``: lines as bytes.  Raises ArgumentTypeError for what is no path.
 
         >>> import pathlib, tempfile
@@ -512,9 +514,10 @@ class SparkContext:
     ) -> RDD[Any]:
         """Each text file as one pair: (its URL, its text), in the order of names.
 
-        ``path``: as for `textFile`; directories inside a directory are left out.  Small files share partitions,
-        of which there are about ``minPartitions``.  Compressed files are decompressed.  ``use_unicode=False``:
-        both as UTF-8 bytes.  Each file must fit into memory.
+        ``path``: as for `textFile`; directories inside a directory are left out, unless
+        ``spark.hadoop.mapreduce.input.fileinputformat.input.dir.recursive`` is true: then they are read, too.  Small
+        files share partitions, of which there are about ``minPartitions``.  Compressed files are decompressed.
+        ``use_unicode=False``: both as UTF-8 bytes.  Each file must fit into memory.
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
@@ -532,8 +535,8 @@ class SparkContext:
     def binaryFiles(self, path: str | os.PathLike[str], minPartitions: int | None = None) -> RDD[tuple[str, bytes]]:
         """Each file as one pair: (its URL, its content), in the order of names.
 
-        ``path``: as for `textFile`; directories inside a directory are left out.  Nothing is decompressed.  Small
-        files share partitions.  Each file must fit into memory.
+        ``path``: as for `wholeTextFiles`.  Nothing is decompressed.  Small files share partitions.  Each file must
+        fit into memory.
 
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as directory:
