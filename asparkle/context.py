@@ -673,7 +673,7 @@ class SparkContext(BlockingContext):
         >>> ended
         [JobEnded(...)]
         """
-        self._context.addListener(listener, *events)
+        self._ask(self._context.addListener, listener, *events)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.

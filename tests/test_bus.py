@@ -139,10 +139,21 @@ class Quitter(DirectRecorder):
         sys.exit("at the end")
 
 
-async def test_one_that_exits_ends_nobody_else(caplog):
+class AsyncQuitter(Listener):
+    """Likewise."""
+
+    async def on_event(self, event):
+        sys.exit(f"at {event}")
+
+    async def close(self):
+        sys.exit("at the end")
+
+
+@pytest.mark.parametrize("quitter", [Quitter, AsyncQuitter])
+async def test_one_that_exits_ends_nobody_else(quitter, caplog):
     got = []
     async with Bus() as bus:
-        feed = bus.add(Quitter())
+        feed = bus.add(quitter())
         bus.add(got.append)
         for event in EVENTS:
             bus.post(event)

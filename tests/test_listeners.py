@@ -7,6 +7,7 @@ import threading
 import anyio
 import pytest
 
+from asparkle import SparkContext as BlockingContext
 from asparkle.aio import SparkContext
 from asparkle.core.bus import Bus
 from asparkle.core.conf import SparkConf
@@ -43,6 +44,21 @@ async def test_a_listener_can_be_added_while_a_context_runs():
         assert await sc.parallelize([1]).count() == 1  # nobody listens yet
         sc.addListener(got.append, JobEnded)
         assert await sc.parallelize([1]).count() == 1
+    assert [type(event) for event in got] == [JobEnded]
+
+
+def test_a_coroutine_can_be_added_to_a_blocking_context():
+    got = []
+
+    async def listen(event):
+        await anyio.sleep(0)
+        got.append(event)
+
+    with BlockingContext("threads[1]") as sc:
+        sc.addListener(listen, JobEnded)
+        with pytest.raises(ArgumentTypeError, match="a listener is"):
+            sc.addListener(5)
+        assert sc.parallelize([1]).count() == 1
     assert [type(event) for event in got] == [JobEnded]
 
 

@@ -210,6 +210,8 @@ class Face:
             return "return self._tracker()"
         if item.name == "toLocalIterator":
             return f"return self._context._portal.iterate({', '.join([target, *arguments])})"
+        if item.name == "addListener":
+            return f"self._ask({', '.join([target, *arguments])})"
         if is_async:
             value = f"{self.caller}({', '.join([target, *arguments])})"
         else:
