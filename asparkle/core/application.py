@@ -19,7 +19,7 @@ from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
 from asparkle.core.contracts import AppSpec, ClusterManager
 from asparkle.core.directories import ApplicationDirectories
-from asparkle.core.errors import ContextStopped
+from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Application:
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
         self.job_deadline = keys.JOB_DEADLINE.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
-        self.slots = max((master.slots or 1) // keys.TASK_CPUS.read(conf), 1)
+        task_cpus = keys.TASK_CPUS.read(conf)
+        self.slots = _tasks_at_once(master, self.master_url, task_cpus)
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
         self.default_parallelism = parallelism or master.slots or 1
         self.default_reduce_partitions = parallelism
@@ -86,6 +87,7 @@ class Application:
             storage_memory=int(memory * keys.MEMORY_FRACTION.read(conf)),
             direct_result=keys.DIRECT_RESULT_MAX.read(conf),
             kill_timeout=keys.REAPER_KILL_TIMEOUT.read(conf),
+            task_cpus=task_cpus,
             environment=settings_below(conf, EXECUTOR_ENV),
             path=tuple(sys.path),
             directory=os.getcwd(),
@@ -136,3 +138,15 @@ class Application:
         self.manager.abandon()
         if self._directories is not None:
             self._directories.remove()
+
+
+def _tasks_at_once(master: Master, url: str, task_cpus: int) -> int:
+    """How many tasks the master's slots are for; raises ConfigurationError if none could run."""
+    if master.slots is None:  # a plugin's: nothing is known of its slots
+        return 1
+    if task_cpus > master.slots:
+        raise ConfigurationError(
+            f"{keys.TASK_CPUS.name} = {task_cpus}: no task could run, as master {url!r} has {master.slots} "
+            f"slot{'s' * (master.slots != 1)}; give tasks fewer, or use a master of more, such as local[{task_cpus}]"
+        )
+    return master.slots // task_cpus

@@ -282,7 +282,7 @@ def _optional_bytes(name: str, doc: str, unit: str) -> ConfigKey[int | None]:
 MASTER = _text("spark.master", "local[*]", "Where tasks run: a master URL.")
 APP_NAME = _text("spark.app.name", "asparkle", "The application's name, in events and logs.")
 DEFAULT_PARALLELISM = _optional_int("spark.default.parallelism", "Partitions where none are asked for; not set: the number of slots.")
-TASK_CPUS = _int("spark.task.cpus", "1", "Slots that one task takes.")
+TASK_CPUS = _int("spark.task.cpus", "1", "Slots that one task takes; the master must have as many.")
 EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor for cached blocks and operations; not set: its share of what the machine or the control group allows.", "m")
 MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
 PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")

@@ -33,6 +33,7 @@ class AppSpec(NamedTuple):
     storage_memory: int  # bytes of cached blocks that one executor keeps in its heap
     direct_result: int  # larger results go by file
     kill_timeout: float  # spark.task.reaper.killTimeout, seconds
+    task_cpus: int  # spark.task.cpus
     environment: dict[str, str]  # spark.executorEnv.*
     path: tuple[str, ...]  # the driver's sys.path
     directory: str  # and its working directory

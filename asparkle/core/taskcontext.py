@@ -38,6 +38,7 @@ class TaskContext:
         attempt: int = -1,
         tid: int = -1,
         properties: dict[str, str] | None = None,
+        cpus: int = 1,
     ) -> None:
         if stage < 0:  # it is the running task's
             return
@@ -46,6 +47,7 @@ class TaskContext:
         self._attempt = attempt
         self._tid = tid
         self._properties = properties or {}
+        self._cpus = cpus
         self._accumulators: dict[int, Any] = {}
         self._cleanups: list[Callable[[], None]] = []
         self._environment: Any = None  # of the runtime
@@ -53,7 +55,7 @@ class TaskContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Facts can be returned from a task."""
-        return (type(self), (self._stage, self._partition, self._attempt, self._tid, self._properties))
+        return (type(self), (self._stage, self._partition, self._attempt, self._tid, self._properties, self._cpus))
 
     @classmethod
     def get(cls) -> TaskContext | None:
@@ -81,8 +83,8 @@ class TaskContext:
         return self._properties.get(key)
 
     def cpus(self) -> int:
-        """How many CPUs the task may use: one."""
-        return 1
+        """How many CPUs the task may use: ``spark.task.cpus``."""
+        return self._cpus
 
     def cpuAmount(self) -> Decimal:
         """The same, as a Decimal.
@@ -92,7 +94,7 @@ class TaskContext:
         """
         from decimal import Decimal
 
-        return Decimal(1)
+        return Decimal(self._cpus)
 
     def resources(self) -> dict[str, Any]:
         """Resources such as GPUs, which executors here do not have: none."""

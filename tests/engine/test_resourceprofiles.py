@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 import asparkle
-from asparkle.core.errors import ArgumentError, ArgumentTypeError
+from asparkle import TaskContext
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
 from asparkle.resource import (
     ExecutorResourceRequest,
     ExecutorResourceRequests,
@@ -105,3 +108,27 @@ def test_the_slots_of_a_task_are_those_of_the_configuration():
     conf = asparkle.SparkConf().setMaster("threads[4]").set("spark.task.cpus", "2")
     with asparkle.SparkContext(conf=conf) as sc:
         assert sc.parallelize([1]).withResources(profile(TaskResourceRequests().cpus(2))).count() == 1
+
+
+@pytest.mark.parametrize("master", ["threads[2]", "processes[2]"])
+def test_a_task_knows_its_cpus(master):
+    conf = asparkle.SparkConf().setMaster(master).set("spark.task.cpus", "2")
+    with asparkle.SparkContext(conf=conf) as sc:
+        rdd = sc.parallelize([1], 1)
+        plain = rdd.map(lambda x: (TaskContext().cpus(), TaskContext().cpuAmount(), TaskContext())).first()
+        barrier = rdd.barrier().mapPartitions(lambda xs: [TaskContext().cpus(), TaskContext()]).collect()
+    assert plain[:2] == (2, Decimal(2)) and barrier[0] == 2
+    assert plain[2].cpus() == barrier[1].cpus() == 2  # also where it was returned from its task
+
+
+@pytest.mark.parametrize(
+    ("master", "slots"), [("inline", "1 slot"), ("threads[2]", "2 slots"), ("processes[2]", "2 slots")]
+)
+def test_a_task_of_more_cpus_than_there_are_slots_is_refused(master, slots):
+    conf = asparkle.SparkConf().setMaster(master).set("spark.task.cpus", "3")
+    with pytest.raises(ConfigurationError) as error:
+        asparkle.SparkContext(conf=conf)
+    assert str(error.value) == (
+        f"spark.task.cpus = 3: no task could run, as master {master!r} has {slots}; "
+        "give tasks fewer, or use a master of more, such as local[3]"
+    )

@@ -79,7 +79,7 @@ def _gone(worker: Worker, missing: MapOutputMissing) -> list[tuple[int, int]]:
 
 def _context(worker: Worker, item: Item) -> TaskContext:
     task = item.task
-    facts = (item.stage, task.partition, task.attempt, task.tid, item.properties)
+    facts = (item.stage, task.partition, task.attempt, task.tid, item.properties, worker.app.task_cpus)
     if item.hosts is None:
         return TaskContext(*facts)
     from asparkle.core.barrier import BarrierTaskContext
