@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from asparkle.core.conf import system_properties
+from asparkle.core.driveronly import DriverOnly
 from asparkle.core.errors import ArgumentError, ContextActive, ContextStopped, ForkedContextError, NestedContextError
 from asparkle.core.taskcontext import TaskContext
 from asparkle.jvm import JVM
@@ -34,7 +35,7 @@ class _ActiveContext:
         return _alive(BlockingContext._active)
 
 
-class BlockingContext:
+class BlockingContext(DriverOnly):
     """A context whose event loop runs in a background thread.  One may be active at a time."""
 
     _active: ClassVar[weakref.ref[BlockingContext] | None] = None
@@ -84,7 +85,7 @@ class BlockingContext:
         6
         """
         if TaskContext.get() is not None:
-            raise NestedContextError("a SparkContext")
+            raise NestedContextError
         _refuse(serializer)
         conf = own_conf(conf)
         for name, value in (environment or {}).items():
@@ -208,9 +209,6 @@ class BlockingContext:
 
         coroutine = asynchronous(action, args, kwargs)
         return JobHandle(self, self._ask(lambda: self._context.submit(coroutine)))
-
-    def __reduce__(self) -> Any:
-        raise NestedContextError("a SparkContext")
 
 
 def _refuse(serializer: object) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeVar, TypeVarTuple, overload
 
-from asparkle.core.errors import NestedContextError
+from asparkle.core.driveronly import DriverOnly
 from asparkle.core.hashing import portable_hash
 from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
@@ -54,7 +54,7 @@ def _unwrap_each(rdds: Any) -> Any:
     return [_unwrap(rdd) for rdd in rdds] if isinstance(rdds, Iterable) else _unwrap(rdds)
 
 
-class RDD(Generic[T_co]):
+class RDD(DriverOnly, Generic[T_co]):
     """A lazy, partitioned, immutable collection that is computed from its lineage when an action needs it."""
 
     _jrdd = JVM()
@@ -71,9 +71,6 @@ class RDD(Generic[T_co]):
 
     def _repr_html_(self) -> str:
         return self._rdd._repr_html_()
-
-    def __reduce__(self) -> Any:
-        raise NestedContextError(f"an RDD ({self!r})")
 
     def _wrap(self, rdd: core.RDD[Any]) -> RDD[Any]:
         return self if rdd is self._rdd else RDD(rdd, self._context)

@@ -12,6 +12,7 @@ stay what they are, those below a persisted RDD say, are pickled before: they ar
 
 from __future__ import annotations
 
+import functools
 import io
 import opcode
 import operator
@@ -25,7 +26,8 @@ from typing import Any, Final
 import cloudpickle
 
 from asparkle.core.broadcast import Broadcast, pickled_broadcasts
-from asparkle.core.errors import AsparkleError, NestedContextError, PicklingFailed
+from asparkle.core.driveronly import DriverOnly
+from asparkle.core.errors import NO_JOBS, AsparkleError, NestedContextError, PicklingFailed, place
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.program import Program, Step, Transform
 from asparkle.core.serializer import goes_by_value
@@ -295,17 +297,17 @@ def fixed(*functions: Any) -> list[Any]:
 def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:
     """Pickle ``value`` with cloudpickle, or plainly where all goes by name: the pickle, then its out-of-band buffers.
 
-    Raises `PicklingFailed`, naming the variable that can't travel and the way to it, or
-    `NestedContextError` for an RDD or a context.
+    Raises `PicklingFailed`, or `NestedContextError` for an RDD or a context: either names the variable that can't
+    travel and the way to it.
     """
     buffers: list[Any] = []
     file = io.BytesIO()
     pickler = pickle.Pickler if by_name else cloudpickle.Pickler
     try:
         pickler(file, protocol=5, buffer_callback=lambda b: buffers.append(b.raw())).dump(value)
-    except AsparkleError:
-        raise
     except Exception as error:
+        if isinstance(error, AsparkleError) and not isinstance(error, NestedContextError):
+            raise
         raise diagnose(value, what, error) from error
     return [file.getbuffer(), *buffers]
 
@@ -318,15 +320,17 @@ def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
     if isinstance(error, RecursionError):  # each part of it fails as well, so that the search would take long
         return PicklingFailed(what, reason="it is nested too deeply")
     path: list[str] = []
-    name = ""
+    name = held = ""  # held: the function's variable that leads to it
     seen: set[int] = set()
     current = value
     for _ in range(_LEVELS):
         seen.add(id(current))
+        if isinstance(current, DriverOnly):
+            break
         for label, variable, part in _reachable(current):
             if id(part) not in seen and (reason := _fails(part)) is not None:
-                if isinstance(reason, NestedContextError):
-                    return reason
+                if isinstance(current, (types.FunctionType, types.MethodType)):
+                    held = variable
                 current, error = part, reason
                 if label:
                     path.append(label)
@@ -334,14 +338,27 @@ def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
                 break
         else:
             break
+    if isinstance(error, NestedContextError):
+        return _captured(what, current, held, tuple(path))
     return PicklingFailed(what, name, tuple(path), f"{type(current).__name__}: {error}" if path else str(error))
+
+
+def _captured(what: str, culprit: object, held: str, path: tuple[str, ...]) -> NestedContextError:
+    """The error for ``what``, which leads to an RDD or a context by the function's variable ``held``."""
+    found = shown(culprit) if isinstance(culprit, DriverOnly) else "a SparkContext or RDD"
+    remedy = NO_JOBS
+    if held and path[-1].startswith("."):  # of an object, of which the function may need something else
+        remedy = (
+            f"copy what the function needs of {held} into a local variable first, such as k = {held}.k, and of an RDD "
+            "collect() and broadcast the elements"
+        )
+    message = f"{what} holds {found}, which can't be used inside a task{place(held, path)}; {remedy}"
+    return NestedContextError(message, held, path)
 
 
 def _fails(value: Any) -> BaseException | None:
     try:
         cloudpickle.dumps(value, protocol=5)
-    except NestedContextError as error:
-        return error
     except (
         PicklingError,
         TypeError,
@@ -372,6 +389,12 @@ def _reachable(value: Any) -> Iterator[tuple[str, str, Any]]:
             yield f"{where}: {variable}", variable, part
     elif isinstance(value, types.MethodType):
         yield f"method {value.__func__.__qualname__}: self", "self", value.__self__
+    elif isinstance(value, functools.partial):
+        yield "partial", "", value.func
+        for i, part in enumerate(value.args):
+            yield f"partial: argument {i}", "", part
+        for variable, part in value.keywords.items():
+            yield f"partial: {variable}", variable, part
     elif isinstance(value, dict):
         for key, part in value.items():
             yield f"[{shown(key)}]", key if isinstance(key, str) else shown(key), part

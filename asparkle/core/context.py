@@ -22,6 +22,7 @@ from asparkle.core.conf import ARCHIVES, FILES, PROFILE, PROFILE_DUMP
 from asparkle.core.contracts import Listener
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.driver import Driver
+from asparkle.core.driveronly import DriverOnly
 from asparkle.core.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -60,7 +61,7 @@ P = ParamSpec("P")
 _READERS = "textFile, or mapPartitions over file names with a Python library for the format"  # not Java's input formats
 
 
-class SparkContext:
+class SparkContext(DriverOnly):
     """A connection to executors, for asynchronous programs.
 
     Used with ``async with``; leaving the block ends all executors and removes all files, whatever went
@@ -242,9 +243,6 @@ class SparkContext:
     def _check_loop(self) -> None:
         if self._home != current_loop():
             raise ContextError("this SparkContext belongs to another event loop: await its methods there")
-
-    def __reduce__(self) -> Any:
-        raise NestedContextError("a SparkContext")
 
     # ------------------------------------------------------------------------- facts
 

@@ -135,16 +135,28 @@ class ForkedContextError(ContextError):
         super().__init__(message)
 
 
+NO_JOBS = "only the driver starts jobs: join the two RDDs, or collect() the small one first and broadcast it"
+"""Why tasks have no contexts and RDDs, and what to do."""
+
+
 class NestedContextError(ContextError):
-    """A context or an RDD was used inside a task, or captured by a function that is sent to tasks.
+    """A context or an RDD was used inside a task, captured by a function that is sent to tasks, or pickled.
 
-    Transformations and actions belong to the driver: collect or broadcast what the function needs."""
+    Transformations and actions belong to the driver: collect or broadcast what the function needs, or copy it into a
+    local variable where the function captured an object that has a context.
 
-    def __init__(self, what: str = "a SparkContext or RDD") -> None:
-        super().__init__(
-            f"{what} can't be used inside a task: only the driver starts jobs. "
-            "Join the two RDDs, or collect() the small one first and broadcast it."
-        )
+    If it was captured, ``name`` is the variable of the function that leads to it, and ``path`` the way, as in
+    `PicklingFailed`."""
+
+    def __init__(
+        self,
+        message: str = f"a SparkContext or RDD can't be used inside a task: {NO_JOBS}",
+        name: str = "",
+        path: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.name = name
+        self.path: tuple[str, ...] = path
 
 
 class NoExecutors(ContextError):
@@ -158,6 +170,15 @@ class DeadlockError(ContextError):
 # ------------------------------------------------------------------------------------ data and functions
 
 
+def place(name: str, path: tuple[str, ...]) -> str:
+    """Which variable, and the way to it, as messages tell it."""
+    at = f": {shown(name)}" if name else ""
+    if len(path) > 8:
+        path = (*path[:4], f" -> {len(path) - 8} more -> ", *path[-4:])
+    way = "".join(step if step.startswith((".", "[", " ")) else f" -> {step}" for step in path)
+    return f"{at} (reached by {way.removeprefix(' -> ')})" if path else at
+
+
 class PicklingFailed(PySparkPicklingError):
     """A function, an element, a result or a broadcast value can't be pickled.
 
@@ -166,13 +187,10 @@ class PicklingFailed(PySparkPicklingError):
     message names both, of a long path the ends; ``__cause__`` is what pickle itself said."""
 
     def __init__(self, what: str, name: str = "", path: tuple[str, ...] = (), reason: str = "") -> None:
-        at = f": {shown(name)}" if name else ""
-        told = path if len(path) <= 8 else (*path[:4], f"{len(path) - 8} more", *path[-4:])
-        way = f" (reached by {' -> '.join(told)})" if path else ""
         why = f": {reason}" if reason else ""
         if "'coroutine' object" in reason:
             why += f"; where a plain function returned it, {NOT_AWAITED}"
-        super().__init__(f"can't pickle {what}{at}{way}{why}")
+        super().__init__(f"can't pickle {what}{place(name, path)}{why}")
         self.name = name
         self.path: tuple[str, ...] = path
 

@@ -34,7 +34,8 @@ from asparkle.core import arguments
 from asparkle.core import reductions as r
 from asparkle.core import transforms as t
 from asparkle.core.closures import fixed
-from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NeedsJVM, NestedContextError
+from asparkle.core.driveronly import DriverOnly
+from asparkle.core.errors import ArgumentError, ArgumentTypeError, EmptyRDDError, NeedsJVM
 from asparkle.core.failure import in_driver
 from asparkle.core.hashing import portable_hash
 from asparkle.core.iteration import local_iterator
@@ -102,16 +103,13 @@ Ts = TypeVarTuple("Ts")
 _WRITERS = "saveAsTextFile, or foreachPartition with a Python library for the format"  # not Java's output formats
 
 
-class RDD(Generic[T_co]):
+class RDD(DriverOnly, Generic[T_co]):
     """A lazy, partitioned, immutable collection that is computed from its lineage when an action needs it."""
 
     def __init__(self, node: Node, context: SparkContext) -> None:
         self._node = node
         self._context = context
         self._resource_profile: ResourceProfile | None = None
-
-    def __reduce__(self) -> Any:
-        raise NestedContextError(f"an RDD ({self!r})")
 
     def __repr__(self) -> str:
         name = f" {self._node.name!r}" if self._node.name else ""

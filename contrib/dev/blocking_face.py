@@ -32,7 +32,7 @@ RDD_IMPORTS = """
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Never, TypeVar, TypeVarTuple, overload
 
-from asparkle.core.errors import NestedContextError
+from asparkle.core.driveronly import DriverOnly
 from asparkle.core.hashing import portable_hash
 from asparkle.core.lazy import lazy
 from asparkle.core.storagelevel import StorageLevel
@@ -79,7 +79,7 @@ def _unwrap_each(rdds: Any) -> Any:
 """
 
 RDD_CLASS = '''
-class RDD(Generic[T_co]):
+class RDD(DriverOnly, Generic[T_co]):
     """{doc}"""
 
     _jrdd = JVM()
@@ -96,9 +96,6 @@ class RDD(Generic[T_co]):
 
     def _repr_html_(self) -> str:
         return self._rdd._repr_html_()
-
-    def __reduce__(self) -> Any:
-        raise NestedContextError(f"an RDD ({self!r})")
 
     def _wrap(self, rdd: core.RDD[Any]) -> RDD[Any]:
         return self if rdd is self._rdd else RDD(rdd, self._context)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import itertools
 import operator
+import pickle
 import re
 import sys
 import threading
@@ -598,9 +601,60 @@ async def test_the_same_program_again_begins_anew(sc):
 )
 async def test_an_rdd_or_a_context_in_a_closure_is_refused(sc, make):
     rdd = sc.parallelize([1, 2], 2)
-    with pytest.raises(NestedContextError):
+    with pytest.raises(NestedContextError, match="can't be used inside a task"):
         await make(sc, rdd).collect()
     assert await rdd.count() == 2
+
+
+class App:
+    """What most programs look like that send their context along without knowing it."""
+
+    def __init__(self, sc):
+        self.sc = sc
+        self.rdd = sc.parallelize([1])
+        self.k = 2
+
+    def scale(self, x):
+        return x * self.k
+
+
+async def test_who_captured_a_context_is_named_and_what_to_do_about_it(local):
+    app, rdd = App(local), local.parallelize([1])
+
+    async def refused(function):
+        with pytest.raises(NestedContextError) as error:
+            await rdd.map(function).collect()
+        return error.value
+
+    error = await refused(lambda x: x * app.k)
+    who = rf"test_who_captured.*<lambda> at {re.escape(__file__)}:\d+"
+    assert error.name == "app" and re.fullmatch(f"{who}: app", error.path[0]) and error.path[1:] == (".sc",)
+    assert re.fullmatch(
+        rf"a function of the job holds <SparkContext .*>, which can't be used inside a task: 'app' "
+        rf"\(reached by {who}: app\.sc\); copy what the function needs of app into a local variable first, "
+        r"such as k = app\.k, and of an RDD collect\(\) and broadcast the elements",
+        str(error),
+    )
+    assert "(reached by method App.scale: self.sc); copy what the function needs of self" in str(
+        await refused(app.scale)
+    )
+    error = await refused(lambda x: rdd.count())
+    assert error.name == "rdd" and re.search(
+        rf"holds <RDD \d+: .*>, which .*: 'rdd' \(reached by {who}: rdd\); only the driver starts jobs: join the",
+        str(error),
+    )
+    given = functools.partial(operator.add, rdd)
+    assert "(reached by partial: argument 0); only the driver" in str(await refused(given))
+    of_app = {"rdd": app.rdd}
+    assert re.search(rf"{who}: of_app\['rdd'\]\); only the driver", str(await refused(lambda x: of_app)))
+
+
+async def test_an_rdd_or_a_context_that_the_program_pickles_is_no_tasks(local):
+    for what in (local, local.parallelize([1])):
+        for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(NestedContextError, match=r"can't be pickled or copied: .* collect\(\)") as error:
+                duplicate(what)
+            assert repr(what) in str(error.value) and "task" not in str(error.value)
 
 
 async def test_what_cannot_be_pickled_is_named(sc):
@@ -645,7 +699,7 @@ async def test_the_way_to_what_cannot_be_pickled_is_the_users(local, make, path)
 
 async def test_a_long_way_to_what_cannot_be_pickled_is_told_briefly(local):
     deep, long = nested(50, threading.Lock()), {"k" * 9999: threading.Lock()}
-    with pytest.raises(PicklingFailed, match=r": deep -> \[0\] -> \[0\] -> \[0\] -> 43 more -> \[0\]") as error:
+    with pytest.raises(PicklingFailed, match=r": deep\[0\]\[0\]\[0\] -> 43 more -> \[0\]") as error:
         await local.parallelize([1]).map(lambda x: deep).collect()
     assert len(error.value.path) == 51
     with pytest.raises(PicklingFailed) as error:
