@@ -59,6 +59,7 @@ __all__ = [
 
 class SparkContext(_SparkContext):
     __doc__ = _SparkContext.__doc__
+    _face = "asparkle.aio"
 
     def __init__(
         self,

@@ -224,6 +224,26 @@ def test_a_call_on_the_contexts_own_loop_would_never_end(sc):
     assert rdd.count() == 1
 
 
+def test_an_rdd_of_the_other_face_is_called_so(sc):
+    async def mixed():
+        async with asparkle.aio.SparkContext("inline") as other:
+            ours, theirs = sc.parallelize([1]), other.parallelize([1])
+            for call, given, face, expected in [
+                (lambda: theirs.union(ours), ours, "asparkle", "asparkle.aio"),
+                (lambda: theirs.join(ours), ours, "asparkle", "asparkle.aio"),
+                (lambda: other.union([ours]), ours, "asparkle", "asparkle.aio"),
+                (lambda: ours.union(theirs), theirs, "asparkle.aio", "asparkle"),
+                (lambda: ours.zip(theirs), theirs, "asparkle.aio", "asparkle"),
+                (lambda: sc.union([theirs]), theirs, "asparkle.aio", "asparkle"),
+            ]:
+                with pytest.raises(ArgumentTypeError) as error:
+                    call()
+                told = f"{given!r}: it is an RDD of {face}, not of {expected}; make both with one context"
+                assert str(error.value).endswith(told)
+
+    asyncio.run(mixed())
+
+
 def test_a_call_in_a_task_is_refused(sc):
     rdd = sc.parallelize([1])
     for function in (lambda x: rdd.count(), lambda x: sc.parallelize([x]), lambda x: SparkContext("inline")):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterat
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, overload
 
 import anyio
 
@@ -71,6 +71,8 @@ class SparkContext(DriverOnly):
     Job groups, tags, descriptions and local properties are context variables: they belong to the task
     that sets them and to the tasks it starts afterwards, and go with each job that these submit.
     """
+
+    _face: ClassVar[str] = "asparkle"  # whose it is; that of asparkle.aio says so
 
     def __init__(self, application: Application, profiler_cls: type[Profiler] | None = None) -> None:
         self._application = application
@@ -661,6 +663,13 @@ class SparkContext(DriverOnly):
         return self._rdd(Union(nodes)) if len(nodes) > 1 else rdds[0]
 
     def _own(self, rdd: Any, where: str) -> RDD[Any]:
+        inner = getattr(rdd, "_rdd", rdd)
+        if isinstance(inner, RDD):
+            face = rdd._context._face if inner is rdd else SparkContext._face
+            if face != self._face:
+                raise ArgumentTypeError(
+                    f"{where} = {shown(rdd)}: it is an RDD of {face}, not of {self._face}; make both with one context"
+                )
         if not isinstance(rdd, RDD):
             raise ArgumentTypeError(
                 f"{where} = {shown(rdd)} of type {type(rdd).__name__}: expected an RDD of this context"
