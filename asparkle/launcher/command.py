@@ -38,7 +38,7 @@ def _parser() -> Parser:
     run = commands.add_parser("run", help="run a program", description=_RUN, allow_abbrev=False)
     add_options(run)
     run.add_argument("--pyspark", action="store_true", help="what the program imports as pyspark is asparkle")
-    run.add_argument("script", help="the program, a Python file")
+    run.add_argument("script", help="the program: a Python file, or what has a __main__.py")
     rest = run.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
     rest.required = False  # before Python 3.13 its absence is said to be an error
     shell = commands.add_parser("shell", help="a prompt with a context", description="A prompt with a context, sc.")
@@ -49,7 +49,7 @@ def _parser() -> Parser:
 
 def _start(options: argparse.Namespace) -> int:
     is_shell = options.command == "shell"
-    name = "asparkle shell" if is_shell else os.path.basename(options.script)
+    name = "asparkle shell" if is_shell else os.path.basename(os.path.abspath(options.script))
     values = {"spark.app.name": name} | settings.collect(options, os.environ)
     _check(values)
     settings.check_python(values, os.environ)

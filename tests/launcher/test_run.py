@@ -74,6 +74,78 @@ with SparkContext("processes[2]") as sc:
     assert run(tmp_path, script(tmp_path, source)).stdout == "[0, 2, 4]\n"
 
 
+@pytest.fixture(params=["directory", "zip file"])
+def application(request, tmp_path):
+    """A program of several files, where its caller wants it."""
+
+    def make(**modules):
+        home = tmp_path / "app"
+        home.mkdir()
+        for name, source in modules.items():
+            (home / f"{name}.py").write_text(source)
+        if request.param == "directory":
+            return "app/"
+        with zipfile.ZipFile(tmp_path / "app.zip", "w") as file:
+            for name in modules:
+                file.write(home / f"{name}.py", f"{name}.py")
+        return "app.zip"
+
+    return make
+
+
+def test_a_directory_or_zip_file_runs_as_python_runs_it(tmp_path, application):
+    source = """
+import os, sys, helper
+print(__name__, __file__, __package__, __spec__.name, sys.argv, sys.path[0].rstrip("/"), helper.answer)
+"""
+    path = application(__main__=source, helper="answer = 42")
+    plain = subprocess.run([sys.executable, path, "1", "-h"], cwd=tmp_path, capture_output=True, text=True)
+    assert "42" in plain.stdout
+    assert run(tmp_path, path, "1", "-h").stdout.replace("//", "/") == plain.stdout.replace("//", "/")
+
+
+def test_functions_of_a_directory_or_zip_file_go_to_workers(tmp_path, application):
+    source = """
+from asparkle import SparkContext
+import helper
+class Point:
+    def __init__(self, x): self.x = x
+def double(x): return Point(helper.scale * x)
+with SparkContext("processes[2]") as sc:
+    print(sc.appName, [p.x for p in sc.parallelize(range(3)).map(double).collect()])
+    print(sc.parallelize([1]).map(helper.triple).collect())
+"""
+    path = application(__main__=source, helper="scale = 2\ndef triple(x): return 3 * x")
+    done = run(tmp_path, path)
+    assert done.stdout == f"{path.rstrip('/')} [0, 2, 4]\n[3]\n", done.stderr
+
+
+def test_what_a_directory_or_zip_file_raises_is_its_own(tmp_path, application):
+    path = application(__main__="import helper\nhelper.f()", helper="def f():\n    raise ValueError('no')")
+    done = run(tmp_path, path)
+    plain = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
+    head, frames = done.stderr.split("\n", 1)
+    assert (done.returncode, head) == (1, "Traceback (most recent call last):")
+    assert "helper.py" in frames and plain.stderr.replace("//", "/").endswith(frames)
+
+
+def test_a_directory_or_zip_file_without_a_main_is_refused(tmp_path, application):
+    path = application(other="print('no')")
+    done = run(tmp_path, path)
+    expected = f"asparkle run: script {path!r}: it has no __main__.py; add one, or name the Python file to run\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_standard_input_is_read_by_its_name_only(tmp_path):
+    done = run(tmp_path, "-")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "name a file, or /dev/stdin" in done.stderr
+    words = [sys.executable, "-m", "asparkle", "run", "/dev/stdin", "1"]
+    source = "import sys; print(__name__, sys.argv)"
+    done = subprocess.run(words, input=source, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "__main__ ['/dev/stdin', '1']\n"
+
+
 def test_what_a_program_raises_is_shown_as_python_shows_it(tmp_path):
     name = script(tmp_path, "def f():\n    raise ValueError('boom')\nf()\n")
     done = run(tmp_path, name)
