@@ -7,6 +7,8 @@ import gc
 import itertools
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -106,6 +108,53 @@ def test_the_results_of_generators_that_wait_are_bounded(loop, ordered):
     expected = [(x, i) for x in range(10) for i in range(2000)]
     assert (found if ordered else sorted(found)) == expected
     assert held.most <= 2 * concurrency * (256 + 1) + 2 * concurrency
+
+
+def test_a_generator_that_never_waits_is_timed_out_all_the_same(loop):
+    async def many(x):
+        for i in range(1_000_000):
+            yield i
+
+    rest = {"timeout": 0.01, "on_error": "skip", "made": AsyncFlatMap}
+    assert list(stream_of(loop, iter([1, 2]), many, **rest).results()) == []
+
+
+@pytest.mark.parametrize("how", [{}, {"retries": 1}, {"ordered": False}])
+def test_a_generator_that_never_waits_leaves_the_loop_to_others(loop, how):
+    asked = False
+
+    def ask():
+        nonlocal asked
+        asked = True
+
+    async def until_asked(x):
+        loop.call(ask)
+        for _ in range(60):
+            if asked:
+                break
+            time.sleep(0.002)  # computes
+            yield x
+
+    assert len(list(stream_of(loop, iter([1]), until_asked, made=AsyncFlatMap, **how).results())) < 60
+
+
+def test_a_failure_that_is_collected_does_not_keep_what_was_gathered_before_it(loop):
+    gathered: weakref.WeakSet[Gauge] = weakref.WeakSet()
+
+    async def hang(x):
+        for _ in range(10):
+            result = Gauge()
+            gathered.add(result)
+            yield result
+        del result
+        begun.append(len(gathered))
+        await asyncio.sleep(60)
+
+    begun: list[int] = []
+    stream = stream_of(loop, iter([1]), hang, made=AsyncFlatMap, timeout=0.05, on_error="collect")
+    (failed,) = stream.results()
+    assert isinstance(failed.error, TimeoutError)
+    assert begun == [10] and len(gathered) <= 1  # the last, in a frame
 
 
 def test_closing_half_way_cancels_the_coroutines_and_the_clean_up_waits_for_them(loop):

@@ -472,6 +472,31 @@ async def cancelled_when(condition, action, *arguments):
     yield
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda rdd, f: rdd.flatMap(f, retries=1).count(),
+        lambda rdd, f: rdd.flatMap(f).count(),
+        lambda rdd, f: rdd.mapPartitions(f).count(),
+        lambda rdd, f: rdd.foreachPartition(f),
+    ],
+)
+async def test_cancelling_ends_a_generator_that_never_waits(sc, tmp_path, act):
+    async def busy(given):
+        (tmp_path / "begun").touch()
+        try:
+            for _ in range(2000):
+                time.sleep(0.001)
+                yield 1
+            (tmp_path / "not cancelled").touch()
+        finally:
+            (tmp_path / "ended").touch()
+
+    async with cancelled_when((tmp_path / "begun").exists, act, sc.parallelize([1], 1), busy):
+        await until((tmp_path / "ended").exists)
+    assert not (tmp_path / "not cancelled").exists()
+
+
 @pytest.mark.parametrize("on_error", ["raise", "skip", "collect"])
 async def test_a_function_that_hides_its_cancellation_is_not_called_again(sc, tmp_path, on_error):
     class Aborted(Exception):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from asparkle.core.errors import UserFunctionError
@@ -25,20 +26,44 @@ if TYPE_CHECKING:
 _FIRST_WAIT: Final = 0.1  # seconds, on average half of it, before the first retry; each is twice the one before
 _LONGEST_WAIT: Final = 30.0
 _HELD: Final = 256  # results that an asynchronous generator may be ahead of its turn
+_TURN: Final = 0.001  # seconds that a generator which never waits may have the event loop for itself
 
 
 async def emit_each(results: Iterable[Any] | AsyncIterator[Any], emit: Emit) -> None:
     """Hand on what an iterable gives, in order; an asynchronous generator is closed whatever happens."""
     if isinstance(results, AsyncGenerator):
         async with aclosing(results):
-            async for result in results:
-                await emit(result)
-    elif hasattr(results, "__aiter__"):
-        async for result in results:
-            await emit(result)
+            await _emit_in_turns(results, emit)
+    elif isinstance(results, AsyncIterable):
+        await _emit_in_turns(results, emit)
     else:
         for result in results:
             await emit(result)
+
+
+async def _emit_in_turns(results: AsyncIterable[Any], emit: Emit) -> None:
+    """The event loop has its turn, for timeouts, cancellation and other calls, also if nothing here ever waits."""
+    until = monotonic() + _TURN
+    async for result in results:
+        await emit(result)
+        if monotonic() > until:
+            await asyncio.sleep(0)
+            until = monotonic() + _TURN
+
+
+async def _gathered(results: AsyncGenerator[Any]) -> list[Any]:
+    """All results, or none: a failure, which may be kept for long, does not keep them with its frames."""
+    gathered: list[Any] = []
+
+    async def gather(result: Any) -> None:
+        gathered.append(result)
+
+    try:
+        await emit_each(results, gather)
+    except BaseException:
+        gathered.clear()
+        raise
+    return gathered
 
 
 async def call_each(each: AsyncMap, elements: AsyncIterator[Any], emit: Emit) -> None:
@@ -229,16 +254,17 @@ class _Callers:
         if not hasattr(result, "__aiter__"):
             return await result
         calls = self._each.calls
-        async with aclosing(result):
-            if calls.retries or calls.timeout is not None or calls.on_error != "raise":
-                return [x async for x in result]  # none is handed on before it is sure that it counts
-            async for x in result:
-                if turn.has_come or len(turn.held) == _HELD:
-                    await turn.wait()
-                    await self._emit(x)
-                else:
-                    turn.held.append(x)
+        if calls.retries or calls.timeout is not None or calls.on_error != "raise":
+            return await _gathered(result)  # none is handed on before it is sure that it counts
+        await emit_each(result, partial(self._hand_on, turn))
         return ()
+
+    async def _hand_on(self, turn: _Turn, result: Any) -> None:
+        if turn.has_come or len(turn.held) == _HELD:
+            await turn.wait()
+            await self._emit(result)
+        else:
+            turn.held.append(result)
 
     def tell_skipped(self) -> None:
         """Say how many elements are missing from the result."""
