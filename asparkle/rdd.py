@@ -355,7 +355,8 @@ class RDD(DriverOnly, Generic[T_co]):
         - ``timeout``: seconds that one attempt at an element may take; then it is cancelled, and fails with
           TimeoutError.
         - ``retries``: attempts after the first one that failed, with a growing random wait before each, or with the
-          wait that the exception asks for (``retry_after``, or Retry-After in ``response.headers``).
+          wait that the exception asks for (``retry_after``, or Retry-After in ``response.headers``) and up to a
+          tenth more.
         - ``rate``: attempts per time, such as ``"50/s"`` or ``"100/min"``, of all workers together.
         - ``on_error``: what an element does whose last attempt failed.  ``"raise"``: the task fails, and its other
           calls are cancelled; ``"skip"``: it is left out, which is logged; ``"collect"``: a `FailedElement` takes

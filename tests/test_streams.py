@@ -19,7 +19,7 @@ from asparkle.core.coroutines import AsyncFlatMap, AsyncMap, calls
 from asparkle.core.errors import ArgumentError, TaskKilled
 from asparkle.core.rates import Rate, TurnDealer, parse_rate
 from asparkle.core.taskcontext import TaskContext
-from asparkle.core.worker.concurrently import call_each
+from asparkle.core.worker.concurrently import _wait_before_retry, call_each
 from asparkle.core.worker.eventloop import EventLoop
 from asparkle.core.worker.stream import Stream
 
@@ -252,6 +252,14 @@ def test_an_error_group_of_the_users_own_stays_one(loop):
 
     with pytest.raises(ExceptionGroup, match="mine"):
         list(stream_of(loop, iter([1]), fail).results())
+
+
+def test_a_wait_that_was_asked_for_is_never_shorter_and_a_tenth_longer_at_most():
+    for asked in (0, 0.5, 600):
+        error = OSError("busy")
+        error.retry_after = asked
+        for _ in range(100):
+            assert asked <= _wait_before_retry(0, error) <= asked * 1.1
 
 
 # ------------------------------------------------------------------------------------------------ rates

@@ -285,14 +285,14 @@ async def _turn_of(rate: Rate) -> None:
 
 
 def _wait_before_retry(attempt: int, error: Exception) -> float:
-    """Seconds: those that the server asked for and up to a second more, or a random part of a growing number.
+    """Seconds: those that the server asked for and up to a tenth more, or a random part of a growing number.
 
     The random part keeps calls that failed together from coming back together (exponential back-off with full
     jitter, M. Brooker, AWS Architecture Blog 2015).
     """
     asked = _retry_after(error)
     if asked is not None:
-        return asked + random.uniform(0, 1)
+        return asked * random.uniform(1, 1.1)
     return random.uniform(0, min(_FIRST_WAIT * 2 ** min(attempt, 30), _LONGEST_WAIT))
 
 
