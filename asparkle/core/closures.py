@@ -340,7 +340,17 @@ def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
             break
     if isinstance(error, NestedContextError):
         return _captured(what, current, held, tuple(path))
-    return PicklingFailed(what, name, tuple(path), f"{type(current).__name__}: {error}" if path else str(error))
+    if held and isinstance(current, types.CoroutineType):
+        told = _not_awaited(name, current)
+    else:
+        told = f"{type(current).__name__}: {error}" if path else str(error)
+    return PicklingFailed(what, name, tuple(path), told)
+
+
+def _not_awaited(name: str, coroutine: types.CoroutineType[Any, Any, Any]) -> str:
+    made = coroutine.__qualname__.rpartition("<locals>.")[2]
+    call = made.replace("SparkContext.", "sc.").replace("RDD.", "rdd.")
+    return f"{shown(name)} is the coroutine {made}(), which was not awaited: write `{name} = await {call}(...)`"
 
 
 def _captured(what: str, culprit: object, held: str, path: tuple[str, ...]) -> NestedContextError:

@@ -665,6 +665,18 @@ async def test_what_cannot_be_pickled_is_named(sc):
     assert error.value.path[0].endswith(": guard")
 
 
+@pytest.mark.parametrize("make", [lambda table: lambda x: table.value, lambda table: lambda x, t={"table": table}: t])
+async def test_a_coroutine_that_was_not_awaited_is_told_where_a_function_uses_it(local, make):
+    table = local.broadcast(3)
+    expected = (
+        r"'table' is the coroutine SparkContext.broadcast\(\), which was not awaited: write `table = await sc.broadc"
+    )
+    with pytest.raises(PicklingFailed, match=expected) as error:
+        await local.parallelize([1]).map(make(table)).collect()
+    assert error.value.name == "table" and "a plain function returned it" not in str(error.value)
+    table.close()
+
+
 class Holder:
     def __init__(self, value):
         self.value = value
