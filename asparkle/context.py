@@ -392,7 +392,7 @@ class SparkContext(BlockingContext):
 
         ``action``: a method of an RDD or of this context, such as ``rdd.count``, which is called with the other
         arguments.  Its jobs have the job group, tags and properties that are set here.  A context that stops
-        ends it.  Raises ArgumentTypeError for what can't be called.
+        ends it.  Raises ArgumentTypeError for what can't be called; the handle raises it for what can't be awaited.
 
         >>> job = sc.submit(sc.parallelize(range(100), 4).count)
         >>> job.result()

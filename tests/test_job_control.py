@@ -132,6 +132,16 @@ async def test_a_stop_ends_what_handles_are_for(sc, tmp_path):
         sc.submit(sc.parallelize([1]).count)
 
 
+async def test_what_is_no_action_is_told_when_it_returns(sc):
+    for told, action, *arguments in (
+        (r"RDD\.map, which returned .* of type RDD: ", sc.parallelize([1]).map, abs),
+        (r"<lambda>, which returned 5 of type int: ", lambda: 5),
+    ):
+        with pytest.raises(ArgumentTypeError, match=f"submit: action = .*{told}submit takes an action such as rdd.sum"):
+            await sc.submit(action, *arguments)
+    assert await sc.submit(lambda: sc.parallelize([5]).first()) == 5
+
+
 def test_a_blocking_handle(tmp_path):
     with asparkle.SparkContext("threads[2]") as sc:
         end = tmp_path / "end"
@@ -147,7 +157,14 @@ def test_a_blocking_handle(tmp_path):
             hung.result()
         assert sc.submit(sc.runJob, sc.parallelize(range(6), 3), lambda xs: [sum(xs)], [0, 2]).result() == [1, 9]
         assert sc.submit(sc.parallelize([3, 1, 2]).takeOrdered, 2, key=lambda x: -x).result() == [3, 2]
-        for wrong in (print, 5, sc.parallelize([1]).cache, sc.parallelize([1]).toLocalIterator, lambda: 1):
+        for wrong in (
+            print,
+            5,
+            sc.parallelize([1]).cache,
+            sc.parallelize([1]).map,
+            sc.parallelize([1]).toLocalIterator,
+            lambda: 1,
+        ):
             with pytest.raises(ArgumentTypeError, match="submit: action = "):
                 sc.submit(wrong)
     assert job.result() == [0, 1, 2] and job.metrics().tasks == 3  # after the context has stopped, too

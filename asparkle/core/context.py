@@ -742,7 +742,7 @@ class SparkContext(DriverOnly):
 
         ``action``: a method of an RDD or of this context, such as ``rdd.count``, which is called with the other
         arguments.  Its jobs have the job group, tags and properties that are set here.  A context that stops
-        ends it.  Raises ArgumentTypeError for what can't be called.
+        ends it.  Raises ArgumentTypeError for what can't be called; the handle raises it for what can't be awaited.
 
         >>> job = sc.submit(sc.parallelize(range(100), 4).count)
         >>> await job.result()
@@ -757,7 +757,7 @@ class SparkContext(DriverOnly):
         owner = getattr(action.func if isinstance(action, partial) else action, "__self__", None)
         if isinstance(owner, RDD):
             fix([owner._node])  # the job begins later
-        return JobHandle(self._driver, lambda: action(*args, **kwargs), self._admission)
+        return JobHandle(self._driver, partial(action, *args, **kwargs), self._admission)
 
     def statusTracker(self) -> StatusTracker:
         """What is known of the context's jobs, stages and executors, by number.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Generator
+from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
 from asparkle.core.arguments import wrong_type
-from asparkle.core.errors import JobCancelled
+from asparkle.core.errors import ArgumentTypeError, JobCancelled
 from asparkle.core.jobrecords import JobMetrics, JobProgress, JobRecord, metrics_of, progress_of
 from asparkle.core.jobs import submission
+from asparkle.core.shown import name_of, shown
 
 if TYPE_CHECKING:
     from asparkle.core.admission import Admission
@@ -26,7 +29,7 @@ class JobHandle(Generic[T]):
     ``await handle`` is its result.  To give up waiting does not end it; `cancel` does.
     """
 
-    def __init__(self, driver: Driver, action: Callable[[], Awaitable[T]], admission: Admission) -> None:
+    def __init__(self, driver: Driver, action: partial[Awaitable[T]], admission: Admission) -> None:
         self._records: list[JobRecord] = []
         self._started = time.monotonic()
         self._ended: float | None = None
@@ -42,10 +45,19 @@ class JobHandle(Generic[T]):
     async def _run(self) -> T:
         try:
             with self._admission.inside(self._begun):
-                return await self._action()
+                return await self._called()
         finally:
             self._ended = time.monotonic()
             self._admission.end(self._begun)
+
+    def _called(self) -> Awaitable[T]:
+        awaitable = self._action()
+        if not isawaitable(awaitable):
+            raise ArgumentTypeError(
+                f"submit: action = {name_of(self._action.func)}, which returned {shown(awaitable)} of type "
+                f"{type(awaitable).__name__}: submit takes an action such as rdd.sum, or a coroutine function"
+            )
+        return awaitable
 
     @property
     def done(self) -> bool:
