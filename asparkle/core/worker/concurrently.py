@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -30,25 +29,24 @@ _TURN: Final = 0.001  # seconds that a generator which never waits may have the 
 
 
 async def emit_each(results: Iterable[Any] | AsyncIterator[Any], emit: Emit) -> None:
-    """Hand on what an iterable gives, in order; an asynchronous generator is closed whatever happens."""
-    if isinstance(results, AsyncGenerator):
-        async with aclosing(results):
-            await _emit_in_turns(results, emit)
-    elif isinstance(results, AsyncIterable):
-        await _emit_in_turns(results, emit)
-    else:
+    """Hand on what an iterable gives, in order; an asynchronous generator is closed whatever happens.
+
+    The event loop has its turn, for timeouts, cancellation and other calls, also if nothing here ever waits.
+    """
+    if not isinstance(results, AsyncIterable):
         for result in results:
             await emit(result)
-
-
-async def _emit_in_turns(results: AsyncIterable[Any], emit: Emit) -> None:
-    """The event loop has its turn, for timeouts, cancellation and other calls, also if nothing here ever waits."""
+        return
     until = monotonic() + _TURN
-    async for result in results:
-        await emit(result)
-        if monotonic() > until:
-            await asyncio.sleep(0)
-            until = monotonic() + _TURN
+    try:
+        async for result in results:
+            await emit(result)
+            if monotonic() > until:
+                await asyncio.sleep(0)
+                until = monotonic() + _TURN
+    finally:
+        if isinstance(results, AsyncGenerator):
+            await results.aclose()
 
 
 async def _gathered(results: AsyncGenerator[Any]) -> list[Any]:
@@ -259,12 +257,15 @@ class _Callers:
         await emit_each(result, partial(self._hand_on, turn))
         return ()
 
-    async def _hand_on(self, turn: _Turn, result: Any) -> None:
-        if turn.has_come or len(turn.held) == _HELD:
+    def _hand_on(self, turn: _Turn, result: Any) -> Awaitable[None]:
+        return self._emit(result) if turn.has_come else self._hold(turn, result)
+
+    async def _hold(self, turn: _Turn, result: Any) -> None:
+        if len(turn.held) < _HELD:
+            turn.held.append(result)
+        else:
             await turn.wait()
             await self._emit(result)
-        else:
-            turn.held.append(result)
 
     def tell_skipped(self) -> None:
         """Say how many elements are missing from the result."""
