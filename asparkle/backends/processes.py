@@ -27,8 +27,8 @@ class ProcessesManager(ClusterManager):
             self._zygote = None
 
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
-        from asparkle.backends.process_cluster import open_cluster
+        from asparkle.backends.process_cluster import ProcessCluster
 
         zygote = self._zygote or ZygoteProcess(app)
         self._zygote = None
-        return open_cluster(app, zygote)
+        return ProcessCluster.opened(app, zygote)

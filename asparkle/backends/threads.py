@@ -81,7 +81,7 @@ class ThreadCluster(Cluster):
     async def set_target(self, executors: int) -> None:
         """There is one executor, always."""
 
-    async def release(self, ids: Collection[str], *, drain: bool) -> None:
+    async def release(self, ids: Collection[str]) -> None:
         """The one executor can't be given back."""
 
 

@@ -72,7 +72,7 @@ class Zygote:
     def handle(self, message: list[Any]) -> None:
         kind, *fields = message
         if kind == "app":
-            self.app = _app_spec(fields[0])
+            self.app = AppSpec.from_plain(fields[0])
             os.environ.update(self.app.environment)
         elif kind == "start":
             self.start(fields[0])
@@ -105,7 +105,7 @@ class Zygote:
             for other in (self.control.detach(), self.wake_read, self.wake_write, *self.fds):
                 os.close(other)
             assert self.app is not None
-            serve(socket.socket(fileno=fd), self.app, executor)
+            serve(fd, fd, self.app, executor)
             status = 0
         except BaseException:
             import traceback
@@ -163,11 +163,6 @@ class Zygote:
             remove_tree(directory)
 
 
-def _app_spec(fields: dict[str, Any]) -> AppSpec:
-    tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-    return AppSpec(**{**fields, **tuples})
-
-
 def main(fd: int) -> None:
     """The zygote's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the driver's
@@ -188,4 +183,4 @@ def worker_main(fd: int, executor: str, app: str) -> None:
     import json
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(socket.socket(fileno=fd), _app_spec(json.loads(app)), executor)
+    serve(fd, fd, AppSpec.from_plain(json.loads(app)), executor)

@@ -41,6 +41,12 @@ class AppSpec(NamedTuple):
     cache_policy: str  # likewise: asparkle.cache.policy
     in_process: bool = False  # every executor lives in the driver's process
 
+    @classmethod
+    def from_plain(cls, fields: dict[str, Any]) -> AppSpec:
+        """Of ``_asdict()``, as it came through msgpack or JSON, which make tuples lists."""
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        return cls(**values)
+
 
 class ExecutorInfo(NamedTuple):
     """``host``: tasks prefer it for blocks that lie there; executors with one host share its files."""
@@ -105,8 +111,12 @@ class Cluster(ABC):
         """The driver has taken note that an executor is lost: bring another, if the target asks for it."""
 
     @abstractmethod
-    async def release(self, ids: Collection[str], *, drain: bool) -> None:
-        """Give executors back; with ``drain``, once they have finished what they run."""
+    async def release(self, ids: Collection[str]) -> None:
+        """Give executors back: they run nothing, and are sent nothing any more.  The target sinks by as many.
+
+        Each is to end in a moment, by itself or by force, and its `Executor.receive` to say so.  An id that is not
+        known, or was lost meanwhile, only lowers the target.
+        """
 
 
 class ClusterManager(ABC):

@@ -148,6 +148,15 @@ class Shutdown(NamedTuple):
     pass
 
 
+class Hello(NamedTuple):
+    """The first message to a worker that was started without knowing what it is a worker of."""
+
+    version: str  # of asparkle
+    python: str
+    app: dict[str, Any]  # an `AppSpec`
+    executor: str
+
+
 ToExecutor: TypeAlias = (
     Install
     | Forget
@@ -165,6 +174,7 @@ ToExecutor: TypeAlias = (
     | Surroundings
     | Turns
     | Shutdown
+    | Hello
 )
 
 # ---------------------------------------------------------------------------------- executor -> driver
@@ -172,6 +182,12 @@ ToExecutor: TypeAlias = (
 
 class Ready(NamedTuple):
     pid: int
+
+
+class Refused(NamedTuple):
+    """The answer to a `Hello` that the worker can't obey; it ends."""
+
+    reason: str
 
 
 class Started(NamedTuple):
@@ -258,6 +274,7 @@ class HasLoop(NamedTuple):
 
 ToDriver: TypeAlias = (
     Ready
+    | Refused
     | Started
     | Succeeded
     | Failed
@@ -304,6 +321,8 @@ _TYPES: list[Any] = [
     Turns,
     WantTurns,
     HasLoop,
+    Hello,
+    Refused,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 

@@ -265,7 +265,7 @@ async def test_workers_that_can_not_start_fail_the_job_with_the_reason(tmp_path:
     broken.write_text("import os, sys\nif 'zygote' in ' '.join(sys.orig_argv): os._exit(3)\n")
     conf = SparkConf().setMaster("processes[2]").setExecutorEnv("PYTHONPATH", str(tmp_path))
     async with SparkContext(conf=conf) as sc:
-        with anyio.fail_after(20), pytest.raises(NoExecutors, match="no worker process could be started"):
+        with anyio.fail_after(20), pytest.raises(NoExecutors, match="no worker could be started"):
             await sc.parallelize(range(2)).count()
 
 

@@ -1,4 +1,4 @@
-"""A worker at the end of a socket: the main thread runs tasks, a second thread listens.
+"""A worker at the end of a channel: the main thread runs tasks, a second thread listens.
 
 The listener is what lets an attempt be killed, and queued ones be given back, while the main thread is
 deep in a user's code.  It sleeps in the kernel while nothing is queued: an idle worker costs no CPU.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
 import sys
 import threading
 import time
@@ -26,14 +25,17 @@ from asparkle.core.worker.runtime import Worker
 _TICK: Final = 0.005  # seconds between looks at held-back reports, while there are any
 
 
-def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
-    """Be a worker for the driver at the other end of ``connection``; returns when it says so or is gone."""
+def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
+    """Be a worker for the driver at the other end of two file descriptors, which may be one and the same.
+
+    Returns when the driver says so; ends the process when it is gone.
+    """
     sending = threading.Lock()
 
     def send(batch: Sequence[Any]) -> None:
         try:
             with sending:
-                connection.sendall(encode(batch))
+                _write(outgoing, encode(batch))
         except (BrokenPipeError, ConnectionResetError):
             _leave()  # the driver is gone, and with it whoever wanted this
 
@@ -51,11 +53,16 @@ def serve(connection: socket.socket, app: AppSpec, executor: str) -> None:
             raise TaskKilled(worker.killing[tid])
 
     signal.signal(signal.SIGUSR1, on_signal)
-    threading.Thread(target=_listen_or_die, args=(connection, worker), name="asparkle-listener", daemon=True).start()
+    threading.Thread(target=_listen_or_die, args=(incoming, worker), name="asparkle-listener", daemon=True).start()
     worker.report(Ready(os.getpid()))
     worker.run_slot()
     worker.join_event_loop()
-    connection.close()
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _importing(frame: Any) -> bool:
@@ -67,20 +74,20 @@ def _importing(frame: Any) -> bool:
     return False
 
 
-def _listen_or_die(connection: socket.socket, worker: Worker) -> None:
+def _listen_or_die(incoming: int, worker: Worker) -> None:
     """A worker that does not hear is of no use: its driver takes it for lost, and starts another."""
     try:
-        _listen(connection, worker)
+        _listen(incoming, worker)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(70)
 
 
-def _listen(connection: socket.socket, worker: Worker) -> None:
+def _listen(incoming: int, worker: Worker) -> None:
     reader = MessageReader()
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
+    poll.register(incoming, select.POLLIN)
     told: set[int] = set()
     while True:
         busy = bool(worker.waiting or worker.has_reports or any(tid not in told for tid in list(worker.running)))
@@ -89,11 +96,9 @@ def _listen(connection: socket.socket, worker: Worker) -> None:
             told = _tell_started(worker, told)
             continue
         try:
-            data = connection.recv(1 << 18)
+            data = os.read(incoming, 1 << 18)
         except ConnectionResetError:
             data = b""
-        except OSError:
-            return  # closed by the main thread, which is leaving
         if not data:
             _leave()
         worker.receive(reader.feed(data))

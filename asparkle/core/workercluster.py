@@ -1,0 +1,291 @@
+"""Workers at the other end of sockets, as the driver sees them: channels, losses, replacements.
+
+What a backend adds is how one worker is started, how its end is learned of, and how it is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
+from asparkle.core.errors import NoExecutors
+from asparkle.core.loop import Receiver
+from asparkle.core.protocol import Hello, MessageReader, Ready, Refused, Shutdown, encode
+from asparkle.core.version import PYTHON, VERSION
+from asparkle.core.worker.mark import running_task
+
+TRIES: Final = 6  # workers that may die in a row before they are ready
+LINGER: Final = 2.0  # seconds in which a worker that closed its channel is expected to be gone
+PAUSE: Final = 0.1  # seconds before a worker is started in the place of one that was never ready
+GRACE: Final = 1.0  # seconds that a worker which is not needed any more has to end by itself
+
+
+def worker_command(app: AppSpec, python: str = sys.executable) -> list[str]:
+    """The command that is a worker: its standard input and output are the channel to the driver.
+
+    Started anywhere with the same versions of Python and asparkle, it waits to be told what it is a worker of:
+    `SocketExecutor.hello`.  What tasks print goes to its standard error.
+    """
+    return ["env", f"PYTHONHASHSEED={hash_seed(app)}", python, "-m", "asparkle.worker"]
+
+
+def hash_seed(app: AppSpec) -> str:
+    """What all workers have for PYTHONHASHSEED, so that they agree on keys."""
+    wanted = app.environment.get("PYTHONHASHSEED") or os.environ.get("PYTHONHASHSEED", "")
+    return wanted if wanted.isdigit() else "0"
+
+
+class SocketExecutor(Executor):
+    """A channel to one worker, over a connected socket whose other end the worker reads and writes.
+
+    ``ended``: waits until the worker is gone, and says in words how it went ("its process was killed by SIGKILL").
+    ``end``: makes it go by force, at once; does nothing to one that is gone; None where that can't be done.
+
+    What the socket leads to is trusted: results are unpickled.  So it must be inherited by the worker, or led to it by
+    something that has authenticated both sides.
+    """
+
+    def __init__(
+        self,
+        app: AppSpec,
+        info: ExecutorInfo,
+        connection: socket.socket,
+        tasks: TaskGroup,
+        *,
+        ended: Callable[[], Awaitable[str]],
+        end: Callable[[], object] | None = None,
+    ) -> None:
+        self.info = info
+        self._app = app
+        self._tasks = tasks
+        self._ended = ended
+        self._end = end
+        connection.setblocking(False)
+        self._socket = connection
+        self._receiver = Receiver(connection)
+        self._reader = MessageReader()
+        self._unsent = bytearray()
+        self._gone = False
+        self._blameless = ""
+
+    def hello(self) -> None:
+        """Tell a worker that `worker_command` started what it is a worker of: the first thing to send."""
+        self.send([Hello(VERSION, PYTHON, self._app._asdict(), self.info.id)])
+
+    async def ready(self) -> Lost | None:
+        """Wait until the worker says that it can be sent tasks; or why it never will be."""
+        first = await self.receive()
+        if isinstance(first, Lost):
+            return first
+        if isinstance(first[0], Refused):
+            self.close()
+            return Lost(first[0].reason)
+        assert isinstance(first[0], Ready), first
+        self.info = self.info._replace(pid=first[0].pid)
+        return None
+
+    def send(self, messages: Sequence[Any]) -> None:
+        if self._gone:
+            return
+        data = encode(messages)
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it is gone: `receive` tells why
+            return
+        if sent < len(data):
+            self._unsent += memoryview(data)[sent:]
+            self._tasks.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        while self._unsent and not self._gone:
+            try:
+                await anyio.wait_writable(self._socket)
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                continue
+            except (OSError, anyio.ClosedResourceError):
+                return
+            del self._unsent[:sent]
+
+    async def receive(self) -> Sequence[Any] | Lost:
+        while data := await self._receiver.receive():
+            messages = self._reader.feed(data)
+            if messages:
+                return messages
+        return await self._lost()
+
+    async def _lost(self) -> Lost:
+        if self._gone:
+            return Lost("its channel was closed")
+        self.close()
+        reason = "its channel was closed"
+        with anyio.move_on_after(LINGER):
+            reason = await self._ended()
+        running = running_task(self._app, self.info.id)
+        if self._blameless:
+            return Lost(self._blameless, blame=False, running=running)
+        return Lost(reason, running=running)
+
+    def kill(self) -> bool:
+        return self._kill("it was killed because a cancelled task did not end")
+
+    def _kill(self, reason: str) -> bool:
+        if self._end is None:
+            return False
+        self._blameless = reason
+        self._end()
+        return True
+
+    async def release(self) -> None:
+        """End the worker, which is not needed any more: by asking it, then by force."""
+        self._blameless = "it was released"
+        self.send([Shutdown()])
+        await anyio.sleep(GRACE)
+        if not self._gone:
+            self._kill(self._blameless)
+
+    async def end(self) -> None:
+        """Close the channel, and wait until the worker is gone: in a moment, or by force."""
+        self.close()
+        with anyio.move_on_after(GRACE):
+            await self._ended()
+            return
+        if self._end is not None:
+            self._end()
+            with anyio.move_on_after(LINGER):
+                await self._ended()
+
+    def hang_up(self) -> None:
+        """The worker is no more, even if a process that it forked still holds its end of the channel: what
+        it has sent is read, and then the end."""
+        if not self._gone:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the channel: the worker's end of it reads the end, and the worker ends."""
+        self._gone = True
+        self._receiver.close()
+
+
+class WorkerCluster(Cluster):
+    """A cluster whose workers are started one by one, and replaced as they die: derive from it, and say how one is
+    started.
+
+    ``tasks``: a task group that lives as long as the cluster.
+    """
+
+    def __init__(self, app: AppSpec, tasks: TaskGroup) -> None:
+        self.app = app
+        self.tasks = tasks
+        self.target = 0
+        self._next = 0
+        self._starting: dict[str, SocketExecutor | None] = {}
+        self._live: dict[str, SocketExecutor] = {}
+        self._send, self._added = anyio.create_memory_object_stream[Executor | NoExecutors](1_000_000)
+        self._stillborn = 0
+
+    @abstractmethod
+    async def start(self, info: ExecutorInfo) -> SocketExecutor:
+        """Start a worker; ``info`` has its id, its epoch, and one slot on "localhost": what is not so is to be replaced
+        in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.
+        """
+
+    async def added(self) -> Executor:
+        found = await self._added.receive()
+        if isinstance(found, NoExecutors):
+            raise found
+        return found
+
+    async def set_target(self, executors: int) -> None:
+        self.target = executors
+        self.fill()
+
+    def lost(self, executor: str) -> None:
+        self._live.pop(executor, None)
+        self.fill()
+
+    async def release(self, ids: Collection[str]) -> None:
+        for executor_id in ids:
+            self.target -= 1
+            executor = self._live.pop(executor_id, None)
+            if executor is not None:
+                self.tasks.start_soon(executor.release)
+
+    def fill(self) -> None:
+        """Start as many workers as are missing."""
+        while len(self._live) + len(self._starting) < self.target:
+            info = ExecutorInfo(str(self._next), self._next + 1, "localhost", 1)
+            self._next += 1
+            self._starting[info.id] = None
+            self.tasks.start_soon(self._bring, info)
+
+    async def _bring(self, info: ExecutorInfo) -> None:
+        lost = await self._begin(info)
+        executor = self._starting.pop(info.id)
+        if lost is None:
+            assert executor is not None
+            self._live[info.id] = executor
+            self._stillborn = 0
+            self._send.send_nowait(executor)
+            return
+        self._stillborn += 1
+        if self._stillborn >= TRIES:
+            self._send.send_nowait(NoExecutors(f"no worker could be started: the last one says {lost.reason}"))
+            return
+        await anyio.sleep(PAUSE)  # not again and again as fast as it can fail
+        self.fill()
+
+    async def _begin(self, info: ExecutorInfo) -> Lost | None:
+        try:
+            executor = await self.start(info)
+        except OSError as error:
+            return Lost(f"it could not be started: {error}")
+        self._starting[info.id] = executor
+        return await executor.ready()
+
+    def executors(self) -> list[SocketExecutor]:
+        """Those that are started, ready or not."""
+        return [*self._live.values(), *self.starting()]
+
+    def starting(self) -> list[SocketExecutor]:
+        """Those that are started, and not ready yet."""
+        return [executor for executor in self._starting.values() if executor is not None]
+
+    def find(self, executor: str) -> SocketExecutor | None:
+        """The one of this id, ready or not; None when it is lost, or not started."""
+        return self._live.get(executor) or self._starting.get(executor)
+
+    async def close(self) -> None:
+        """End all workers."""
+        async with anyio.create_task_group() as tasks:
+            for executor in self.executors():
+                tasks.start_soon(executor.end)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, app: AppSpec, *arguments: Any) -> AsyncIterator[Self]:
+        """A cluster, made with a task group and ``arguments``, for as long as it is needed: what `ClusterManager.open`
+        returns."""
+        async with anyio.create_task_group() as tasks:
+            cluster = cls(app, tasks, *arguments)
+            try:
+                yield cluster
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await cluster.close()
