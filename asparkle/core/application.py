@@ -62,10 +62,11 @@ class Application:
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)
         self.job_deadline = keys.JOB_DEADLINE.read(conf)
         self.max_result = keys.MAX_RESULT_SIZE.read(conf)
+        cores = master.slots or self._cores(conf)
         task_cpus = keys.TASK_CPUS.read(conf)
-        self.slots = _tasks_at_once(master, self.master_url, task_cpus)
+        self.slots = _tasks_at_once(cores, self.master_url, task_cpus)
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
-        self.default_parallelism = parallelism or master.slots or 1
+        self.default_parallelism = parallelism or cores
         self.default_reduce_partitions = parallelism
         self.executors = 1 if self.manager.in_process else self.slots
         disk_store = extensions.block_store(keys.DISK_STORE.read(conf))
@@ -95,6 +96,12 @@ class Application:
             cache_policy=policy,
             in_process=self.manager.in_process,
         )
+
+    def _cores(self, conf: SparkConf) -> int:
+        """Those of all executors, where the master URL is a plugin's."""
+        asked = self.manager.executors(self.master_url)
+        executors = keys.EXECUTOR_INSTANCES.read(conf) or asked
+        return executors * keys.EXECUTOR_CORES.read(conf)
 
     @cached_property
     def scheduler(self) -> SchedulerConf:
@@ -140,13 +147,11 @@ class Application:
             self._directories.remove()
 
 
-def _tasks_at_once(master: Master, url: str, task_cpus: int) -> int:
+def _tasks_at_once(cores: int, url: str, task_cpus: int) -> int:
     """How many tasks the master's slots are for; raises ConfigurationError if none could run."""
-    if master.slots is None:  # a plugin's: nothing is known of its slots
-        return 1
-    if task_cpus > master.slots:
+    if task_cpus > cores:
         raise ConfigurationError(
-            f"{keys.TASK_CPUS.name} = {task_cpus}: no task could run, as master {url!r} has {master.slots} "
-            f"slot{'s' * (master.slots != 1)}; give tasks fewer, or use a master of more, such as local[{task_cpus}]"
+            f"{keys.TASK_CPUS.name} = {task_cpus}: no task could run, as master {url!r} has {cores} "
+            f"slot{'s' * (cores != 1)}; give tasks fewer, or use a master of more, such as local[{task_cpus}]"
         )
-    return master.slots // task_cpus
+    return cores // task_cpus

@@ -28,7 +28,7 @@ class AppSpec(NamedTuple):
     name: str
     master: str  # the whole URL
     directories: tuple[str, ...]  # this application's own, one below each of spark.local.dir
-    slots_per_executor: int  # all that the master URL asks for where there is one executor, else one
+    slots_per_executor: int  # all that the master URL asks for where the executor is the driver's process, else one
     worker_memory: int  # spark.python.worker.memory: bytes before aggregation and sort spill
     storage_memory: int  # bytes of cached blocks that one executor keeps in its heap
     direct_result: int  # larger results go by file
@@ -103,8 +103,8 @@ class Cluster(ABC):
     async def set_target(self, executors: int) -> None:
         """How many executors, of ``AppSpec.slots_per_executor`` slots each, the application would like.
 
-        Called once, before any is asked for by `added`: with 1 where the manager is ``in_process``, else with the
-        number of slots that the master URL asks for.
+        Called before any is asked for by `added`, and again whenever the number changes; with 1 where the manager is
+        ``in_process``.  A smaller number ends none of those there are: see `release`.
         """
 
     def lost(self, executor: str) -> None:
@@ -128,7 +128,20 @@ class ClusterManager(ABC):
     in_process = False
 
     @abstractmethod
-    def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]: ...
+    def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
+        """The application's cluster, for as long as the context lives.
+
+        Entering it does not wait for executors.  Leaving it, however that comes about (an error, a cancelled task), ends
+        all of them, waits until they are gone, and deletes what they have left.
+        """
+
+    def executors(self, url: str) -> int:
+        """How many executors the master ``url`` asks for; ``spark.executor.instances``, where it is set, goes first.
+
+        Raises `errors.ConfigurationError` for a URL that can't be understood, naming it and the form that is expected:
+        called when the context is made, before anything is started.
+        """
+        return 1
 
     def prestart(self, app: AppSpec, executors: int) -> None:
         """Begin what takes time and needs no event loop (starting processes), before `open`.  Optional.
