@@ -131,8 +131,8 @@ class ClusterManager(ABC):
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
         """The application's cluster, for as long as the context lives.
 
-        Entering it does not wait for executors.  Leaving it, however that comes about (an error, a cancelled task), ends
-        all of them, waits until they are gone, and deletes what they have left.
+        Entering it does not wait for executors.  Leaving it, however that comes about (an error, a cancelled task),
+        ends all of them, waits until they are gone, and deletes what they have left.
         """
 
     def executors(self, url: str) -> int:

@@ -264,7 +264,8 @@ class Driver:
             for t, pieces in zip(command.tasks, data, strict=True)
         ]
         hosts = None if command.peers is None else [self._host_of(name) for name in command.peers]
-        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, hosts))
+        metered = self.scheduler.listening
+        remote.outbox.append(protocol.Run(command.stage, tasks, stage.properties, hosts, metered))
 
     def _not_launched(self, command: m.Launch, remote: Remote, error: Exception) -> None:
         """What an executor needs for these tasks can't be made, and could not be made for another executor."""
@@ -369,7 +370,7 @@ class Driver:
         self._kills.pop(r.tid, None)
         info = executor.info
         self._taken.clear()
-        self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes))
+        self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes, r.metrics))
         if self.scheduler.keeps(r.tid):
             return
         if r.sizes is None and r.tid not in self._taken:  # a late result, or a slower copy's
@@ -380,7 +381,7 @@ class Driver:
     def _failed(self, executor: Executor, r: protocol.Failed) -> None:
         self._kills.pop(r.tid, None)
         info = executor.info
-        self._feed(m.TaskFailed(info.id, info.epoch, r.tid, r.error, r.penalised, r.killed, r.fatal))
+        self._feed(m.TaskFailed(info.id, info.epoch, r.tid, r.error, r.penalised, r.killed, r.fatal, r.metrics))
 
     def _fetch_failed(self, executor: Executor, r: protocol.FetchFailed) -> None:
         self._kills.pop(r.tid, None)

@@ -98,10 +98,35 @@ class TaskStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskMetrics:
+    """What an attempt took, as its worker counted it."""
+
+    run_seconds: float = 0.0  # without deserialization, and without what followed the user's code
+    cpu_seconds: float = 0.0  # of its thread, from beginning to end
+    deserialize_seconds: float = 0.0  # of the stage's functions
+    gc_seconds: float = 0.0  # of the garbage collector in its process, while it ran
+    result_seconds: float = 0.0  # to serialize the result
+    result_bytes: int = 0  # 0 where it is not copied
+    peak_memory: int = 0  # held by its aggregations, groupings, sorts and joins, as they estimate it
+    spilled_bytes: int = 0  # to disk
+    input_bytes: int = 0  # of files, as they are on disk
+    input_records: int = 0  # from files and cached partitions
+    output_bytes: int = 0  # to files
+    output_records: int = 0
+    shuffle_read_bytes: int = 0
+    shuffle_read_records: int = 0
+    shuffle_read_blocks: int = 0  # pieces of map outputs
+    shuffle_read_seconds: float = 0.0  # reading and unpickling
+    shuffle_write_bytes: int = 0
+    shuffle_write_records: int = 0  # after combining
+    shuffle_write_seconds: float = 0.0  # pickling and writing
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEnded(Event):
     """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it had not
     started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it;
-    0 where it did not."""
+    0 where it did not.  ``metrics``: None where the worker did not tell any."""
 
     tid: int
     stage: int
@@ -113,6 +138,7 @@ class TaskEnded(Event):
     outcome: str
     seconds: float = 0.0
     error: str = ""
+    metrics: TaskMetrics | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +232,24 @@ def unpack(data: bytes) -> Event:
         return UnknownEvent(time, name, version, document)
     known = {field.name for field in dataclasses.fields(kind)}
     fields = {key: value for key, value in document.items() if key in known}
-    if "stages" in fields:
-        fields["stages"] = tuple(_stage_info(stage) for stage in fields["stages"])
+    for field, part in _PARTS.items():
+        if fields.get(field) is not None:
+            fields[field] = _plain_to(part, fields[field])
     try:
         return kind(**fields)
     except TypeError as error:
         raise ValueError(f"not a packed event: {name} of version {version}: {error}") from None
 
 
-def _stage_info(document: dict[str, Any]) -> StageInfo:
-    known = {field.name for field in dataclasses.fields(StageInfo)}
-    return StageInfo(**{key: value for key, value in document.items() if key in known})
+_PARTS: dict[str, type] = {"stages": StageInfo, "metrics": TaskMetrics}
+"""What fields of events hold that is not plain: one of these, or several."""
+
+
+def _plain_to(kind: type, document: Any) -> Any:
+    if not isinstance(document, dict):
+        return tuple(_plain_to(kind, part) for part in document)
+    known = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{key: value for key, value in document.items() if key in known})
 
 
 @functools.cache

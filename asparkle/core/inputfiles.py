@@ -23,6 +23,7 @@ from typing import IO, Final, Literal, TypeAlias
 from asparkle.core.codecs import Codec, codec_of
 from asparkle.core.errors import ArgumentError, InputIsDirectory, InputNotFound
 from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, hadoop_flag, is_remote, local_path
+from asparkle.core.metrics import counters
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.shown import shown
 
@@ -263,7 +264,18 @@ def open_piece(piece: FileSplit | InputFile, options: Options) -> Iterator[IO[by
     fs = file_system_of(piece, options)  # which some files need while they are read
     in_parts = isinstance(piece, FileSplit) and piece.codec is None and piece.length >= 0
     with fs.open(piece.path, seekable=in_parts) as file:
-        yield file
+        try:
+            yield file
+        finally:
+            counters().input_bytes += _position(file) - (piece.start if isinstance(piece, FileSplit) else 0)
+
+
+def _position(file: IO[bytes]) -> int:
+    """How far a file was read; 0 where it does not say."""
+    try:
+        return file.tell()
+    except (OSError, ValueError):  # it can't, or is closed
+        return 0
 
 
 def file_system_of(piece: FileSplit | InputFile, options: Options) -> FileSystem:

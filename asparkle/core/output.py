@@ -38,6 +38,7 @@ from asparkle.core.filesystems import (
 )
 from asparkle.core.logs import log
 from asparkle.core.loop import clean_up, in_thread
+from asparkle.core.metrics import count_output
 from asparkle.core.taskcontext import TaskContext
 from asparkle.core.textfiles import valid
 from asparkle.core.transforms import Sink
@@ -97,7 +98,8 @@ class Save(Sink):
             os.path.join(directory, name), os.path.join(directory, self.staging, f"{name}-{context.taskAttemptId()}")
         )
         try:
-            self.write(elements, attempt.file)
+            self.write(count_output(elements), attempt.file)
+            context._counters.output_bytes += attempt.file.tell()
             token = attempt.finish()
             if not context._request_commit():
                 raise CommitDenied(f"another attempt writes {name}")

@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 from asparkle.core.errors import CorruptInput
 from asparkle.core.filesystems import Options
 from asparkle.core.inputfiles import FileSplit
+from asparkle.core.metrics import count_input
 from asparkle.core.sequencefiles import BYTES, NULL, SequenceWriter, read_raw
 from asparkle.core.serializer import dumps
 
@@ -108,5 +109,5 @@ def read_pickles(split: FileSplit, options: Options) -> Iterator[Any]:
             batches = from_java(value[4:])
         except ValueError:
             raise CorruptInput("it is a SequenceFile, but no pickle file", split.path) from None
-        for batch in batches:
-            yield from pickle.loads(batch)
+        for elements in count_input(map(pickle.loads, batches)):
+            yield from elements

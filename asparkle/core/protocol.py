@@ -76,6 +76,7 @@ class Run(NamedTuple):
     tasks: Sequence[RunTask]
     properties: dict[str, str]
     hosts: Sequence[str] | None = None  # of a barrier stage's tasks
+    metered: bool = False  # whether somebody wants to know what the tasks took
 
 
 class Recall(NamedTuple):
@@ -200,6 +201,7 @@ class Succeeded(NamedTuple):
     result: Any  # of a result task a Payload, of a map task the location of its output
     updates: Any = None  # accumulators: a Payload
     sizes: Sequence[int] | None = None
+    metrics: Sequence[float] | None = None
 
 
 class Failed(NamedTuple):
@@ -210,6 +212,7 @@ class Failed(NamedTuple):
     penalised: bool = True
     killed: bool = False
     fatal: bool = False
+    metrics: Sequence[float] | None = None
 
 
 class FetchFailed(NamedTuple):

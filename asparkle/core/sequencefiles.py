@@ -21,6 +21,7 @@ from asparkle.core.codecs import CLASSES, PACKAGE, Codec, codec_named, compresso
 from asparkle.core.errors import ArgumentError, CorruptInput, UserFunctionError
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import FileSplit, InputFile, open_piece, plan_splits
+from asparkle.core.metrics import counts_input
 from asparkle.core.shown import shown
 
 SYNC_INTERVAL: Final = 100 << 10
@@ -385,6 +386,7 @@ def _cut(lengths: bytes, data: bytes, count: int, stream: _Stream) -> list[bytes
     return pieces
 
 
+@counts_input
 def read_pairs(
     split: FileSplit, options: Options, key_class: str | None, value_class: str | None
 ) -> Iterator[tuple[Any, Any]]:

@@ -52,6 +52,7 @@ class TaskContext:
         self._cleanups: list[Callable[[], None]] = []
         self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
+        self._counters: Any = None  # `metrics.Counters`, of the runtime
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Facts can be returned from a task."""

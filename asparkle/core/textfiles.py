@@ -13,6 +13,7 @@ from typing import IO, Literal, overload
 from asparkle.core.codecs import decompressed
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import FileSplit, open_piece
+from asparkle.core.metrics import count_input
 
 
 @overload
@@ -39,8 +40,8 @@ def read_lines(split: FileSplit, options: Options = (), use_unicode: bool = True
     chunks = _chunks(split, options)
     lines = _split(_without_mark(chunks) if split.start == 0 else chunks)
     if use_unicode:
-        return chain.from_iterable(text.split("\n") for text in map(decode, lines))
-    return chain.from_iterable(block.split(b"\n") for block in map(valid, lines))
+        return chain.from_iterable(count_input(text.split("\n") for text in map(decode, lines)))
+    return chain.from_iterable(count_input(block.split(b"\n") for block in map(valid, lines)))
 
 
 def decode(block: bytes) -> str:

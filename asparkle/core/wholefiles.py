@@ -12,6 +12,7 @@ from asparkle.core.codecs import codec_of, decompressed
 from asparkle.core.errors import ArgumentError, CorruptInput
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import BLOCK_SIZE, FileSplit, InputFile, cut, file_system_of, open_piece
+from asparkle.core.metrics import counts_input
 from asparkle.core.textfiles import decode, valid
 
 MAX_BYTES: Final = 128 << 20
@@ -51,6 +52,7 @@ def _grouped(files: Sequence[InputFile], enough: int) -> list[tuple[InputFile, .
     return [*groups, tuple(group)] if group else groups
 
 
+@counts_input
 def read_texts(
     files: Sequence[InputFile], options: Options, use_unicode: bool
 ) -> Iterator[tuple[str, str] | tuple[bytes, bytes]]:
@@ -63,6 +65,7 @@ def read_texts(
         yield (url, decode(content)) if use_unicode else (url.encode(), valid(content))
 
 
+@counts_input
 def read_binaries(files: Sequence[InputFile], options: Options) -> Iterator[tuple[str, bytes]]:
     """(URL, content) of each file, as it is."""
     for file in files:
@@ -92,6 +95,7 @@ def plan_records(files: Sequence[InputFile], length: int) -> list[FileSplit]:
     return [split for file in files for split in cut(file, size)]
 
 
+@counts_input
 def read_records(split: FileSplit, options: Options, length: int) -> Iterator[bytes]:
     """The records of a piece.  Raises CorruptInput if the last one is cut off."""
     left = split.length

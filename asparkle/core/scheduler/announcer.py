@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from asparkle.core.scheduler.records import Attempt, Executor, Job, Stage
@@ -62,8 +63,15 @@ class Announcer:
             )
         )
 
-    def task_ended(self, attempt: Attempt, outcome: str, seconds: float = 0.0, error: object = None) -> None:
-        from asparkle.core.events import TaskEnded
+    def task_ended(
+        self,
+        attempt: Attempt,
+        outcome: str,
+        seconds: float = 0.0,
+        error: object = None,
+        metrics: Sequence[float] | None = None,
+    ) -> None:
+        from asparkle.core.events import TaskEnded, TaskMetrics
 
         self._turn.emit(
             TaskEnded(
@@ -78,6 +86,7 @@ class Announcer:
                 outcome,
                 seconds,
                 "" if error is None else str(error),
+                None if metrics is None else TaskMetrics(*metrics),  # type: ignore[arg-type]  # ints where it says so
             )
         )
 

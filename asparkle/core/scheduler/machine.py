@@ -178,10 +178,12 @@ class Scheduler:
                 return  # it never started
             self._announcer.task_started(attempt)
         if isinstance(event, TaskSucceeded):
-            self._announcer.task_ended(attempt, "success" if attempt.wanted else "unused", event.seconds)
+            outcome = "success" if attempt.wanted else "unused"
+            self._announcer.task_ended(attempt, outcome, event.seconds, metrics=event.metrics)
+        elif isinstance(event, TaskFailed):
+            self._announcer.task_ended(attempt, "killed" if killed else "failed", 0.0, event.error, event.metrics)
         else:
-            outcome = "killed" if killed else "failed" if isinstance(event, TaskFailed) else "fetch failed"
-            self._announcer.task_ended(attempt, outcome, 0.0, event.error)
+            self._announcer.task_ended(attempt, "fetch failed", 0.0, event.error)
 
     def _task_started(self, event: TaskStarted) -> None:
         attempt = self._fleet.find(event.tid, event.executor, event.epoch)

@@ -126,6 +126,7 @@ class TaskSucceeded(NamedTuple):
     result: object = None  # of a result task: its value; of a map task: where its output lies
     updates: object = None  # accumulator updates
     sizes: Sequence[int] | None = None  # of a map task: bytes per reduce partition
+    metrics: Sequence[float] | None = None  # for listeners: the fields of `events.TaskMetrics`
 
 
 class TaskFailed(NamedTuple):
@@ -138,6 +139,7 @@ class TaskFailed(NamedTuple):
     penalised: bool = True
     killed: bool = False  # it ended because we had asked for it
     fatal: bool = False  # no retry can help (an unpicklable result): fails its job at once
+    metrics: Sequence[float] | None = None
 
 
 class FetchFailed(NamedTuple):

@@ -34,7 +34,7 @@ class SpillSpace:
         self.directories = list(directories)
         self.memory_limit = memory_limit
         self.rss_limit = rss_limit
-        self.used = 0
+        self.used = self.peak = 0
         self.bytes_spilled = 0
         self._turn = 0
         self._files: weakref.WeakSet[SpillFile] = weakref.WeakSet()
@@ -84,6 +84,8 @@ class Meter:
         space = self.space
         self.used += nbytes
         space.used += nbytes
+        if space.used > space.peak:
+            space.peak = space.used
         # Who holds little can't help, even if others fill the memory.
         if space.used > space.memory_limit and self.used * 16 > space.memory_limit:
             return True

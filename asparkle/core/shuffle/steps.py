@@ -8,6 +8,7 @@ without a shuffle.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from operator import itemgetter
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from asparkle.core import shuffle as sh
 from asparkle.core.errors import AsparkleError
+from asparkle.core.metrics import counters
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import GENERATOR, Apply, Program, Step, Transform
 from asparkle.core.resultiterable import ResultIterable
@@ -208,6 +210,8 @@ class ShuffleWrite:
     def write(self, program: Program, partition: int, task: TaskEnvironment) -> Written:
         info = program.run(partition, lambda _, records: self._output(records, partition, task), task)
         sizes = list(info.sizes)
+        counters = task.context._counters
+        counters.shuffle_write_bytes, counters.shuffle_write_records = sum(sizes), info.records
         return Written((info.path, sizes, info.inline), sizes)
 
     def _output(self, records: Iterator[Any], partition: int, task: TaskEnvironment) -> MapOutputInfo:
@@ -251,8 +255,19 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
     path, sizes, inline = location
     if not sizes[reducer]:
         return
+    counted = counters()
+    counted.shuffle_read_bytes += sizes[reducer]
+    counted.shuffle_read_blocks += 1
+    batches = sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer)
     try:
-        yield from sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer)
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            counted.shuffle_read_seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            counted.shuffle_read_records += len(batch.keys)
+            yield batch
     except sh.MapOutputLost as lost:
         raise MapOutputMissing(shuffle, map_partition, tid, lost.reason) from lost
 

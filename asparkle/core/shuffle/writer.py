@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -12,6 +13,7 @@ from zlib import crc32
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.hashing import portable_hash
+from asparkle.core.metrics import counters
 from asparkle.core.pairs import first_two, is_pair
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.payloads import remove_file
@@ -258,6 +260,11 @@ class _Output:
         """Append batches: in each of ``columns`` (in this order) one for each reducer, or none at all.
 
         ``record_size``: bytes of a record, about."""
+        started = time.perf_counter()
+        self._flush(columns, record_size)
+        counters().shuffle_write_seconds += time.perf_counter() - started
+
+    def _flush(self, columns: Sequence[Sequence[Batch]], record_size: int) -> None:
         step = rows_per_frame(record_size)
         bounds = array("Q", (self._position,))
         for reducer, batches in enumerate(zip(*filter(None, columns), strict=True)):

@@ -11,6 +11,7 @@ from asparkle.core import protocol, taskcontext
 from asparkle.core.accumulators import updates_of
 from asparkle.core.errors import CommitDenied, PicklingFailed, TaskKilled
 from asparkle.core.failure import describe_failure
+from asparkle.core.metrics import Counters
 from asparkle.core.payloads import pack
 from asparkle.core.protocol import Live, Payload
 from asparkle.core.serializer import dumps
@@ -24,8 +25,26 @@ if TYPE_CHECKING:
 
 def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     """Run one attempt, and say how it went.  Never raises: whatever happens in it is its report."""
+    counters = Counters()
+    if not item.metered:
+        return _attempt(worker, item, counters)
+    garbage, cpu, started = worker.garbage_seconds(), time.thread_time(), time.perf_counter()
+    report = _attempt(worker, item, counters)
+    if isinstance(report, protocol.FetchFailed):
+        return report
+    seconds = time.perf_counter() - started
+    counters.run_seconds = max(0.0, seconds - counters.deserialize_seconds - counters.result_seconds)
+    counters.cpu_seconds = time.thread_time() - cpu
+    counters.gc_seconds = worker.garbage_seconds() - garbage
+    return report._replace(metrics=counters.values())
+
+
+def _attempt(
+    worker: Worker, item: Item, counters: Counters
+) -> protocol.Succeeded | protocol.Failed | protocol.FetchFailed:
     task = item.task
     context = _context(worker, item)
+    context._counters = counters
     context._request_commit = lambda: worker.request_commit(task.tid)
     taskcontext.enter(context)
     started = time.perf_counter()
@@ -33,6 +52,7 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
         try:
             environment = TaskEnvironment(worker, task, context)
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
+            counters.deserialize_seconds = time.perf_counter() - started
             worker.interruptible = task.tid
             if task.tid in worker.killing:  # asked for before the interrupt could strike
                 raise TaskKilled(worker.killing[task.tid])
@@ -50,9 +70,8 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
             worker.interruptible = None
             _clean_up(context)
         seconds = time.perf_counter() - started
-        return protocol.Succeeded(
-            task.tid, seconds, _pack_result(worker, task.tid, value), _pack_updates(worker, context)
-        )
+        result = _pack_result(worker, task.tid, value, counters)
+        return protocol.Succeeded(task.tid, seconds, result, _pack_updates(worker, context))
     except MapOutputMissing as missing:
         error = describe_failure(missing, live=worker.in_process)
         others = _gone(worker, missing)
@@ -95,9 +114,10 @@ def _clean_up(context: TaskContext) -> None:
         context._cleanups.pop()()
 
 
-def _pack_result(worker: Worker, tid: int, value: Any) -> Payload:
+def _pack_result(worker: Worker, tid: int, value: Any, counters: Counters) -> Payload:
     if worker.in_process:
         return Live(value)
+    started = time.perf_counter()
     path = os.path.join(worker.app.directories[0], "results", str(tid))
     try:
         chunks = dumps(value)
@@ -105,7 +125,10 @@ def _pack_result(worker: Worker, tid: int, value: Any) -> Payload:
         from asparkle.core.closures import diagnose
 
         raise diagnose(value, "the task's result", error) from error
-    return pack(chunks, worker.app.direct_result, path)
+    packed = pack(chunks, worker.app.direct_result, path)
+    counters.result_bytes = sum(map(len, chunks))
+    counters.result_seconds = time.perf_counter() - started
+    return packed
 
 
 def _pack_updates(worker: Worker, context: TaskContext) -> Payload | None:

@@ -23,6 +23,7 @@ from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.logs import log
+from asparkle.core.metrics import GarbageClock
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
@@ -68,6 +69,7 @@ class Item(NamedTuple):
     task: RunTask
     properties: dict[str, str]
     hosts: Sequence[str] | None  # of a barrier stage: where each of its tasks runs
+    metered: bool
 
 
 class Worker:
@@ -105,6 +107,7 @@ class Worker:
         self.killing: dict[int, str] = {}
         self.interruptible: int | None = None  # the attempt that is inside a user's code, of a single slot
         self.mark: mmap.mmap | None = None
+        self._garbage_clock: GarbageClock | None = None
         self._event_loop: EventLoop | None = None
         self._event_loop_lock = threading.Lock()
         self._wakers: dict[int, list[Callable[[TaskKilled], object]]] = {}  # of running attempts
@@ -131,7 +134,7 @@ class Worker:
     def _run(self, message: protocol.Run) -> None:
         for task in message.tasks:
             task = RunTask(*task)
-            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.hosts)
+            self.waiting[task.tid] = Item(message.stage, task, message.properties, message.hosts, message.metered)
             self.queue.put(task.tid)
 
     def _install(self, message: protocol.Install) -> None:
@@ -227,6 +230,9 @@ class Worker:
         with self._event_loop_lock:
             self._stopped = True
             loop = self._event_loop
+            if self._garbage_clock is not None:
+                self._garbage_clock.stop()
+                self._garbage_clock = None
         self.waiting.clear()
         for tid in {*self.running, *self._wakers}:
             self._wake(tid, self.killing.setdefault(tid, _STOPPED))
@@ -260,6 +266,12 @@ class Worker:
 
     def _want_turns(self, rate: Rate, count: int) -> None:
         self.report(protocol.WantTurns(rate.id, rate.interval, count))
+
+    def garbage_seconds(self) -> float:
+        """How long the garbage collector has taken, since this was first asked."""
+        if self._garbage_clock is None:
+            self._garbage_clock = GarbageClock()
+        return self._garbage_clock.seconds
 
     # ------------------------------------------------------------------------- interrupts, and waking who waits
 

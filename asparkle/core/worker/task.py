@@ -46,6 +46,8 @@ class TaskEnvironment:
         found = self.worker.blocks.read(block)
         if found is None and block in self._elsewhere:
             found = self.worker.fetch_block(self.task.tid, block)
+        if isinstance(found, list):
+            self.context._counters.input_records += len(found)
         return found
 
     def has_block(self, cached: Cached, partition: int) -> bool:
@@ -93,8 +95,14 @@ class TaskEnvironment:
             self._space = SpillSpace(
                 self.worker.spill_directories, app.worker_memory, None if app.in_process else app.worker_memory
             )
-            self.context._add_cleanup(self._space.close)
+            self.context._add_cleanup(self._close_space)
         return self._space
+
+    def _close_space(self) -> None:
+        assert self._space is not None
+        counters = self.context._counters
+        counters.peak_memory, counters.spilled_bytes = self._space.peak, self._space.bytes_spilled
+        self._space.close()
 
 
 def current_environment() -> TaskEnvironment:
