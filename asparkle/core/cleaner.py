@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -115,6 +116,10 @@ class Cleaner:
         if path:
             driver.in_thread(remove_file, path)
         driver.tell_all(protocol.DropBroadcast(identity))
+        if driver.scheduler.listening:
+            from asparkle.core.events import BroadcastRemoved
+
+            driver.tell(BroadcastRemoved(time.monotonic(), identity, bool(path)))
 
 
 def when_gone(thing: object, function: Callable[..., object], *arguments: Any) -> weakref.finalize[Any, Any]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
 
 if TYPE_CHECKING:
+    import re
+
     from asparkle.core.scheduler.messages import SchedulerConf
 
 T = TypeVar("T")
@@ -156,6 +158,15 @@ def _parse_bool(text: str) -> bool:
     return {"true": True, "false": False}[text.strip().lower()]
 
 
+def _parse_pattern(text: str) -> re.Pattern[str]:
+    import re
+
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(text) from error
+
+
 def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
@@ -294,6 +305,8 @@ ARCHIVES = _list("spark.archives", "Archives, likewise: as with `addArchive`.")
 PROFILE = _bool("spark.python.profile", "false", "Whether tasks are profiled: see `show_profiles`.")
 PROFILE_DUMP = _text("spark.python.profile.dump", "", "A directory that profiles are written to when the context stops; not set: they are printed then, unless that was done.")
 SHOW_PROGRESS = _bool("spark.ui.showConsoleProgress", "false", "Whether jobs of more than half a second show a progress bar, where stderr is a terminal; the shell sets it.")
+
+REDACTION = ConfigKey("spark.redaction.regex", "regular expression", "a regular expression", _parse_pattern, "(?i)secret|password|token|access[.]?key", "Settings whose key or value it is found in are left out of events and logs.")
 
 # Tasks, stages and jobs
 TASK_MAX_FAILURES = _int("spark.task.maxFailures", "4", "Attempts at one task before its job fails.")

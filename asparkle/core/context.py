@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -128,6 +129,10 @@ class SparkContext(DriverOnly):
                     self._driver_or_none.stop()
                     with anyio.CancelScope(shield=True):
                         await self._driver_or_none.loops_closed()
+                    if self._driver_or_none.scheduler.listening:
+                        from asparkle.core.applicationevents import application_ended
+
+                        self._driver_or_none.tell(application_ended())
                 await stack.aclose()
         except Exception as error:
             self._error = error
@@ -153,6 +158,10 @@ class SparkContext(DriverOnly):
         stack.callback(self._leave_profiles)
         for listener in application.listeners():
             self.addListener(listener)
+        if driver.scheduler.listening:
+            from asparkle.core.applicationevents import application_started
+
+            driver.tell(application_started(application, self.sparkUser()))
         await driver.start(cluster, application.executors)
         for path in FILES.read(self._conf):
             await self.addFile(path)
@@ -970,6 +979,10 @@ class SparkContext(DriverOnly):
         identity = next(self._broadcast_ids)
         path = os.path.join(self._application.spec.directories[0], "data", f"broadcast-{identity}")
         ref = await in_thread(lambda: write_file(pack_frame(dumps(value)), path))
+        if driver.scheduler.listening:
+            from asparkle.core.events import BroadcastCreated
+
+            driver.tell(BroadcastCreated(time.monotonic(), identity, ref.length))
         return Broadcast(value, identity, self.applicationId, ref, driver.cleaner)
 
     def accumulator(self, value: T, accum_param: AccumulatorParam[T] | None = None) -> Accumulator[T]:

@@ -34,6 +34,7 @@ from asparkle.core.rates import Rate, TurnDealer
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
 from asparkle.core.shipping import ShippedStage, Shipping
+from asparkle.core.shown import shown
 from asparkle.core.transforms import Sink
 
 T = TypeVar("T")
@@ -308,10 +309,23 @@ class Driver:
                 accumulator = live_accumulators.get(aid)
                 if accumulator is not None:
                     accumulator.value = accumulator.accum_param.addInPlace(accumulator.value, update)
+                    if self._emit_to is not None:
+                        self._tell_accumulated(command, aid, accumulator.value)
         except (Exception, SystemExit) as error:  # a user's addInPlace: its failure is not that of every job
             log("asparkle.driver").error("an accumulator could not be updated", exc_info=error)
         finally:
             drop_payload(payload)
+
+    def _tell_accumulated(self, command: m.Accept, accumulator: int, value: object) -> None:
+        from asparkle.core.events import AccumulatorUpdated
+
+        place = (command.stage, command.partition, command.tid)
+        self.tell(AccumulatorUpdated(time.monotonic(), accumulator, *place, shown(value)))
+
+    def tell(self, event: Any) -> None:
+        """Give listeners an event, if there are any."""
+        if self._emit_to is not None:
+            self._emit_to(event)
 
     def _take_result(self, command: m.TakeResult) -> None:
         job = self._jobs.get(command.job)
@@ -352,8 +366,7 @@ class Driver:
                 remote.outbox.append(protocol.Forget(command.stage))  # not urgent: goes with the next message
 
     def _emit(self, command: m.Emit) -> None:
-        if self._emit_to is not None:
-            self._emit_to(command.event)
+        self.tell(command.event)
 
     def _to(self, executor: str, message: Any) -> None:
         remote = self._remotes.get(executor)
@@ -399,7 +412,7 @@ class Driver:
         added = [(rdd, p) for rdd, p in r.added]
         removed = [(rdd, p) for rdd, p in r.removed]
         self.blocks.changed(info.id, added, removed, r.scope)
-        self._feed(m.BlocksChanged(info.id, info.epoch, added, removed, r.scope))
+        self._feed(m.BlocksChanged(info.id, info.epoch, added, removed, r.scope, r.size))
         if r.replicas:
             for block in added:
                 self.blocks.replicate(block, info.id, r.replicas, r.level, self._remotes.keys())
@@ -486,12 +499,13 @@ class Driver:
         self._jobs[job.id] = job
         spec = m.JobSpec(
             job.id,
-            tuple(s.spec() for s in plan.stages),
+            tuple(s.spec(described=self.scheduler.listening) for s in plan.stages),
             plan.partitions,
             options.pool,
             options.group,
             options.tags,
             name=options.description,
+            properties=options.properties,
         )
         self._feed(m.JobSubmitted(spec))
         if options.submitted is not None:

@@ -9,7 +9,7 @@ Compatibility: a field is only ever added, with a default, and the type's ``VERS
 older reader skips fields that it does not know, and a newer one fills in what an older writer left out.
 A type that the reader does not know at all becomes an `UnknownEvent`, and packs again to the same bytes.
 
-``time`` is the clock that the scheduler was told, in seconds.
+``time`` is in seconds of a clock that only goes forward; `ApplicationStarted` says what the wall clock said then.
 
 Not to be confused with `asparkle.core.scheduler.messages`: there `ExecutorAdded`, `TaskStarted` and
 `RddUnpersisted` are what the scheduler is told; here they are what listeners are told.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -34,6 +34,43 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplicationStarted(Event):
+    """The first event of a listener that was there from the beginning.
+
+    ``conf``: what is configured, with what looks secret left out (`spark.redaction.regex`).  ``environment``: facts
+    about the driver's process.
+    """
+
+    application: str
+    name: str
+    master: str
+    user: str
+    wall_time: float  # seconds since the epoch, at ``time``
+    asparkle_version: str
+    conf: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationEnded(Event):
+    """The last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RddInfo:
+    """An RDD of a stage's lineage."""
+
+    rdd: int
+    operation: str
+    name: str = ""
+    partitions: int = 0
+    parents: tuple[int, ...] = ()
+    level: tuple[bool, bool, bool, bool, int] = (False, False, False, False, 1)
+    """Its storage level: disk, memory, off heap, deserialized, replication."""
+    barrier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StageInfo:
     """A stage of a job, as `JobStarted` lists it."""
 
@@ -42,6 +79,7 @@ class StageInfo:
     name: str = ""
     shuffle: int | None = None
     parents: tuple[int, ...] = ()  # shuffles that it reads
+    rdds: tuple[RddInfo, ...] = ()  # what it computes, parents first
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +91,7 @@ class JobStarted(Event):
     pool: str = "default"
     group: str | None = None
     tags: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)  # the local properties that it was submitted with
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +228,53 @@ class BlockUpdated(Event):
     host: str
     scope: str
     present: bool
+    size: int = 0  # bytes, as they are counted against ``spark.executor.memory``, or on disk
 
 
 @dataclass(frozen=True, slots=True)
 class RddUnpersisted(Event):
     rdd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleRemoved(Event):
+    """Nobody can read the shuffle any more: its files are deleted."""
+
+    shuffle: int
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastCreated(Event):
+    broadcast: int
+    size: int  # bytes, pickled
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastRemoved(Event):
+    """``destroyed``: for good; else from the executors only, which may fetch it again."""
+
+    broadcast: int
+    destroyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccumulatorUpdated(Event):
+    """A task's first success has added to an accumulator.  ``value``: the sum so far, as text, cut if it is long."""
+
+    accumulator: int
+    stage: int
+    partition: int
+    tid: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogWritten(Event):
+    """asparkle has logged something in the driver."""
+
+    level: str
+    message: str
+    fields: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,24 +313,30 @@ def unpack(data: bytes) -> Event:
         return UnknownEvent(time, name, version, document)
     known = {field.name for field in dataclasses.fields(kind)}
     fields = {key: value for key, value in document.items() if key in known}
-    for field, part in _PARTS.items():
-        if fields.get(field) is not None:
-            fields[field] = _plain_to(part, fields[field])
+    _restore_parts(fields)
     try:
         return kind(**fields)
     except TypeError as error:
         raise ValueError(f"not a packed event: {name} of version {version}: {error}") from None
 
 
-_PARTS: dict[str, type] = {"stages": StageInfo, "metrics": TaskMetrics}
+_PARTS: dict[str, type] = {"stages": StageInfo, "rdds": RddInfo, "metrics": TaskMetrics}
 """What fields of events hold that is not plain: one of these, or several."""
 
 
-def _plain_to(kind: type, document: Any) -> Any:
+def _restore_parts(fields: dict[str, Any]) -> None:
+    for name, kind in _PARTS.items():
+        if fields.get(name) is not None:
+            fields[name] = _restored(kind, fields[name])
+
+
+def _restored(kind: type, document: Any) -> Any:
     if not isinstance(document, dict):
-        return tuple(_plain_to(kind, part) for part in document)
+        return tuple(_restored(kind, part) for part in document)
     known = {field.name for field in dataclasses.fields(kind)}
-    return kind(**{key: value for key, value in document.items() if key in known})
+    fields = {key: value for key, value in document.items() if key in known}
+    _restore_parts(fields)
+    return kind(**fields)
 
 
 @functools.cache

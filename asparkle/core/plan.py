@@ -23,6 +23,7 @@ from asparkle.core.transforms import CollectList, Count, Sink
 
 if TYPE_CHECKING:
     from asparkle.core.driver import Driver
+    from asparkle.core.events import RddInfo
     from asparkle.core.profiling import Profiler, Profilers
 
 
@@ -105,7 +106,8 @@ class StagePlan:
             source = self.sources[position]
             yield position, source.former or source, p
 
-    def spec(self) -> StageSpec:
+    def spec(self, *, described: bool = False) -> StageSpec:
+        """``described``: with what listeners are told of its RDDs."""
         blocks, hosts = self._preferences()
         return StageSpec(
             stage=self.stage,
@@ -117,6 +119,7 @@ class StagePlan:
             hosts=hosts,
             blocks=blocks,
             name=self.final.name or f"{step_name(self.final)} {self.final.id}",
+            rdds=tuple(map(_described, parents_first(self.final, _within_stage))) if described else (),
         )
 
     def _preferences(self) -> tuple[Sequence[Sequence[BlockId]] | None, Sequence[Sequence[str]] | None]:
@@ -186,6 +189,21 @@ def parents_first(final: Node, below: Callable[[Node], Sequence[Node]]) -> Itera
             done.add(node.id)
             stack.append((node, True))
             stack.extend((parent, False) for parent in reversed(below(node)) if parent.id not in done)
+
+
+def _described(node: Node) -> RddInfo:
+    from asparkle.core.events import RddInfo
+
+    level = node.storage_level
+    return RddInfo(
+        node.id,
+        step_name(node),
+        node.name or "",
+        node.num_partitions,
+        tuple(parent.id for parent in node.parents),
+        (level.useDisk, level.useMemory, level.useOffHeap, level.deserialized, level.replication),
+        node.barrier,
+    )
 
 
 def _within_stage(node: Node) -> Sequence[Node]:

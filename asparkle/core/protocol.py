@@ -229,13 +229,15 @@ class Returned(NamedTuple):
 
 
 class BlocksChanged(NamedTuple):
-    """``added`` and ``removed``: (rdd, partition); ``replicas``: copies that are still to be made elsewhere."""
+    """``added`` and ``removed``: (rdd, partition); ``replicas``: copies that are still to be made elsewhere; ``size``:
+    bytes of each of the ``added``."""
 
     added: Sequence[Sequence[int]]
     removed: Sequence[Sequence[int]]
     scope: str
     replicas: int = 0
     level: Sequence[Any] = ()
+    size: int = 0
 
 
 class RequestCommit(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import msgpack
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asparkle.core import events
-from asparkle.core.events import Event, StageInfo, TaskEnded, UnknownEvent, event_types, pack, unpack
+from asparkle.core.events import (
+    Event,
+    RddInfo,
+    StageInfo,
+    TaskEnded,
+    TaskMetrics,
+    UnknownEvent,
+    event_types,
+    pack,
+    unpack,
+)
 
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**63 - 1),
@@ -30,6 +41,10 @@ def made(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: VALUES[hint] for name, hint in hints.items()})
 
 
+VALUES[tuple[bool, bool, bool, bool, int]] = st.tuples(*[st.booleans()] * 4, st.integers(1, 9))
+VALUES[Mapping[str, str]] = st.dictionaries(st.text(), st.text(), max_size=3)
+VALUES[TaskMetrics | None] = st.none() | made(TaskMetrics)
+VALUES[tuple[RddInfo, ...]] = st.lists(made(RddInfo), max_size=3).map(tuple)
 VALUES[tuple[StageInfo, ...]] = st.lists(made(StageInfo), max_size=3).map(tuple)
 
 

@@ -23,11 +23,13 @@ class Announcer:
         from asparkle.core.events import JobStarted, StageInfo
 
         spec = job.spec
-        stages = tuple(StageInfo(s.stage, s.tasks, s.name, s.shuffle, s.parents) for s in spec.stages)
-        tags = tuple(sorted(spec.tags))
-        self._turn.emit(
-            JobStarted(self._turn.now, job.id, spec.name, stages, len(job.wanted), spec.pool, spec.group, tags)
+        stages = tuple(
+            StageInfo(s.stage, s.tasks, s.name, s.shuffle, s.parents, s.rdds)  # type: ignore[arg-type]
+            for s in spec.stages
         )
+        tags, properties = tuple(sorted(spec.tags)), dict(spec.properties)
+        where = (spec.pool, spec.group, tags, properties)
+        self._turn.emit(JobStarted(self._turn.now, job.id, spec.name, stages, len(job.wanted), *where))
 
     def job_ended(self, job: Job, failure: JobFailure | None) -> None:
         from asparkle.core.events import JobEnded
@@ -120,10 +122,16 @@ class Announcer:
     def blocks(self, executor: Executor, change: BlocksChanged) -> None:
         from asparkle.core.events import BlockUpdated
 
-        for blocks, present in ((change.removed, False), (change.added, True)):
-            for rdd, part in blocks:
-                where = (executor.name, executor.host.name, change.scope)
-                self._turn.emit(BlockUpdated(self._turn.now, rdd, part, *where, present))
+        where = (executor.name, executor.host.name, change.scope)
+        for rdd, part in change.removed:
+            self._turn.emit(BlockUpdated(self._turn.now, rdd, part, *where, False))
+        for rdd, part in change.added:
+            self._turn.emit(BlockUpdated(self._turn.now, rdd, part, *where, True, change.size))
+
+    def shuffle_removed(self, shuffle: int) -> None:
+        from asparkle.core.events import ShuffleRemoved
+
+        self._turn.emit(ShuffleRemoved(self._turn.now, shuffle))
 
     def unpersisted(self, rdd: int) -> None:
         from asparkle.core.events import RddUnpersisted

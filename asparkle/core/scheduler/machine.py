@@ -415,6 +415,8 @@ class Scheduler:
 
     def _shuffle_removed(self, event: ShuffleRemoved) -> None:
         self._lineage.remove_shuffle(event.shuffle)
+        if self._turn.listening:
+            self._announcer.shuffle_removed(event.shuffle)
 
     # ---------------------------------------------------------------------------------------- views
 

@@ -56,6 +56,7 @@ class StageSpec(NamedTuple):
     hosts: Sequence[Sequence[str]] | None = None  # by partition: preferred hosts
     blocks: Sequence[Sequence[BlockId]] | None = None  # by partition: cached inputs, nearest first
     name: str = ""
+    rdds: tuple[object, ...] = ()  # for listeners: `events.RddInfo`
 
 
 class JobSpec(NamedTuple):
@@ -69,6 +70,7 @@ class JobSpec(NamedTuple):
     tags: frozenset[str] = frozenset()
     can_redo_results: bool = True  # False when a delivered result can't be taken back (a commit, a stream)
     name: str = ""
+    properties: Mapping[str, str] = MappingProxyType({})  # told to listeners
 
 
 # ------------------------------------------------------------------------------------------- events
@@ -167,13 +169,15 @@ class TasksReturned(NamedTuple):
 
 
 class BlocksChanged(NamedTuple):
-    """``scope``: 'worker' (in that executor's heap, gone with it), 'host' or 'shared'."""
+    """``scope``: 'worker' (in that executor's heap, gone with it), 'host' or 'shared'.  ``size``: bytes of each of the
+    ``added``, for listeners."""
 
     executor: str
     epoch: int
     added: Sequence[BlockId] = ()
     removed: Sequence[BlockId] = ()
     scope: str = "worker"
+    size: int = 0
 
 
 class RddUnpersisted(NamedTuple):

@@ -102,7 +102,7 @@ class BlockManager:
             evicted = self.memory.put(block, value, size)
         except StoreFull:
             return False
-        self._stored(block, level, "worker")
+        self._stored(block, level, "worker", size)
         for victim, what in evicted:
             self._evicted(victim, what)
         return True
@@ -111,22 +111,21 @@ class BlockManager:
         level = self.levels.pop(block, (False,))
         self.report(BlocksChanged((), (block,), "worker"))
         if level[0]:
-            self._write(block, Frames.elements(value) if type(value) is Frames else iter(value))
-            self._stored(block, level, "host", replicate=False)
+            size = self._write(block, Frames.elements(value) if type(value) is Frames else iter(value))
+            self._stored(block, level, "host", size, replicate=False)
 
     def _put_on_disk(self, block: BlockId, elements: Iterator[Any], level: Sequence[Any]) -> Iterable[Any]:
         kept = list(elements)  # not read back from the file, which may be unpersisted as soon as it is there
-        self._write(block, iter(kept))
-        self._stored(block, level, "host")
+        self._stored(block, level, "host", self._write(block, iter(kept)))
         return kept
 
-    def _write(self, block: BlockId, elements: Iterator[Any]) -> None:
-        self.disk.put(block, map(frame, _batches(elements)))
+    def _write(self, block: BlockId, elements: Iterator[Any]) -> int:
+        return self.disk.put(block, map(frame, _batches(elements)))
 
-    def _stored(self, block: BlockId, level: Sequence[Any], scope: str, replicate: bool = True) -> None:
+    def _stored(self, block: BlockId, level: Sequence[Any], scope: str, size: int, replicate: bool = True) -> None:
         self.levels[block] = level
         copies = level[4] - 1 if replicate else 0
-        self.report(BlocksChanged((block,), (), scope, copies, tuple(level)))
+        self.report(BlocksChanged((block,), (), scope, copies, tuple(level), size))
 
     def export(self, block: BlockId) -> Iterable[bytes] | None:
         """The block as frames, for a reader elsewhere."""
@@ -145,8 +144,7 @@ class BlockManager:
         if level[1] and self._put_in_memory(block, elements, estimate_size(elements), one):
             return
         if level[0]:
-            self._write(block, iter(elements))
-            self._stored(block, one, "host")
+            self._stored(block, one, "host", self._write(block, iter(elements)))
 
     def drop_rdd(self, rdd: int) -> None:
         for block in [b for b in list(self.levels) if b[0] == rdd]:
