@@ -31,7 +31,8 @@ def application_started(application: Application, user: str) -> ApplicationStart
         "python.version": sys.version.split()[0],
     }
     facts = (application.spec.app_id, application.spec.name, application.master_url, user)
-    return ApplicationStarted(time.monotonic(), *facts, time.time(), VERSION, conf, environment)
+    executors = (application.spec.storage_memory, application.spec.task_cpus)
+    return ApplicationStarted(time.monotonic(), *facts, time.time(), VERSION, conf, environment, *executors)
 
 
 def application_ended() -> ApplicationEnded:

@@ -234,7 +234,7 @@ def _bool(name: str, default: str, doc: str) -> ConfigKey[bool]:
 
 def _choice(name: str, choices: tuple[str, ...], default: str, doc: str) -> ConfigKey[str]:
     def parse(text: str) -> str:
-        return choices[choices.index(text.strip().upper())]
+        return {choice.upper(): choice for choice in choices}[text.strip().upper()]
 
     return ConfigKey(name, " or ".join(choices), " or ".join(choices), parse, default, doc)
 
@@ -305,6 +305,15 @@ ARCHIVES = _list("spark.archives", "Archives, likewise: as with `addArchive`.")
 PROFILE = _bool("spark.python.profile", "false", "Whether tasks are profiled: see `show_profiles`.")
 PROFILE_DUMP = _text("spark.python.profile.dump", "", "A directory that profiles are written to when the context stops; not set: they are printed then, unless that was done.")
 SHOW_PROGRESS = _bool("spark.ui.showConsoleProgress", "false", "Whether jobs of more than half a second show a progress bar, where stderr is a terminal; the shell sets it.")
+
+EVENT_LOG = _bool("spark.eventLog.enabled", "false", "Whether what the application does is logged for Spark's History Server.")
+EVENT_LOG_DIR = _text("spark.eventLog.dir", "file:/tmp/spark-events", "The local directory of event logs, which must exist.")
+EVENT_LOG_COMPRESS = _bool("spark.eventLog.compress", "false", "Whether they are compressed; needs `asparkle[compression]`.")
+EVENT_LOG_CODEC = _choice("spark.eventLog.compression.codec", ("zstd", "lz4"), "zstd", "How.")
+EVENT_LOG_ROLLING = _bool("spark.eventLog.rolling.enabled", "true", "Whether a log is a directory of files of limited size, or one file.")
+EVENT_LOG_ROLL_SIZE = _bytes("spark.eventLog.rolling.maxFileSize", "128m", "What one of these files may hold, before it is compressed.")
+EVENT_LOG_BLOCK_UPDATES = _bool("spark.eventLog.logBlockUpdates.enabled", "false", "Whether a log tells which partitions are cached: without, the History Server's storage page is empty.")
+EVENT_LOG_OVERWRITE = _bool("spark.eventLog.overwrite", "false", "Whether a log may replace one of the same name.")
 
 REDACTION = ConfigKey("spark.redaction.regex", "regular expression", "a regular expression", _parse_pattern, "(?i)secret|password|token|access[.]?key", "Settings whose key or value it is found in are left out of events and logs.")
 

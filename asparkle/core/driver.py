@@ -22,7 +22,7 @@ from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
-from asparkle.core.failure import describe_failure
+from asparkle.core.failure import describe_failure, story_of
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
@@ -271,7 +271,8 @@ class Driver:
     def _not_launched(self, command: m.Launch, remote: Remote, error: Exception) -> None:
         """What an executor needs for these tasks can't be made, and could not be made for another executor."""
         info, described = remote.executor.info, describe_failure(error, live=True)
-        self._later += [m.TaskFailed(info.id, info.epoch, task.tid, described, fatal=True) for task in command.tasks]
+        failed = m.TaskFailed(info.id, info.epoch, -1, described, fatal=True, story=self._story_of(described))
+        self._later += [failed._replace(tid=task.tid) for task in command.tasks]
 
     def _host_of(self, executor: str) -> str:
         remote = self._remotes.get(executor)
@@ -394,13 +395,19 @@ class Driver:
     def _failed(self, executor: Executor, r: protocol.Failed) -> None:
         self._kills.pop(r.tid, None)
         info = executor.info
-        self._feed(m.TaskFailed(info.id, info.epoch, r.tid, r.error, r.penalised, r.killed, r.fatal, r.metrics))
+        story = self._story_of(r.error)
+        self._feed(m.TaskFailed(info.id, info.epoch, r.tid, r.error, r.penalised, r.killed, r.fatal, r.metrics, story))
+
+    def _story_of(self, error: Any) -> Sequence[str]:
+        """An attempt's error in words, if anybody listens."""
+        return story_of(error) if self.scheduler.listening and error is not None else ()
 
     def _fetch_failed(self, executor: Executor, r: protocol.FetchFailed) -> None:
         self._kills.pop(r.tid, None)
         info = executor.info
         others = [(partition, tid) for partition, tid in r.others]
-        self._feed(m.FetchFailed(info.id, info.epoch, r.tid, r.shuffle, r.map_partition, r.map_tid, r.error, others))
+        output = (r.shuffle, r.map_partition, r.map_tid)
+        self._feed(m.FetchFailed(info.id, info.epoch, r.tid, *output, r.error, others, self._story_of(r.error)))
 
     def _returned(self, executor: Executor, r: protocol.Returned) -> None:
         for tid in r.tids:

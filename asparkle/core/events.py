@@ -49,6 +49,8 @@ class ApplicationStarted(Event):
     asparkle_version: str
     conf: Mapping[str, str]
     environment: Mapping[str, str]
+    executor_memory: int = 0  # bytes of cached partitions that each executor may hold
+    task_cpus: int = 1  # cores that one slot stands for
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class RddInfo:
     level: tuple[bool, bool, bool, bool, int] = (False, False, False, False, 1)
     """Its storage level: disk, memory, off heap, deserialized, replication."""
     barrier: bool = False
+    determinism: str = "DETERMINATE"  # or UNORDERED, INDETERMINATE: what a second computation yields
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,10 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobEnded(Event):
-    """``failure``: empty, or the kind of failure (``FailureKind``), which ``reason`` explains."""
+    """``failure``: empty, or the kind of failure (``FailureKind``), which ``reason`` explains.
+
+    After the `StageCompleted` of its stages, but for those that another job needs.
+    """
 
     job: int
     failure: str = ""
@@ -113,7 +119,7 @@ class StageSubmitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class StageCompleted(Event):
-    """``error``: empty, or why it ended before it was complete."""
+    """Every `StageSubmitted` has one.  ``error``: empty, or why this attempt at it ended before it was complete."""
 
     stage: int
     attempt: int
@@ -165,7 +171,8 @@ class TaskMetrics:
 class TaskEnded(Event):
     """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it had not
     started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it;
-    0 where it did not.  ``metrics``: None where the worker did not tell any."""
+    0 where it did not.  ``error``: empty, or what went wrong, in a line; the exception's type and the user's part of
+    its traceback are ``error_type`` and ``frames``.  ``metrics``: None where the worker did not tell any."""
 
     tid: int
     stage: int
@@ -178,6 +185,9 @@ class TaskEnded(Event):
     seconds: float = 0.0
     error: str = ""
     metrics: TaskMetrics | None = None
+    error_type: str = ""
+    frames: str = ""
+    unread: tuple[int, ...] = ()  # where a fetch failed: the shuffle, the map partition, and the attempt that wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +220,7 @@ class ExecutorExcluded(Event):
     executor: str
     host: str
     reason: str
+    failures: int = 0  # tasks that failed on it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -117,6 +117,12 @@ def user_frames(tb: TracebackType | None) -> list[str]:
     """The frames that are neither asparkle's nor of the event loop beneath it."""
     frames = traceback.extract_tb(tb)
     return traceback.format_list(f for f in frames if not f.filename.startswith(_OURS) and _LOOP not in f.filename)
+
+
+def story_of(payload: Any) -> Sequence[str]:
+    """Kind, message and frames of what `describe_failure` made; the exception itself stays pickled."""
+    story: Sequence[str] = load(payload)[1:]
+    return story
 
 
 def load_failure(payload: Any) -> TaskError:

@@ -203,6 +203,7 @@ def _described(node: Node) -> RddInfo:
         tuple(parent.id for parent in node.parents),
         (level.useDisk, level.useMemory, level.useOffHeap, level.deserialized, level.replication),
         node.barrier,
+        node.determinism.name,
     )
 
 

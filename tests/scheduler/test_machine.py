@@ -12,6 +12,7 @@ import pytest
 import asparkle.core.scheduler as package
 from asparkle.core import events
 from asparkle.core.scheduler import Emit, Launch, Scheduler, SchedulerConf
+from asparkle.core.scheduler.messages import TaskFailed
 from asparkle.core.scheduler.timers import Timers
 
 from .bench import Bench, result, stage
@@ -62,7 +63,7 @@ class TestEvents:
         story = [type(emit.event).__name__ for emit in bench.get(Emit, ever=True)]
         assert story == [
             *["ExecutorAdded", "JobStarted", "StageSubmitted", "TaskStarted", "TaskEnded", "StageCompleted"],
-            *["StageSubmitted", "TaskStarted", "TaskEnded", "JobEnded", "StageCompleted"],
+            *["StageSubmitted", "TaskStarted", "TaskEnded", "StageCompleted", "JobEnded"],
         ]
         emitted = [emit.event for emit in bench.get(Emit, ever=True)]
         infos = (events.StageInfo(0, 1, "first", 0), events.StageInfo(1, 1, "", None, (0,)))
@@ -87,6 +88,50 @@ class TestEvents:
             jobs = [event.job for event in sim.emitted if isinstance(event, events.JobEnded)]
             assert sorted(jobs) == sorted(sim.jobs)
 
+    def test_every_attempt_at_a_stage_that_was_submitted_completes_once_and_before_its_jobs_end(self) -> None:
+        """Whatever was lost meanwhile: paused and resumed, rolled back, failed or cancelled."""
+        errors = set()
+        for seed in range(60):
+            rng = random.Random(seed)
+            sim = Simulation(rng, random_conf(rng), random_chances(rng), listening=True)
+            drive(sim, Workload(rng), 4)
+            open_attempts: dict[int, int] = {}
+            jobs: dict[int, set[int]] = {}
+            for event in sim.emitted:
+                match event:
+                    case events.JobStarted():
+                        jobs[event.job] = {info.stage for info in event.stages}
+                    case events.StageSubmitted():
+                        assert open_attempts.setdefault(event.stage, event.attempt) == event.attempt
+                    case events.StageCompleted():
+                        assert open_attempts.pop(event.stage) == event.attempt
+                        errors.add(event.error.split(" ")[0])
+                    case events.JobEnded():
+                        ended = jobs.pop(event.job)
+                        needed_by_others = set().union(*jobs.values())
+                        assert not (ended - needed_by_others) & open_attempts.keys()
+            assert not open_attempts
+        assert {"", "outputs", "stage"} <= errors  # complete, resumed, rolled back
+
+    def test_what_went_wrong_is_told_in_words(self) -> None:
+        bench = Bench(listening=True, max_failures=1).executor("a")
+        bench.job(result(0, 1))
+        (tid,) = bench.tasks
+        story = ("ValueError", "three", "  File ...")
+        bench.tell(TaskFailed("a", bench.epochs["a"], tid, b"pickled", story=story))
+        emitted = [emit.event for emit in bench.get(Emit, ever=True)]
+        (ended,) = [event for event in emitted if isinstance(event, events.TaskEnded)]
+        assert (ended.error, ended.error_type, ended.frames) == ("ValueError: three", "ValueError", "  File ...")
+        (job,) = [event for event in emitted if isinstance(event, events.JobEnded)]
+        assert job.reason.endswith("on a: ValueError: three")
+
+    def test_an_executor_is_removed_after_its_attempts_have_ended(self) -> None:
+        bench = Bench(listening=True).executor("a").executor("b")
+        bench.job(result(0, 2))
+        bench.lose("a")
+        told = [type(emit.event).__name__ for emit in bench.get(Emit, ever=True)]
+        assert told.index("TaskEnded") < told.index("ExecutorRemoved")
+
     def test_outcomes(self) -> None:
         bench = Bench(listening=True).executor("a", 9).executor("b", 1)
         bench.job(stage(0, 2), result(1, 5, [0]))
@@ -101,6 +146,8 @@ class TestEvents:
         }
         assert [event.tid for event in ended if event.outcome == "executor lost"] == [on_b]
         assert [event.error for event in ended if event.outcome == "failed"] == ["boom"]
+        (unread,) = [event.unread for event in ended if event.outcome == "fetch failed"]
+        assert unread[:2] == (0, 0)
 
 
 class TestViews:

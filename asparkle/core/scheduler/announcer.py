@@ -70,9 +70,12 @@ class Announcer:
         attempt: Attempt,
         outcome: str,
         seconds: float = 0.0,
-        error: object = None,
+        error: str = "",
         metrics: Sequence[float] | None = None,
+        story: Sequence[str] = (),
+        unread: tuple[int, ...] = (),
     ) -> None:
+        """``story``: as in the scheduler's `TaskFailed`; ``unread``: as in the event."""
         from asparkle.core.events import TaskEnded, TaskMetrics
 
         self._turn.emit(
@@ -87,8 +90,11 @@ class Announcer:
                 attempt.executor.host.name,
                 outcome,
                 seconds,
-                "" if error is None else str(error),
+                error,
                 None if metrics is None else TaskMetrics(*metrics),  # type: ignore[arg-type]  # ints where it says so
+                story[0] if story else "",
+                story[2] if story else "",
+                unread,
             )
         )
 
@@ -109,10 +115,10 @@ class Announcer:
 
         self._turn.emit(ExecutorRemoved(self._turn.now, executor.name, executor.epoch, executor.host.name, reason))
 
-    def executor_excluded(self, executor: Executor, reason: str) -> None:
+    def executor_excluded(self, executor: Executor, reason: str, failures: int) -> None:
         from asparkle.core.events import ExecutorExcluded
 
-        self._turn.emit(ExecutorExcluded(self._turn.now, executor.name, executor.host.name, reason))
+        self._turn.emit(ExecutorExcluded(self._turn.now, executor.name, executor.host.name, reason, failures))
 
     def executor_readmitted(self, executor: Executor) -> None:
         from asparkle.core.events import ExecutorReadmitted

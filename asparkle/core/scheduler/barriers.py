@@ -208,5 +208,5 @@ class Barriers:
             tasks.withdraw(partition)
             tasks.put(partition)
         if stage.state == ACTIVE:
-            stage.attempt += 1
+            self._lineage.again(tasks, reason)
         self._dispatch.rank(tasks)

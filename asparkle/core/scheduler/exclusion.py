@@ -156,7 +156,7 @@ class Exclusion:
         if executor is not None and incarnation(executor) == who and executor.usable():
             self._fleet.exclude(executor)
             if self._turn.listening:
-                self._announcer.executor_excluded(executor, reason)
+                self._announcer.executor_excluded(executor, reason, len(self._failures.get(who, ())))
 
     def _readmit(self, who: Incarnation) -> None:
         del self._executors[who]

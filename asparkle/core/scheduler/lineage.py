@@ -116,14 +116,14 @@ class Lineage:
             if not table[key]:
                 del table[key]
         self._turn.out.append(FinishJob(job.id, failure))
-        if self._turn.listening:
-            self._announcer.job_ended(job, failure)
         for stage in job.stages:
             del stage.jobs[job.id]
         needed: dict[Job, set[Stage]] = {}
         reason = f"job {job.id} is over" if failure is None else failure.reason
         for stage in reversed(job.stages):
             self._release(stage, needed, reason, "" if failure is None else reason)
+        if self._turn.listening:
+            self._announcer.job_ended(job, failure)
 
     def _release(self, stage: Stage, needed: dict[Job, set[Stage]], reason: str, error: str) -> None:
         """A job that had the stage is over."""
@@ -202,8 +202,10 @@ class Lineage:
 
     def _start(self, stage: Stage) -> None:
         stage.state = ACTIVE
-        stage.attempt += 1
         tasks = stage.tasks
+        if tasks is not None and self._turn.listening:
+            self._announcer.stage_completed(stage, "outputs that it reads were lost")
+        stage.attempt += 1
         if tasks is None:
             tasks = stage.tasks = TaskSet(stage, self._uncomputed(stage))
             owner = next(iter(stage.jobs.values()))
@@ -216,6 +218,15 @@ class Lineage:
         if self._turn.listening:
             self._announcer.stage_submitted(stage, tasks)
         self._dispatch.enter(tasks)
+
+    def again(self, tasks: TaskSet, reason: str) -> None:
+        """An attempt at a stage is over, and all its tasks are to run in another one."""
+        stage = tasks.stage
+        if self._turn.listening:
+            self._announcer.stage_completed(stage, reason)
+        stage.attempt += 1
+        if self._turn.listening:
+            self._announcer.stage_submitted(stage, tasks)
 
     def _uncomputed(self, stage: Stage) -> Sequence[int]:
         if stage.spec.shuffle is None:
@@ -424,6 +435,8 @@ class Lineage:
             self.ended(tasks, False)
             stage.tasks = None
             stage.state = WAITING
+            if self._turn.listening:
+                self._announcer.stage_completed(stage, reason)
         if stage.spec.shuffle is not None:
             self._clear_outputs(stage)
         elif tasks is not None:

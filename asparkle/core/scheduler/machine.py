@@ -181,9 +181,11 @@ class Scheduler:
             outcome = "success" if attempt.wanted else "unused"
             self._announcer.task_ended(attempt, outcome, event.seconds, metrics=event.metrics)
         elif isinstance(event, TaskFailed):
-            self._announcer.task_ended(attempt, "killed" if killed else "failed", 0.0, event.error, event.metrics)
+            outcome = "killed" if killed else "failed"
+            self._announcer.task_ended(attempt, outcome, 0.0, _in_words(event), event.metrics, event.story)
         else:
-            self._announcer.task_ended(attempt, "fetch failed", 0.0, event.error)
+            unread = (event.shuffle, event.map_partition, event.map_tid)
+            self._announcer.task_ended(attempt, "fetch failed", 0.0, _in_words(event), story=event.story, unread=unread)
 
     def _task_started(self, event: TaskStarted) -> None:
         attempt = self._fleet.find(event.tid, event.executor, event.epoch)
@@ -211,7 +213,7 @@ class Scheduler:
             return
         if attempt.wanted:
             penalised = (event.penalised and not event.killed) or event.fatal
-            self._failed(attempt, str(event.error), event.error, penalised, event.fatal)
+            self._failed(attempt, _in_words(event), event.error, penalised, event.fatal)
 
     def _failed(self, attempt: Attempt, reason: str, error: object, penalised: bool, fatal: bool = False) -> None:
         """A wanted attempt came to nothing; it is settled already, or killed."""
@@ -311,7 +313,7 @@ class Scheduler:
         if stage.state != IDLE and len(stage.fetch_failed) >= self._turn.conf.max_stage_attempts:
             text = (
                 f"stage {stage.id} failed {len(stage.fetch_failed)} times in a row to read shuffle "
-                f"{event.shuffle}, the last time map output {event.map_partition}: {event.error}"
+                f"{event.shuffle}, the last time map output {event.map_partition}: {_in_words(event)}"
             )
             failure = self._lineage.failure(FailureKind.FETCH, text, stage, attempt, event.error)
             self._lineage.fail(stage, failure)
@@ -321,7 +323,7 @@ class Scheduler:
         stale outputs time and again has one, or its partition would be tried for ever."""
         count = tasks.stale[attempt.partition] = tasks.stale.get(attempt.partition, 0) + 1
         penalised = count > self._turn.conf.max_stage_attempts
-        self._failed(attempt, f"could not read shuffle {event.shuffle}: {event.error}", event.error, penalised)
+        self._failed(attempt, f"could not read shuffle {event.shuffle}: {_in_words(event)}", event.error, penalised)
 
     # -------------------------------------------------------------------------- commits and barriers
 
@@ -370,9 +372,9 @@ class Scheduler:
         presumed, queued = self._fleet.remove(executor)
         started = {attempt.tid for attempt in presumed} if event.running is None else set(event.running)
         if self._turn.listening:
-            self._announcer.executor_removed(executor, event.reason)
             for attempt in presumed:
                 self._announcer.task_ended(attempt, "executor lost", 0.0, event.reason)
+            self._announcer.executor_removed(executor, event.reason)
         self._blocks.lose(executor, event.blocks_survive)
         self._dispatch.release(executor)
         if not event.blocks_survive:
@@ -446,3 +448,11 @@ class Scheduler:
 
     def executors(self) -> list[ExecutorView]:
         return [ExecutorView.of(executor) for executor in self._fleet.executors.values()]
+
+
+def _in_words(event: TaskFailed | FetchFailed) -> str:
+    """What went wrong: of what comes from a worker, its story; the error itself is pickled."""
+    if not event.story:
+        return "" if event.error is None else str(event.error)
+    kind, message, _ = event.story
+    return f"{kind}: {message}" if message else kind

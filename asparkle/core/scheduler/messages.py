@@ -132,7 +132,9 @@ class TaskSucceeded(NamedTuple):
 
 
 class TaskFailed(NamedTuple):
-    """``penalised`` False: no fault of the task's (its executor is shutting down, a commit was denied)."""
+    """``penalised`` False: no fault of the task's (its executor is shutting down, a commit was denied).
+
+    ``story``: for listeners, what ``error`` is: its kind, its message and the user's frames."""
 
     executor: str
     epoch: int
@@ -142,13 +144,15 @@ class TaskFailed(NamedTuple):
     killed: bool = False  # it ended because we had asked for it
     fatal: bool = False  # no retry can help (an unpicklable result): fails its job at once
     metrics: Sequence[float] | None = None
+    story: Sequence[str] = ()
 
 
 class FetchFailed(NamedTuple):
     """The attempt could not read map output ``map_partition`` of ``shuffle``, which attempt
     ``map_tid`` had written (so that a report about an output since rewritten is recognised).
 
-    ``others``: (partition, attempt) of more outputs of the shuffle that it has found to be gone."""
+    ``others``: (partition, attempt) of more outputs of the shuffle that it has found to be gone.
+    ``story``: as in `TaskFailed`."""
 
     executor: str
     epoch: int
@@ -158,6 +162,7 @@ class FetchFailed(NamedTuple):
     map_tid: int
     error: object = None
     others: Sequence[tuple[int, int]] = ()
+    story: Sequence[str] = ()
 
 
 class TasksReturned(NamedTuple):
