@@ -14,6 +14,7 @@ import pytest
 EXPECTED = (
     "IPython is installed",  # the other half of a pair
     "needs the programs of an installed PySpark",  # `.ci/run` runs these, and the checkers, in a step of their own
+    "needs the History Server of an installed PySpark, and Java",  # likewise
     "is not installed: pip install 'asparkle[dev]'",
     "root may write anywhere",
     "needs fork",  # the platform's

@@ -36,6 +36,7 @@ OPTIONAL = {
     "asparkle.plugins.progress": {"tqdm"},
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
     "asparkle.core.codecs": {"lz4", "zstandard"},
+    "asparkle.plugins.eventlog.files": {"lz4", "zstandard"},
 }
 CIRCLES = {  # through imports inside functions
     ("asparkle.core.filesystems", "asparkle.core.remotefiles"),  # a file system, and those that a package brings

@@ -265,9 +265,12 @@ def _fraction(name: str, default: str, doc: str) -> ConfigKey[float]:
 _UNIT_NAMES = {"b": "bytes", "m": "MiB", "ms": "milliseconds", "s": "seconds"}
 
 
-def _bytes(name: str, default: str, doc: str, unit: str = "b") -> ConfigKey[int]:
+def _bytes(name: str, default: str, doc: str, unit: str = "b", least: str = "0") -> ConfigKey[int]:
     expected = f"a size such as 512m or 1g (a bare number: {_UNIT_NAMES[unit]})"
-    return ConfigKey(name, "bytes", expected, lambda text: parse_bytes(text, unit), default, doc)
+    if least != "0":
+        expected += f", {least} or more"
+    parse = _at_least(lambda text: parse_bytes(text, unit), parse_bytes(least))
+    return ConfigKey(name, "bytes", expected, parse, default, doc)
 
 
 def _seconds(name: str, default: str, doc: str, unit: str = "ms") -> ConfigKey[float]:
@@ -311,7 +314,7 @@ EVENT_LOG_DIR = _text("spark.eventLog.dir", "file:/tmp/spark-events", "The local
 EVENT_LOG_COMPRESS = _bool("spark.eventLog.compress", "false", "Whether they are compressed; needs `asparkle[compression]`.")
 EVENT_LOG_CODEC = _choice("spark.eventLog.compression.codec", ("zstd", "lz4"), "zstd", "How.")
 EVENT_LOG_ROLLING = _bool("spark.eventLog.rolling.enabled", "true", "Whether a log is a directory of files of limited size, or one file.")
-EVENT_LOG_ROLL_SIZE = _bytes("spark.eventLog.rolling.maxFileSize", "128m", "What one of these files may hold, before it is compressed.")
+EVENT_LOG_ROLL_SIZE = _bytes("spark.eventLog.rolling.maxFileSize", "128m", "What one of these files may hold, before it is compressed.", least="10m")
 EVENT_LOG_BLOCK_UPDATES = _bool("spark.eventLog.logBlockUpdates.enabled", "false", "Whether a log tells which partitions are cached: without, the History Server's storage page is empty.")
 EVENT_LOG_OVERWRITE = _bool("spark.eventLog.overwrite", "false", "Whether a log may replace one of the same name.")
 

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.conf import PLUGINS, PLUGINS_BLOCK, SHOW_PROGRESS, SparkConf
+from asparkle.core.conf import EVENT_LOG, PLUGINS, PLUGINS_BLOCK, SHOW_PROGRESS, SparkConf
 from asparkle.core.contracts import Listener
-from asparkle.core.errors import ConfigurationError, PluginError
+from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
 from asparkle.plugins import API_VERSION
 
@@ -46,6 +46,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     LISTENERS: {
         "log": "asparkle.plugins.listeners:LogListener",
         "progress": "asparkle.plugins.progress:ProgressListener",
+        "eventlog": "asparkle.plugins.eventlog",  # a module: its hook is asked, as that of others' plugins
     },
 }
 _CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy"}
@@ -70,7 +71,8 @@ class PluginRegistry:
         self._scanned = False
         self.broken: dict[str, PluginError] = {}
         """Installed plugins that can't be used, and why; filled when a name makes us look at them."""
-        named = dict.fromkeys((*PLUGINS.read(conf), *(["progress"] if SHOW_PROGRESS.read(conf) else [])))
+        implied = {"progress": SHOW_PROGRESS, "eventlog": EVENT_LOG}
+        named = dict.fromkeys((*PLUGINS.read(conf), *(name for name, key in implied.items() if key.read(conf))))
         for plugin in (*named, *plugins):
             self._activate(plugin)
 
@@ -135,6 +137,8 @@ class PluginRegistry:
             if implementation.plugin_name == plugin:
                 try:
                     return implementation.function(*(arguments[name] for name in implementation.argnames))
+                except (ConfigurationError, MissingDependency):
+                    raise  # says what is to be done
                 except Exception as error:
                     raise PluginError(plugin, f"{hook} raised {type(error).__name__}: {error}") from error
         return None
@@ -189,7 +193,10 @@ class PluginRegistry:
             raise PluginError(name, "is blocked, by asparkle.plugins.block or ASPARKLE_PLUGINS_BLOCK")
         if path := BUILTIN[LISTENERS].get(name):
             module, _, attribute = path.partition(":")
-            self._listeners.append(getattr(import_module(module), attribute)())
+            if attribute:
+                self._listeners.append(getattr(import_module(module), attribute)())
+            else:
+                self._active.append(self._register(import_module(module), name))
             return
         entries = {entry.name: entry for entry in _entry_points()}
         if name not in entries:
