@@ -12,7 +12,7 @@ from asparkle.aio import SparkContext
 from asparkle.core.bus import Bus
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import Listener
-from asparkle.core.errors import ArgumentTypeError
+from asparkle.core.errors import ArgumentTypeError, JobFailed
 from asparkle.core.events import JobEnded, JobStarted, StageCompleted, TaskEnded
 from asparkle.plugins.listeners import EventRecorder
 
@@ -36,6 +36,25 @@ async def test_a_recorder_gets_every_event_of_a_job(master):
     assert len(recorder.of_type(TaskEnded)) == 3 + 2
     kinds = [type(event) for event in recorder.recorded]
     assert kinds.index(JobStarted) < kinds.index(TaskEnded) < kinds.index(JobEnded)
+    assert kinds.index(JobEnded) > max(i for i, kind in enumerate(kinds) if kind is StageCompleted)
+
+
+@pytest.mark.parametrize("master", ["inline", "threads[2]", "processes[2]"])
+async def test_what_a_task_raised_is_told_in_words(master):
+    def divide(x):
+        return 1 / x
+
+    recorder = EventRecorder()
+    async with SparkContext(master, plugins=[recorder]) as sc:
+        with pytest.raises(JobFailed):
+            await sc.parallelize([0], 1).map(divide).collect()
+    ended = recorder.of_type(TaskEnded)
+    assert {task.outcome for task in ended} == {"failed"}
+    assert {task.error for task in ended} == {"ZeroDivisionError: division by zero"}
+    assert {task.error_type for task in ended} == {"ZeroDivisionError"}
+    assert all("in divide" in task.frames for task in ended)
+    (job,) = recorder.of_type(JobEnded)
+    assert job.failure == "task" and job.reason.endswith(": ZeroDivisionError: division by zero")
 
 
 async def test_a_listener_can_be_added_while_a_context_runs():
