@@ -32,7 +32,7 @@ html_css_files = ["site.css"]
 mermaid_height = "auto"
 
 NAVIGATION = {
-    "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "history"],
+    "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "operating", "history"],
     "Reference": [
         f"reference/{page}" for page in ("rdd", "sql", "configuration", "errors", "events", "plugins", "contracts")
     ],

@@ -179,6 +179,17 @@ def events() -> str:
     return "\n\n".join(sections)
 
 
+def metrics() -> str:
+    """A table of all metrics."""
+    from asparkle.plugins.metrics import METRICS, TASK_TOTALS
+
+    lines = ["| metric | kind | what |", "|---|---|---|"]
+    for name, (kind, text, label, _) in METRICS.items():
+        lines.append(f"| `{name}` | {kind}{f', by `{label}`' if label else ''} | {text} |")
+    lines += [f"| `{name}` | counter | {text} |" for name, (_, text) in TASK_TOTALS.items()]
+    return "\n".join(lines)
+
+
 def errors() -> str:
     """The tree of all errors, and a section for each."""
     module = import_module("asparkle.errors")
@@ -229,7 +240,9 @@ def options() -> str:
     return "\n".join([*lines, "", *refused])
 
 
-CONTRACTS = ["Listener", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy"]
+CONTRACTS = ["Listener", "MetricSink", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy"]
+
+TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric"]
 
 PROFILES = ["ResourceProfile", "ResourceProfileBuilder", "ExecutorResourceRequests", "TaskResourceRequests"]
 
@@ -272,10 +285,13 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": errors,
     "events": events,
     **{name: partial(contract, f"asparkle.core.contracts:{name}") for name in CONTRACTS},
-    **{name: partial(table, f"asparkle.core.contracts:{name}") for name in ("AppSpec", "ExecutorInfo", "Lost")},
+    **{name: partial(table, f"asparkle.core.contracts:{name}") for name in TABLES},
     "EventRecorder": lambda: contract("asparkle.plugins.listeners:EventRecorder"),
     "LogListener": lambda: _text(load("asparkle.plugins.listeners:LogListener")),
     "ProgressListener": lambda: _text(load("asparkle.plugins.progress:ProgressListener")),
+    "JsonLinesListener": lambda: _text(load("asparkle.plugins.jsonlines:JsonLinesListener")),
+    "read_events": lambda: _text(load("asparkle.plugins.jsonlines:read_events")),
+    "metrics": metrics,
 }
 
 

@@ -53,7 +53,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", [*PAGES, *FOR_LINKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page):
-    for named in re.findall(r"\b((?:asparkle|contrib|docs|tests)/[\w/]+(?:\.\w+)?)", page.read_text()):
+    for named in re.findall(r"\b((?:asparkle|contrib|docs|tests)/[\w/-]+(?:\.\w+)?)", page.read_text()):
         assert (ROOT / named).exists(), named
 
 

@@ -23,6 +23,8 @@ from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from asparkle.core.contracts import Listener
     from asparkle.core.scheduler import SchedulerConf
 
@@ -38,7 +40,7 @@ class Extensions(Protocol):
 
     def cache_policy(self, name: str) -> str: ...
 
-    def listeners(self) -> list[Listener]: ...
+    def listeners(self, dropped: Callable[[], Mapping[str, int]] = ...) -> list[Listener]: ...
 
 
 class Application:

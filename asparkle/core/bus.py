@@ -57,13 +57,17 @@ class Feed:
         if self._ended:  # from another thread, which may not touch the bus
             self._bus.remove(self)
         elif self._backlog() >= self._bus.queue_size:
-            self.dropped += 1
+            self._drop(1)
         else:
             self._append(event)
 
     def end(self) -> None:
         """Nothing more will be put; what is queued is still delivered."""
         self._ended = True
+
+    def _drop(self, events: int) -> None:
+        self.dropped += events
+        self._bus.count_dropped(self.name, events)
 
     def _backlog(self) -> int:
         raise NotImplementedError
@@ -143,7 +147,7 @@ class _TaskFeed(Feed):
         finally:
             self._over = True
             self._bus.remove(self)
-            self.dropped += len(self._queue)
+            self._drop(len(self._queue))
             self._queue.clear()
             self._failures.say_dropped(last=True)
 
@@ -206,7 +210,7 @@ class _ThreadFeed(Feed):
         if self.is_over():
             return
         self._abandoned = True
-        self.dropped += max(0, self._queue.qsize() - 1)
+        self._drop(max(0, self._queue.qsize() - 1))
         self._failures.say_dropped(last=True)
         log().warning("listener did not return in time: its thread is left behind", listener=self.name)
 
@@ -282,6 +286,7 @@ class Bus:
         self.queue_size = queue_size
         self.flush_timeout = flush_timeout
         self._feeds: list[Feed] = []
+        self._dropped: dict[str, int] = {}
         self._routes: dict[type, tuple[Feed, ...]] = {}
         self._deliveries: list[_TaskFeed | _ThreadFeed] = []  # removed ones too, until they have ended
         self._tasks: TaskGroup | None = None
@@ -326,6 +331,14 @@ class Bus:
             self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
             self._attach(feed)
         return feed
+
+    def dropped(self) -> dict[str, int]:
+        """How many events listeners have missed, by the names of those that have missed any.  In any thread."""
+        return dict(self._dropped)
+
+    def count_dropped(self, listener: str, events: int) -> None:
+        if events:
+            self._dropped[listener] = self._dropped.get(listener, 0) + events
 
     def remove(self, feed: Feed) -> None:
         """The listener gets nothing that is posted from now on; what is queued is still delivered."""

@@ -154,6 +154,14 @@ def parse_seconds(text: str, unit: str = "ms") -> float:
     return number * _SECONDS[given or unit]
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """A host, and a port from 1 to 65535: 'localhost:8125', '[::1]:8125'.  Raises ValueError."""
+    host, _, port = text.strip().rpartition(":")
+    if not host or not 1 <= int(port) <= 65535 or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+        raise ValueError(text)
+    return host.strip("[]"), int(port)
+
+
 def _parse_bool(text: str) -> bool:
     return {"true": True, "false": False}[text.strip().lower()]
 
@@ -356,6 +364,11 @@ PLUGINS = _list("asparkle.plugins", "Installed plugins to activate, by the name 
 PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, by name; ASPARKLE_PLUGINS_BLOCK in the environment adds to it.")
 LISTENER_QUEUE_SIZE = _int("asparkle.listener.queue.size", "10000", "Events that wait for one listener; what exceeds it is dropped and counted.")
 LISTENER_FLUSH_TIMEOUT = _seconds("asparkle.listener.flush.timeout", "5s", "How long stop() lets listeners finish what waits for them.")
+EVENTS_JSONLINES = ConfigKey[str | None]("asparkle.events.jsonlines.path", "path", "a path", str, None, "A file that every event is appended to, as a line of JSON.")
+METRIC_SINKS = _list("asparkle.metrics.sinks", "Where metrics go: names of metric sinks.")
+METRICS_INTERVAL = ConfigKey("asparkle.metrics.interval", "duration", "a duration of at least 100ms, such as 10s (a bare number: seconds)", _at_least(lambda text: parse_seconds(text, "s"), 0.1), "10s", "How often metrics are reported to sinks.")
+STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host:port, such as localhost:8125 or [::1]:8125", parse_address, "localhost:8125", "Where the sink `statsd` sends its packets, by UDP.")
+STATSD_PREFIX = _text("asparkle.metrics.statsd.prefix", "asparkle", "What the names of its metrics begin with, before a dot and the application's name.")
 # fmt: on
 
 

@@ -156,7 +156,7 @@ class SparkContext(DriverOnly):
         added_files[self.applicationId] = files_below(application.spec.directories)
         stack.callback(self._forget_files)
         stack.callback(self._leave_profiles)
-        for listener in application.listeners():
+        for listener in application.listeners(self._bus.dropped):
             self.addListener(listener)
         if driver.scheduler.listening:
             from asparkle.core.applicationevents import application_started

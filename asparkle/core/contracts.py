@@ -1,4 +1,4 @@
-"""What asparkle asks of its plugins: cluster managers, executors, block stores, cache policies.
+"""What asparkle asks of its plugins: cluster managers, executors, block stores, cache policies, listeners, sinks.
 
 Abstract base classes, so that a later version may add a method with a default.
 """
@@ -6,7 +6,7 @@ Abstract base classes, so that a later version may add a method with a default.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -221,4 +221,59 @@ class Listener(ABC):
     def close(self) -> Awaitable[None] | None:
         """After the last event: the context stops, or the listener is removed.  A coroutine if, and only
         if, ``on_event`` is one.  Not called when the flush's deadline has passed."""
+        return None
+
+
+class Metric(NamedTuple):
+    """What one metric is at one moment.  All of one name have the same kind, help and label names.
+
+    The ``value`` of a counter only grows, that of a gauge is what it is now.  That of a histogram is the sum of what
+    was observed; each of its ``buckets`` is (bound, count, sum) of the observations up to that bound and above the one
+    before.
+    """
+
+    name: str  # 'tasks', 'task_run_seconds', 'cached_bytes': with its unit, unless it is a number of things
+    kind: str  # 'counter', 'gauge' or 'histogram'
+    help: str  # a sentence
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()  # names and values: (('outcome', 'success'),)
+    buckets: tuple[tuple[float, int, float], ...] = ()  # by rising bound, the last of which is infinite
+
+
+class Metrics(NamedTuple):
+    """All metrics of one application at one moment: plain data that nobody changes any more."""
+
+    application: str  # its id, which no other has
+    name: str
+    master: str
+    metrics: tuple[Metric, ...]  # those of one name follow one another
+
+
+class MetricSink(ABC):
+    """Takes an application's metrics elsewhere: it is pushed what they are, or asks when it wants to know.
+
+    The class is called with the context's `SparkConf`, when the context is made, and raises
+    `errors.ConfigurationError` for settings that it can't use; it starts and opens nothing then.  A sink serves
+    one context.  Its methods are called one at a time, in a thread of its own: they may block, and hold up neither
+    jobs nor other sinks.  The first exception of each of them is logged, with the sink's name, and fails nothing.
+    When the context stops, the last report and `close` have ``asparkle.listener.flush.timeout``; a sink that has not
+    returned then is left behind, and this is logged.
+    """
+
+    name: str = ""
+    """What logs call it; the class's name unless set."""
+
+    def open(self, read: Callable[[], Metrics]) -> None:
+        """First of all, when the application starts.  A sink that raises here is given up: nothing else is called.
+
+        ``read``: what the metrics are now; quick, and may be called in any thread, at any time, also after `close`.
+        """
+        return None
+
+    @abstractmethod
+    def report(self, metrics: Metrics) -> None:
+        """Every ``asparkle.metrics.interval``, and once more when all has been counted: the application has ended."""
+
+    def close(self) -> None:
+        """After the last report: give back what `open` and `report` have taken (threads, ports, connections)."""
         return None

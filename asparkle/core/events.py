@@ -297,15 +297,18 @@ class UnknownEvent(Event):
     fields: Mapping[str, Any]
 
 
+def to_plain(event: Event) -> dict[str, Any]:
+    """The event as a dict of its fields, its type and that type's version: what msgpack and JSON can hold."""
+    if isinstance(event, UnknownEvent):
+        return {"type": event.type, "version": event.version, "time": event.time, **event.fields}
+    return {"type": type(event).__name__, "version": event.VERSION, **dataclasses.asdict(event)}
+
+
 def pack(event: Event) -> bytes:
-    """The event as msgpack: a map of its fields, its type and that type's version."""
+    """The event as msgpack: what `to_plain` gives."""
     import msgpack
 
-    if isinstance(event, UnknownEvent):
-        document = {"type": event.type, "version": event.version, "time": event.time, **event.fields}
-    else:
-        document = {"type": type(event).__name__, "version": event.VERSION, **dataclasses.asdict(event)}
-    packed: bytes = msgpack.packb(document)
+    packed: bytes = msgpack.packb(to_plain(event))
     return packed
 
 
@@ -314,21 +317,28 @@ def unpack(data: bytes) -> Event:
     import msgpack
 
     try:
-        document = msgpack.unpackb(data, use_list=False)
-        name, version, time = document.pop("type"), document.pop("version"), document["time"]
+        return from_plain(msgpack.unpackb(data, use_list=False))
     except Exception as error:
         raise ValueError(f"not a packed event: {data[:40]!r}: {error}") from None
-    kind = event_types().get(name)
+
+
+def from_plain(document: Any) -> Event:
+    """The event of a dict that `to_plain` gave, with tuples where it has them.  Raises ValueError for another one."""
+    try:
+        name, version, time = (document[key] for key in ("type", "version", "time"))
+        kind = event_types().get(name)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an event: {type(error).__name__}: {error}") from None
     if kind is None:
-        del document["time"]
-        return UnknownEvent(time, name, version, document)
+        rest = {key: value for key, value in document.items() if key not in ("type", "version", "time")}
+        return UnknownEvent(time, name, version, rest)
     known = {field.name for field in dataclasses.fields(kind)}
     fields = {key: value for key, value in document.items() if key in known}
-    _restore_parts(fields)
     try:
+        _restore_parts(fields)
         return kind(**fields)
-    except TypeError as error:
-        raise ValueError(f"not a packed event: {name} of version {version}: {error}") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"not an event: {name} of version {version}: {error}") from None
 
 
 _PARTS: dict[str, type] = {"stages": StageInfo, "rdds": RddInfo, "metrics": TaskMetrics}

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         ExecutorInfo,
         Listener,
         Lost,
+        Metric,
+        Metrics,
+        MetricSink,
     )
     from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
@@ -41,6 +44,9 @@ __all__ = [
     "ExecutorInfo",
     "Listener",
     "Lost",
+    "Metric",
+    "MetricSink",
+    "Metrics",
     "SocketExecutor",
     "WorkerCluster",
     "hookimpl",
@@ -62,6 +68,9 @@ __getattr__ = lazy(
             "ExecutorInfo",
             "Listener",
             "Lost",
+            "Metric",
+            "MetricSink",
+            "Metrics",
         ],
         "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
         "asparkle.plugins.hookspecs": ["hookimpl"],

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pluggy import HookimplMarker, HookspecMarker
 
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
 
 hookspec = HookspecMarker("asparkle")
 hookimpl = HookimplMarker("asparkle")
@@ -68,4 +68,18 @@ def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:  # type: ignore[e
         @hookimpl
         def asparkle_listeners(conf):
             return [StatsdListener(conf.get("statsd.address", "localhost:8125"))]
+    """
+
+
+@hookspec
+def asparkle_metric_sinks() -> Mapping[str, type[MetricSink] | str]:  # type: ignore[empty-body]
+    """Metric sinks by name; made for a context whose ``asparkle.metrics.sinks`` has the name.
+
+    The class is called with the context's conf.
+
+    Example::
+
+        @hookimpl
+        def asparkle_metric_sinks():
+            return {"graphite": "asparkle_graphite:GraphiteSink"}
     """

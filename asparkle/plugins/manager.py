@@ -1,4 +1,4 @@
-"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a listener.
+"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a listener, a metric sink.
 
 Built-ins come from a static table.  Plugins are looked at only when a name is not in it, or when the
 context activates some; until then neither pluggy nor any entry point is touched.  Each context has a
@@ -13,12 +13,20 @@ registry of its own: there is no process-wide state.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.conf import EVENT_LOG, PLUGINS, PLUGINS_BLOCK, SHOW_PROGRESS, SparkConf
-from asparkle.core.contracts import Listener
+from asparkle.core.conf import (
+    EVENT_LOG,
+    EVENTS_JSONLINES,
+    METRIC_SINKS,
+    PLUGINS,
+    PLUGINS_BLOCK,
+    SHOW_PROGRESS,
+    SparkConf,
+)
+from asparkle.core.contracts import Listener, MetricSink
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
 from asparkle.plugins import API_VERSION
@@ -33,7 +41,7 @@ if TYPE_CHECKING:
 GROUP = "asparkle"
 
 MANAGERS, STORES, POLICIES = "asparkle_cluster_managers", "asparkle_block_stores", "asparkle_cache_policies"
-LISTENERS = "asparkle_listeners"
+SINKS, LISTENERS = "asparkle_metric_sinks", "asparkle_listeners"
 
 BUILTIN: dict[str, dict[str, str]] = {
     MANAGERS: {
@@ -43,20 +51,23 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     STORES: {"disk": "asparkle.backends.disk:DiskStore"},
     POLICIES: {"lru": "asparkle.core.worker.memory:LRU"},
+    SINKS: {"statsd": "asparkle.plugins.statsd:StatsdSink"},
     LISTENERS: {
+        "jsonlines": "asparkle.plugins.jsonlines:from_conf",
         "log": "asparkle.plugins.listeners:LogListener",
         "progress": "asparkle.plugins.progress:ProgressListener",
         "eventlog": "asparkle.plugins.eventlog",  # a module: its hook is asked, as that of others' plugins
     },
 }
-_CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy"}
+_CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy", SINKS: "MetricSink"}
 
 
 class PluginRegistry:
     """The plugins of one context.
 
-    ``plugins``: modules or objects with hooks, names of entry points, or `Listener` objects, in addition
-    to what ``asparkle.plugins`` names.  Raises PluginError at once for one of these that can't be used.
+    ``plugins``: modules or objects with hooks, names of entry points, `Listener` or `MetricSink` objects, in addition
+    to what ``asparkle.plugins`` and ``asparkle.metrics.sinks`` name.  Raises PluginError or ConfigurationError at once
+    for one of these that can't be used.
     """
 
     def __init__(self, conf: SparkConf, plugins: Iterable[object] = ()) -> None:
@@ -64,6 +75,7 @@ class PluginRegistry:
         blocked = os.environ.get("ASPARKLE_PLUGINS_BLOCK", "")
         self._blocked = {*PLUGINS_BLOCK.read(conf), *map(str.strip, blocked.split(","))}
         self._listeners: list[Listener] = []
+        self._sinks: list[MetricSink] = []
         self._active: list[str] = []
         self._tables: dict[str, dict[str, Any]] = {hook: dict(BUILTIN[hook]) for hook in _CONTRACTS}
         self._owners: dict[tuple[str, str], str] = {}
@@ -71,10 +83,12 @@ class PluginRegistry:
         self._scanned = False
         self.broken: dict[str, PluginError] = {}
         """Installed plugins that can't be used, and why; filled when a name makes us look at them."""
-        implied = {"progress": SHOW_PROGRESS, "eventlog": EVENT_LOG}
+        implied = {"progress": SHOW_PROGRESS, "jsonlines": EVENTS_JSONLINES, "eventlog": EVENT_LOG}
         named = dict.fromkeys((*PLUGINS.read(conf), *(name for name, key in implied.items() if key.read(conf))))
         for plugin in (*named, *plugins):
             self._activate(plugin)
+        for name in dict.fromkeys(METRIC_SINKS.read(conf)):
+            self._sinks.append(self._metric_sink(name))
 
     # ------------------------------------------------------------------------------------- look-ups
 
@@ -95,12 +109,27 @@ class PluginRegistry:
         """``"module:Class"`` of a cache policy, likewise."""
         return self._path(POLICIES, name, "cache policy")
 
-    def listeners(self) -> list[Listener]:
-        """The listeners of the activated plugins, in the order in which those were named."""
+    def listeners(self, dropped: Callable[[], Mapping[str, int]] = dict) -> list[Listener]:
+        """The listeners of the activated plugins, in the order in which those were named; before them those that
+        metrics are made by, where there are sinks.
+
+        ``dropped``: how many events each listener of the context has missed so far.
+        """
         found = list(self._listeners)
+        if self._sinks:
+            from asparkle.plugins.metrics import metrics_for
+
+            found = [*metrics_for(self._sinks, self._conf, dropped), *found]
         for plugin in self._active:
             found += _checked_listeners(plugin, self._ask(plugin, LISTENERS, conf=self._conf))
         return found
+
+    def _metric_sink(self, name: str) -> MetricSink:
+        target = self._find(SINKS, name)
+        if target is None:
+            raise self._unknown(SINKS, name, "metric sink")
+        sink: MetricSink = self._load(SINKS, name, target)(self._conf)
+        return sink
 
     def names(self, hook: str) -> set[str]:
         """Every name that a hook provides, from built-ins and from all usable plugins."""
@@ -118,8 +147,7 @@ class PluginRegistry:
     def _path(self, hook: str, name: str, what: str) -> str:
         target = self._find(hook, name)
         if target is None:
-            known = ", ".join(sorted(self._tables[hook]))
-            raise self._with_broken(ConfigurationError(f"unknown {what} {name!r}: known are {known}"))
+            raise self._unknown(hook, name, what)
         if isinstance(target, str):
             return target  # imported, and checked, where it is used: in workers
         self._check(hook, name, target)
@@ -129,6 +157,10 @@ class PluginRegistry:
             )
             raise PluginError(self._owner(hook, name), problem)
         return f"{target.__module__}:{target.__qualname__}"
+
+    def _unknown(self, hook: str, name: str, what: str) -> ConfigurationError:
+        known = ", ".join(sorted(self._tables[hook]))
+        return self._with_broken(ConfigurationError(f"unknown {what} {name!r}: known are {known}"))
 
     def _ask(self, plugin: str, hook: str, **arguments: object) -> Any:
         """What a plugin's hook returns; None when it has no such hook."""
@@ -182,6 +214,8 @@ class PluginRegistry:
     def _activate(self, plugin: object) -> None:
         if isinstance(plugin, Listener):
             self._listeners.append(plugin)
+        elif isinstance(plugin, MetricSink):
+            self._sinks.append(plugin)
         elif isinstance(plugin, str):
             self._activate_by_name(plugin)
         else:
@@ -194,7 +228,8 @@ class PluginRegistry:
         if path := BUILTIN[LISTENERS].get(name):
             module, _, attribute = path.partition(":")
             if attribute:
-                self._listeners.append(getattr(import_module(module), attribute)())
+                make = getattr(import_module(module), attribute)
+                self._listeners.append(make() if isinstance(make, type) else make(self._conf))
             else:
                 self._active.append(self._register(import_module(module), name))
             return

@@ -1,0 +1,100 @@
+"""The metric sink `statsd`: metrics as UDP packets for StatsD and what understands its protocol.
+
+A counter is sent as what it has grown by, a gauge as what it is.  Of a histogram each bucket is sent as a timing, in
+milliseconds: the mean of the bucket's new observations, with the sample rate that stands for their number.
+
+    asparkle.wordcount.tasks.success:12|c
+    asparkle.wordcount.executors:2|g
+    asparkle.wordcount.task_duration:3.25|ms|@0.083333333
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from asparkle.core.conf import STATSD_ADDRESS, STATSD_PREFIX, SparkConf
+from asparkle.core.contracts import Metric, Metrics, MetricSink
+
+PACKET: Final = 1432
+"""Bytes: what one Ethernet frame holds besides the headers."""
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class StatsdSink(MetricSink):
+    """Sends to ``asparkle.metrics.statsd.address``.
+
+    Nobody is waited for.  What does not fit into the socket's buffer is lost, as packets may be anyway.
+    While the host has no address, counters are kept for the next report.
+    """
+
+    name = "statsd"
+
+    def __init__(self, conf: SparkConf) -> None:
+        self._address = STATSD_ADDRESS.read(conf)
+        self._prefix = STATSD_PREFIX.read(conf)
+        self._sent: dict[Key, Metric] = {}  # counters and histograms, as they were last time
+
+    def report(self, metrics: Metrics) -> None:
+        family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_DGRAM)[0]
+        prefix = ".".join(filter(None, (self._prefix, _plain(metrics.name))))
+        lines = [line for metric in metrics.metrics for line in self._lines(f"{prefix}.{_name(metric)}", metric)]
+        with socket.socket(family, kind, protocol) as out:
+            out.setblocking(False)
+            for packet in packets(lines):
+                with suppress(BlockingIOError):
+                    out.sendto(packet, address)
+        self._sent = {_key(metric): metric for metric in metrics.metrics}
+
+    def _lines(self, name: str, metric: Metric) -> Iterator[str]:
+        if metric.kind == "gauge":
+            yield f"{name}:{_number(metric.value)}|g"
+            return
+        before = self._sent.get(_key(metric))
+        if metric.kind == "counter":
+            grown = metric.value - (before.value if before else 0)
+            if grown:
+                yield f"{name}:{_number(grown)}|c"
+            return
+        old = before.buckets if before else ((0.0, 0, 0.0),) * len(metric.buckets)
+        for (_, count, total), (_, old_count, old_total) in zip(metric.buckets, old, strict=True):
+            if count > old_count:
+                new = count - old_count
+                mean = _number((total - old_total) / new * 1000)
+                yield f"{name}:{mean}|ms" + (f"|@{_number(1 / new)}" if new > 1 else "")
+
+
+def packets(lines: Iterable[str]) -> Iterator[bytes]:
+    """The lines in as few packets as they fit into, in order; one that is too long for any is on its own."""
+    packet = b""
+    for line in lines:
+        data = line.encode()
+        if packet and len(packet) + 1 + len(data) > PACKET:
+            yield packet
+            packet = b""
+        packet += b"\n" + data if packet else data
+    if packet:
+        yield packet
+
+
+def _key(metric: Metric) -> Key:
+    return metric.name, metric.labels
+
+
+def _name(metric: Metric) -> str:
+    """Timings are in milliseconds, so their names say nothing of seconds."""
+    name = metric.name.removesuffix("_seconds") if metric.kind == "histogram" else metric.name
+    return ".".join((name, *(_plain(value) for _, value in metric.labels)))
+
+
+def _plain(text: str) -> str:
+    """``text`` without what the protocol gives a meaning."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:.9f}".rstrip("0")
