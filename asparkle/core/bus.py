@@ -328,17 +328,17 @@ class Bus:
         else:
             feed = _ThreadFeed(self, listener, events, name)
         if not self._closed:
+            self.count_dropped(feed.name, 0)
             self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
             self._attach(feed)
         return feed
 
     def dropped(self) -> dict[str, int]:
-        """How many events listeners have missed, by the names of those that have missed any.  In any thread."""
+        """How many events each listener that has a queue has missed, by its name.  May be called in any thread."""
         return dict(self._dropped)
 
     def count_dropped(self, listener: str, events: int) -> None:
-        if events:
-            self._dropped[listener] = self._dropped.get(listener, 0) + events
+        self._dropped[listener] = self._dropped.get(listener, 0) + events
 
     def remove(self, feed: Feed) -> None:
         """The listener gets nothing that is posted from now on; what is queued is still delivered."""

@@ -136,14 +136,18 @@ class Histogram:
 class MetricsListener(Listener):
     """Counts what happens in one application.
 
-    ``dropped``: how many events each of the context's listeners has missed so far.
+    ``dropped``: how many events each of the context's listeners has missed so far.  ``started`` is called when the
+    application has started.
     """
 
     name = "metrics"
     at_once = True
 
-    def __init__(self, dropped: Callable[[], Mapping[str, int]] = dict) -> None:
+    def __init__(
+        self, dropped: Callable[[], Mapping[str, int]] = dict, started: Callable[[], None] = lambda: None
+    ) -> None:
         self._dropped = dropped
+        self._started = started
         self._lock = threading.Lock()
         self._application = ("", "", "")
         self._values: dict[str, dict[str, float]] = {
@@ -215,6 +219,7 @@ class MetricsListener(Listener):
 
     def _application_started(self, event: ApplicationStarted) -> None:
         self._application = (event.application, event.name, event.master)
+        self._started()
 
     def _application_ended(self, event: ApplicationEnded) -> None:
         """Nothing is there any more.  What comes now says how it went away: that is no loss."""
@@ -326,21 +331,23 @@ class MetricsListener(Listener):
 
 
 class SinkRunner(Listener):
-    """Opens sinks when the application starts, and keeps its promises to them; see `MetricSink`."""
+    """Keeps the promises that were made to sinks: see `MetricSink`."""
 
     name = "metric sinks"
-    events = (ApplicationStarted,)
+    events = (ApplicationEnded,)
 
     def __init__(self, sinks: Iterable[MetricSink], read: Callable[[], Metrics], interval: float) -> None:
         self._sinks = [SinkThread(sink, read, interval) for sink in sinks]
 
-    async def on_event(self, event: ApplicationStarted) -> None:
+    def start(self) -> None:
         for sink in self._sinks:
             sink.start()
 
-    async def close(self) -> None:
+    async def on_event(self, event: ApplicationEnded) -> None:
         for sink in self._sinks:
             sink.stopping.set()
+
+    async def close(self) -> None:
         try:
             while any(sink.is_alive() for sink in self._sinks):
                 await anyio.sleep(0.002)  # no thread to wait in: at the interpreter's end none can be started
@@ -395,5 +402,6 @@ def metrics_for(
     sinks: Iterable[MetricSink], conf: SparkConf, dropped: Callable[[], Mapping[str, int]]
 ) -> list[Listener]:
     """The listeners that serve these sinks."""
-    listener = MetricsListener(dropped)
-    return [listener, SinkRunner(sinks, listener.metrics, METRICS_INTERVAL.read(conf))]
+    runner = SinkRunner(sinks, lambda: listener.metrics(), METRICS_INTERVAL.read(conf))
+    listener = MetricsListener(dropped, runner.start)
+    return [listener, runner]
