@@ -86,9 +86,6 @@ def read_events(path: str | os.PathLike[str]) -> Iterator[Event]:
 
     A line that is no event is skipped, with a warning in the log: a killed program may leave half a line.
     Raises OSError for a file that can't be read.
-
-    >>> from asparkle.core.events import JobEnded
-    >>> ended = [event for event in read_events("events.jsonl") if isinstance(event, JobEnded)]  # doctest: +SKIP
     """
     with Path(path).open("rb") as lines:
         for number, line in enumerate(lines, 1):
