@@ -57,6 +57,17 @@ async def test_what_a_task_raised_is_told_in_words(master):
     assert job.failure == "task" and job.reason.endswith(": ZeroDivisionError: division by zero")
 
 
+@pytest.mark.parametrize("master", ["inline", "threads[2]", "processes[2]"])
+async def test_events_say_in_words_why_attempts_stages_and_jobs_failed(master):
+    recorder = EventRecorder(TaskEnded, StageCompleted, JobEnded)
+    async with SparkContext(master, plugins=[recorder]) as sc:
+        with pytest.raises(JobFailed, match="division by zero"):
+            await sc.parallelize([0], 1).map(lambda x: 1 / x).collect()
+    assert {event.error for event in recorder.of_type(TaskEnded)} == {"ZeroDivisionError: division by zero"}
+    assert recorder.of_type(StageCompleted)[0].error.endswith(": ZeroDivisionError: division by zero")
+    assert recorder.of_type(JobEnded)[0].reason.endswith(": ZeroDivisionError: division by zero")
+
+
 async def test_a_listener_can_be_added_while_a_context_runs():
     got = []
     async with SparkContext("threads[1]") as sc:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import types
+from contextvars import ContextVar
 
 import pytest
 
+from asparkle import JobFailed, SparkContext, TaskContext
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import CachePolicy, ClusterManager, Listener
 from asparkle.core.errors import ConfigurationError, PluginError
+from asparkle.core.events import JobStarted
 from asparkle.core.masters import Master
-from asparkle.core.worker.runtime import load_class
+from asparkle.core.worker.runtime import load_class, load_function
 from asparkle.plugins import API_VERSION, hookimpl
 from asparkle.plugins.listeners import EventRecorder, LogListener
 from asparkle.plugins.manager import BUILTIN, MANAGERS, PluginRegistry
@@ -392,3 +397,106 @@ def test_a_persisted_rdd_is_kept_in_a_store_from_a_plugin(install, tmp_path):
     puts = list(tmp_path.glob("*.puts"))
     assert sum(file.stat().st_size for file in puts) == 4  # put once, then read
     assert str(os.getpid()) not in [file.stem for file in puts]
+
+
+# ------------------------------------------------------------------------ properties of jobs, scopes of tasks
+
+request_id: ContextVar[str] = ContextVar("request_id", default="none")
+MASTERS = ["inline", "threads[2]", "processes[2]"]
+SCOPE = """
+from contextlib import contextmanager
+from asparkle import TaskContext
+
+begun, ended = [], []
+
+@contextmanager
+def noted(context):
+    assert TaskContext.get() is context
+    begun.append(context.getLocalProperty("request.id"))
+    try:
+        yield
+    finally:
+        ended.append(context.taskAttemptId())
+"""
+
+
+def requests(conf):
+    return lambda properties: {"request.id": f"{properties.get('prefix', '')}{request_id.get()}"}
+
+
+@pytest.mark.parametrize("master", MASTERS)
+def test_a_plugin_gives_each_job_properties_where_it_is_submitted(master):
+    recorder = EventRecorder(JobStarted)
+
+    def told(_):
+        return TaskContext.get().getLocalProperty("request.id")
+
+    with SparkContext(master, plugins=[plugin(asparkle_job_properties=requests), recorder]) as sc:
+        rdd = sc.parallelize([1], 1).map(told)
+        token = request_id.set("7")
+        assert rdd.collect() == ["7"]
+        request_id.reset(token)
+        sc.setLocalProperty("prefix", "a-")
+        assert rdd.collect() == ["a-none"]
+        assert sc.getLocalProperty("request.id") is None  # it is the job's
+    assert [job.properties for job in recorder.recorded] == [
+        {"request.id": "7"},
+        {"prefix": "a-", "request.id": "a-none"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "function, problem",
+    [
+        (lambda before: 1 / 0, "the function of asparkle_job_properties raised ZeroDivisionError: division by zero"),
+        (lambda before: {"a": 1}, "the function of asparkle_job_properties returned {'a': 1}: expected a dict of str"),
+        (lambda before: None, "the function of asparkle_job_properties returned None: expected a dict of strings"),
+    ],
+)
+def test_bad_properties_of_jobs_name_their_plugin(function, problem):
+    with SparkContext("inline", plugins=[plugin("tracer", asparkle_job_properties=lambda conf: function)]) as sc:
+        with pytest.raises(PluginError, match=f"^plugin 'tracer': {re.escape(problem)}"):
+            sc.parallelize([1]).count()
+
+
+@pytest.mark.parametrize("master", MASTERS)
+def test_a_plugins_scope_surrounds_each_task_attempt(master, tmp_path, monkeypatch):
+    name = f"scope_{master[:4]}"
+    (tmp_path / f"{name}.py").write_text(SCOPE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    around = plugin(asparkle_task_scopes=lambda: [f"{name}:noted"], asparkle_job_properties=requests)
+
+    def noted(fail):
+        module = importlib.import_module(name)
+        tid = TaskContext.get().taskAttemptId()
+        assert module.begun and tid not in module.ended
+        assert not fail
+        return len(module.begun), len(module.ended)
+
+    with SparkContext(master.replace("2", "1"), plugins=[around]) as sc:
+        assert sc.parallelize([False], 1).map(noted).collect() == [(1, 0)]
+        with pytest.raises(JobFailed):
+            sc.parallelize([True], 1).map(noted).collect()
+        attempts = 1 if master == "inline" else 4
+        (begun, ended) = sc.parallelize([False], 1).map(noted).first()
+        assert begun == ended + 1 and ended >= attempts  # also where the attempt failed
+
+
+@pytest.mark.parametrize(
+    "hooks, problem",
+    [
+        ({"asparkle_job_properties": lambda conf: 5}, "returned 5: expected a function of a job's properties"),
+        ({"asparkle_task_scopes": lambda: ["noted"]}, "returned ['noted']: expected a list of 'module:function'"),
+        ({"asparkle_task_scopes": lambda: [print]}, "expected a list of 'module:function'"),
+    ],
+)
+def test_what_is_no_function_and_no_scope_is_refused(hooks, problem):
+    with pytest.raises(PluginError, match=re.escape(problem)):
+        SparkContext("inline", plugins=[plugin(**hooks)])
+
+
+def test_scopes_that_workers_cannot_load_are_named():
+    with pytest.raises(ConfigurationError, match="'no_such_module:scope', named as a task's scope, can't be imported"):
+        load_function("no_such_module:scope")
+    with pytest.raises(ConfigurationError, match="'os:sep' is not a function"):
+        load_function("os:sep")

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +43,10 @@ class Extensions(Protocol):
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = ...) -> list[Listener]: ...
 
+    def job_properties(self) -> list[Callable[[Mapping[str, str]], Mapping[str, str]]]: ...
+
+    def task_scopes(self) -> list[str]: ...
+
 
 class Application:
     """One application's settings and surroundings.
@@ -58,6 +63,7 @@ class Application:
         master = parse_master(self.master_url)
         self.manager = extensions.cluster_manager(master)
         self.listeners = extensions.listeners
+        self.job_properties = extensions.job_properties()
         self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
         self.flush_timeout = keys.LISTENER_FLUSH_TIMEOUT.read(conf)
         self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
@@ -97,6 +103,7 @@ class Application:
             disk_store=disk_store,
             cache_policy=policy,
             in_process=self.manager.in_process,
+            task_scopes=tuple(extensions.task_scopes()),
         )
 
     def _cores(self, conf: SparkConf) -> int:

@@ -79,7 +79,7 @@ class SparkContext(DriverOnly):
         self._application = application
         self._scheduler_conf = application.scheduler  # read now: what is wrong with it is said at once
         self._conf = application.conf
-        self._properties = LocalProperties(application.spec.app_id)
+        self._properties = LocalProperties(application.spec.app_id, application.job_properties)
         self._pid = os.getpid()
         self._driver_or_none: Driver | None = None
         self._home: object = None  # the event loop that it was entered on

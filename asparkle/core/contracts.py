@@ -40,6 +40,7 @@ class AppSpec(NamedTuple):
     disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
     cache_policy: str  # likewise: asparkle.cache.policy
     in_process: bool = False  # every executor lives in the driver's process
+    task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
 
     @classmethod
     def from_plain(cls, fields: dict[str, Any]) -> AppSpec:

@@ -5,7 +5,7 @@ They are context variables: they belong to the task that sets them and to the ta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -30,10 +30,14 @@ _NO_OPTIONS = JobOptions()
 
 
 class LocalProperties:
-    """One context's, as the running task sees them."""
+    """One context's, as the running task sees them.
 
-    def __init__(self, app_id: str) -> None:
+    ``added``: functions that each submitted job's properties are given to, and that return some to add.
+    """
+
+    def __init__(self, app_id: str, added: Sequence[Callable[[Mapping[str, str]], Mapping[str, str]]] = ()) -> None:
         self._app_id = app_id
+        self._added = added
 
     def _mine(self) -> Mapping[str, str]:
         return _properties.get().get(self._app_id, {})
@@ -52,7 +56,7 @@ class LocalProperties:
 
     @property
     def tags(self) -> set[str]:
-        return set(filter(None, (self.get(TAGS) or "").split(",")))
+        return _tags(self._mine())
 
     @tags.setter
     def tags(self, tags: Collection[str]) -> None:
@@ -70,6 +74,8 @@ class LocalProperties:
     def options(self) -> JobOptions:
         """Those of a job that is submitted now."""
         mine = self._mine()
+        for function in self._added:
+            mine = {**mine, **function(mine)}
         handle = submission.get()
         if not mine and handle is None:
             return _NO_OPTIONS
@@ -77,9 +83,13 @@ class LocalProperties:
         return JobOptions(
             pool=mine.get(POOL, "default"),
             group=mine.get(GROUP),
-            tags=frozenset(self.tags),
+            tags=frozenset(_tags(mine)),
             description=mine.get(DESCRIPTION, ""),
             properties=dict(mine),
             deadline=None if deadline is None else JOB_DEADLINE.parsed(deadline),
             submission=handle,
         )
+
+
+def _tags(properties: Mapping[str, str]) -> set[str]:
+    return set(filter(None, properties.get(TAGS, "").split(",")))

@@ -10,7 +10,7 @@ What runs in workers (stores, policies) must be importable there by that name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pluggy import HookimplMarker, HookspecMarker
 
@@ -82,4 +82,38 @@ def asparkle_metric_sinks() -> Mapping[str, type[MetricSink] | str]:  # type: ig
         @hookimpl
         def asparkle_metric_sinks():
             return {"graphite": "asparkle_graphite:GraphiteSink"}
+    """
+
+
+@hookspec
+def asparkle_job_properties(  # type: ignore[empty-body]
+    conf: SparkConf,
+) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
+    """A function that gives each job of one context more local properties; asked only of plugins that it activates.
+
+    It is called where a job is submitted, in the caller's context variables, with the properties that the job has;
+    what it returns is added.  Tasks find them with ``TaskContext.getLocalProperty``, listeners in
+    ``JobStarted.properties``.  Every job waits for it, on the event loop; what it raises, the job's caller gets, as a
+    PluginError.
+
+    Example::
+
+        @hookimpl
+        def asparkle_job_properties(conf):
+            return lambda properties: {"request.id": request_id.get()}
+    """
+
+
+@hookspec
+def asparkle_task_scopes() -> Sequence[str]:  # type: ignore[empty-body]
+    """What surrounds each task attempt in workers, as ``"module:function"``; asked only of plugins that are activated.
+
+    The function is called with the attempt's `TaskContext` as it begins, in the thread that runs it, and returns a
+    context manager, which is left when the attempt has ended, however it has.  What it raises fails the attempt.
+
+    Example::
+
+        @hookimpl
+        def asparkle_task_scopes():
+            return ["asparkle_niceness:lowered"]
     """

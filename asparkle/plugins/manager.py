@@ -42,6 +42,7 @@ GROUP = "asparkle"
 
 MANAGERS, STORES, POLICIES = "asparkle_cluster_managers", "asparkle_block_stores", "asparkle_cache_policies"
 SINKS, LISTENERS = "asparkle_metric_sinks", "asparkle_listeners"
+JOB_PROPERTIES, TASK_SCOPES = "asparkle_job_properties", "asparkle_task_scopes"
 
 BUILTIN: dict[str, dict[str, str]] = {
     MANAGERS: {
@@ -130,6 +131,17 @@ class PluginRegistry:
             raise self._unknown(SINKS, name, "metric sink")
         sink: MetricSink = self._load(SINKS, name, target)(self._conf)
         return sink
+    def job_properties(self) -> list[Callable[[Mapping[str, str]], Mapping[str, str]]]:
+        """The activated plugins' functions that give each job more local properties."""
+        found = [(plugin, self._ask(plugin, JOB_PROPERTIES, conf=self._conf)) for plugin in self._active]
+        return [_checked_properties(plugin, function) for plugin, function in found if function is not None]
+
+    def task_scopes(self) -> list[str]:
+        """``"module:function"`` of what surrounds each task attempt, the outermost first."""
+        scopes: list[str] = []
+        for plugin in self._active:
+            scopes += _checked_scopes(plugin, self._ask(plugin, TASK_SCOPES))
+        return scopes
 
     def names(self, hook: str) -> set[str]:
         """Every name that a hook provides, from built-ins and from all usable plugins."""
@@ -340,4 +352,31 @@ def _checked_listeners(plugin: str, returned: object) -> list[Listener]:
         return []
     if not isinstance(returned, list | tuple) or not all(isinstance(item, Listener) for item in returned):
         raise PluginError(plugin, f"{LISTENERS} returned {returned!r}: expected a list of Listener objects")
+    return list(returned)
+
+
+def _checked_properties(plugin: str, function: object) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
+    """``function``, whose errors, and wrong results, say whose they are."""
+    if not callable(function):
+        raise PluginError(plugin, f"{JOB_PROPERTIES} returned {function!r}: expected a function of a job's properties")
+
+    def properties(before: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            returned = function(before)
+        except Exception as error:
+            problem = f"the function of {JOB_PROPERTIES} raised {type(error).__name__}: {error}"
+            raise PluginError(plugin, problem) from error
+        if not isinstance(returned, Mapping) or not all(isinstance(text, str) for text in sum(returned.items(), ())):
+            problem = f"the function of {JOB_PROPERTIES} returned {returned!r}: expected a dict of strings"
+            raise PluginError(plugin, problem)
+        return returned
+
+    return properties
+
+
+def _checked_scopes(plugin: str, returned: object) -> list[str]:
+    if returned is None:
+        return []
+    if not isinstance(returned, list | tuple) or not all(_is_path(item) for item in returned):
+        raise PluginError(plugin, f"{TASK_SCOPES} returned {returned!r}: expected a list of 'module:function'")
     return list(returned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ def _attempt(
     started = time.perf_counter()
     try:
         try:
+            for scope in worker.task_scopes:
+                _enter(scope(context), context)
             environment = TaskEnvironment(worker, task, context)
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             counters.deserialize_seconds = time.perf_counter() - started
@@ -107,6 +110,12 @@ def _context(worker: Worker, item: Item) -> TaskContext:
     context._hosts = item.hosts
     context._exchange = lambda number, message: worker.barrier(task.tid, number, message)
     return context
+
+
+def _enter(scope: AbstractContextManager[object], context: TaskContext) -> None:
+    stack = ExitStack()
+    stack.enter_context(scope)
+    context._add_cleanup(stack.close)
 
 
 def _clean_up(context: TaskContext) -> None:

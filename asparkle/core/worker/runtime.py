@@ -115,6 +115,7 @@ class Worker:
         self._requests = 0
         self._stopped = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
+        self.task_scopes = [load_function(where) for where in app.task_scopes]
         self.blocks = self._block_manager()
 
     def _block_manager(self) -> BlockManager:
@@ -434,14 +435,26 @@ class Worker:
 
 def load_class(where: str, contract: type) -> Any:
     """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it is no ``contract``."""
-    module, _, name = where.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{where!r}, named as {contract.__name__}, can't be imported here: {error}") from error
+    found = _load(where, contract.__name__)
     if not (isinstance(found, type) and issubclass(found, contract)):
         raise ConfigurationError(f"{where!r} is not a class derived from {contract.__name__}")
     return found
+
+
+def load_function(where: str) -> Callable[..., Any]:
+    """The function ``"module:function"``, named by a plugin.  Raises ConfigurationError if it is none."""
+    found = _load(where, "a task's scope")
+    if not callable(found):
+        raise ConfigurationError(f"{where!r} is not a function")
+    return found  # type: ignore[no-any-return]
+
+
+def _load(where: str, what: str) -> Any:
+    module, _, name = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"{where!r}, named as {what}, can't be imported here: {error}") from error
 
 
 _HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
