@@ -32,7 +32,7 @@ html_css_files = ["site.css"]
 mermaid_height = "auto"
 
 NAVIGATION = {
-    "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "operating", "history"],
+    "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "operating", "tracing", "history"],
     "Reference": [
         f"reference/{page}" for page in ("rdd", "sql", "configuration", "errors", "events", "plugins", "contracts")
     ],
