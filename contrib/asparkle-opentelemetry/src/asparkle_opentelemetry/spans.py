@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from opentelemetry import trace
@@ -20,6 +20,7 @@ from asparkle.core.events import (
     StageCompleted,
     StageSubmitted,
     TaskEnded,
+    TaskMetrics,
     TaskStarted,
 )
 from asparkle_opentelemetry.submission import PARENT, given, taking_ids
@@ -27,6 +28,9 @@ from asparkle_opentelemetry.tasks import attempt_id, span_context
 
 FAILURES = {"failed", "fetch failed", "executor lost"}
 """Outcomes of attempts whose spans have the status error; one that was killed was not wanted any more."""
+
+
+_METRICS = [(field.name, f"asparkle.task.{field.name}") for field in dataclasses.fields(TaskMetrics)]
 
 
 class _Job(NamedTuple):
@@ -122,7 +126,7 @@ class Spans:
 
     def stage_submitted(self, event: StageSubmitted) -> None:
         jobs = self._jobs_of.get(event.stage)
-        if not jobs:
+        if not jobs or not jobs[0].span.is_recording():  # its trace is not sampled, or nobody wants any
             return
         job = jobs[0]
         attributes = {
@@ -133,7 +137,7 @@ class Spans:
             "asparkle.stage.tasks": event.tasks,
         }
         start = job.at(event)
-        span = self._child(job, job.span, f"stage {event.name}", attributes, start)
+        span = _child(job, job.span, f"stage {event.name}", self._shown(attributes), start)
         self._stages[event.stage, event.attempt] = _Stage(span, job, start)
 
     def stage_completed(self, event: StageCompleted) -> None:
@@ -152,21 +156,19 @@ class Spans:
         if task is None or event.outcome == "returned":  # it has not begun after all
             return
         at, failed = task.stage.job.at(event), event.outcome in FAILURES
-        seconds = max(event.seconds, event.metrics.run_seconds if event.metrics is not None else 0.0)
-        span = self._task_span(task, at - int(seconds * 1e9))
-        span.set_attribute("asparkle.task.outcome", event.outcome)
+        more: dict[str, AttributeValue] = {"asparkle.task.outcome": event.outcome}
         if event.seconds:
-            span.set_attribute("asparkle.task.seconds", event.seconds)
+            more["asparkle.task.seconds"] = event.seconds
         if event.metrics is not None:
-            for name, value in dataclasses.asdict(event.metrics).items():
-                if value:
-                    span.set_attribute(f"asparkle.task.{name}", value)
+            more |= {key: value for name, key in _METRICS if (value := getattr(event.metrics, name))}
+        seconds = max(event.seconds, event.metrics.run_seconds if event.metrics is not None else 0.0)
+        span = self._task_span(task, at - int(seconds * 1e9), more)
         if failed and event.error:
             kind, _, message = event.error.partition(": ")
             span.add_event("exception", {"exception.type": kind, "exception.message": message}, at)
         _end(span, at, (event.error or event.outcome) if failed else "")
 
-    def _task_span(self, task: _Task, latest: int) -> Span:
+    def _task_span(self, task: _Task, latest: int, more: Mapping[str, AttributeValue]) -> Span:
         """``latest``: it has begun by then.  The driver may have heard of it later than that."""
         event, stage, job = task.event, task.stage, task.stage.job
         attributes = {
@@ -180,24 +182,20 @@ class Spans:
             "asparkle.task.speculative": event.speculative,
             "asparkle.executor.id": event.executor,
             "asparkle.executor.host": event.host,
+            **more,
         }
         start = max(stage.start, min(job.at(event), latest))
         with given(SpanContext(job.context.trace_id, attempt_id(job.context, event.tid), False)):
-            return self._child(job, stage.span, "task", attributes, start)
+            return _child(job, stage.span, "task", attributes, start)
 
     def close(self) -> None:
         """What has not ended ends now: the context was stopped meanwhile."""
         now = time.time_ns()
-        spans = [self._task_span(task, now) for task in self._tasks.values()]
+        spans = [self._task_span(task, now, {}) for task in self._tasks.values()]
         spans += [stage.span for stage in self._stages.values()] + [job.span for job in self._jobs.values()]
         for span in spans:
             _end(span, now, "the context was stopped")
         self._tasks, self._stages, self._jobs, self._jobs_of = {}, {}, {}, {}
-
-    def _child(self, job: _Job, parent: Span, name: str, attributes: dict[str, Any], start: int) -> Span:
-        context = trace.set_span_in_context(parent, Context())
-        shown = self._shown(attributes)
-        return job.tracer.start_span(name, context, attributes=shown, start_time=start)
 
     def _shown(self, attributes: dict[str, Any]) -> dict[str, AttributeValue]:
         """With those of the application, and without those that say nothing."""
@@ -211,6 +209,11 @@ def _parent(own: SpanContext, identity: str | None) -> Context:
         return Context()
     caller = SpanContext(own.trace_id, span, False, own.trace_flags, own.trace_state)
     return trace.set_span_in_context(NonRecordingSpan(caller), Context())
+
+
+def _child(job: _Job, parent: Span, name: str, attributes: Mapping[str, AttributeValue], start: int) -> Span:
+    context = trace.set_span_in_context(parent, Context())
+    return job.tracer.start_span(name, context, attributes=attributes, start_time=start)
 
 
 def _end(span: Span, at: int, error: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,12 @@ in_driver: dict[str, list[Callable[[], TracerProvider]]] = {}
 
 def span_context(properties: Mapping[str, str]) -> SpanContext:
     """The span that properties name as ``traceparent``; not valid where they name none."""
-    carrier = {key: properties[key] for key in (TRACEPARENT, TRACESTATE) if key in properties}
+    return _parsed(properties.get(TRACEPARENT), properties.get(TRACESTATE))
+
+
+@lru_cache(64)
+def _parsed(traceparent: str | None, tracestate: str | None) -> SpanContext:
+    carrier = {TRACEPARENT: traceparent or "", TRACESTATE: tracestate or ""}
     return trace.get_current_span(_propagator.extract(carrier, Context())).get_span_context()
 
 
@@ -60,8 +66,8 @@ def current_context() -> Context:
 
 
 def _context_of(task: TaskContext) -> Context:
-    properties = {key: task.getLocalProperty(key) or "" for key in (TRACEPARENT, TRACESTATE)}
-    job, here = span_context(properties), trace.get_current_span().get_span_context()
+    job = _parsed(task.getLocalProperty(TRACEPARENT), task.getLocalProperty(TRACESTATE))
+    here = trace.get_current_span().get_span_context()
     if not job.is_valid or here.trace_id == job.trace_id:
         return context.get_current()
     identity = attempt_id(job, task.taskAttemptId())
