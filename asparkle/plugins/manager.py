@@ -84,8 +84,12 @@ class PluginRegistry:
         self._scanned = False
         self.broken: dict[str, PluginError] = {}
         """Installed plugins that can't be used, and why; filled when a name makes us look at them."""
-        implied = {"progress": SHOW_PROGRESS, "jsonlines": EVENTS_JSONLINES, "eventlog": EVENT_LOG}
-        named = dict.fromkeys((*PLUGINS.read(conf), *(name for name, key in implied.items() if key.read(conf))))
+        implied = {
+            "progress": SHOW_PROGRESS.read(conf),
+            "jsonlines": EVENTS_JSONLINES.read(conf),
+            "eventlog": EVENT_LOG.read(conf),
+        }
+        named = dict.fromkeys((*PLUGINS.read(conf), *(name for name, wanted in implied.items() if wanted)))
         for plugin in (*named, *plugins):
             self._activate(plugin)
         for name in dict.fromkeys(METRIC_SINKS.read(conf)):
@@ -131,6 +135,7 @@ class PluginRegistry:
             raise self._unknown(SINKS, name, "metric sink")
         sink: MetricSink = self._load(SINKS, name, target)(self._conf)
         return sink
+
     def job_properties(self) -> list[Callable[[Mapping[str, str]], Mapping[str, str]]]:
         """The activated plugins' functions that give each job more local properties."""
         found = [(plugin, self._ask(plugin, JOB_PROPERTIES, conf=self._conf)) for plugin in self._active]
