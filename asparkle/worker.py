@@ -22,13 +22,14 @@ def main() -> None:
     hello = _hello(incoming)
     if hello is None:
         return
-    problem = _mismatch(hello)
-    if problem:
+    app = AppSpec.from_plain(hello.app) if hello.version == VERSION else None
+    if app is not None:
+        os.environ.update(app.environment)
+        sys.path[:] = app.path
+    problem = _mismatch(hello, app)
+    if app is None or problem:
         os.write(outgoing, encode([Refused(problem)]))
         return
-    app = AppSpec.from_plain(hello.app)
-    os.environ.update(app.environment)
-    sys.path[:] = app.path
     from asparkle.core.worker.channel import serve
 
     serve(incoming, outgoing, app, hello.executor)
@@ -57,13 +58,25 @@ def _hello(incoming: int) -> Hello | None:
     return None
 
 
-def _mismatch(hello: Hello) -> str:
+def _mismatch(hello: Hello, app: AppSpec | None) -> str:
     """Why this can't be a worker of that driver."""
     if hello.python != PYTHON:
         return f"its Python is {PYTHON}, the driver's {hello.python}: functions go from one to the other as bytecode"
-    if hello.version != VERSION:
+    if app is None:
         return f"its asparkle is {VERSION}, the driver's {hello.version}"
+    for name, version in app.packages:
+        if (here := _version(name)) != version:
+            return f"its {name} is {here or 'not installed'}, the driver's {version}: install the same version"
     return ""
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 if __name__ == "__main__":

@@ -125,10 +125,10 @@ def _kind(function: Callable[..., object]) -> str:
     return " *coroutine*" if is_async else ""
 
 
-def _parameters(function: Callable[..., object]) -> str:
+def _parameters(function: Callable[..., object], skip: int = 1) -> str:
     texts = []
     keyword_only = False
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+    for parameter in list(inspect.signature(function).parameters.values())[skip:]:
         if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
             keyword_only = True
             texts.append("*")
@@ -188,6 +188,28 @@ def metrics() -> str:
         lines.append(f"| `{name}` | {kind}{f', by `{label}`' if label else ''} | {text} |")
     lines += [f"| `{name}` | counter | {text} |" for name, (_, text) in TASK_TOTALS.items()]
     return "\n".join(lines)
+
+
+def helpers() -> str:
+    """A table of what `asparkle.plugins` has besides contracts."""
+    module = import_module("asparkle.plugins")
+    contracts = vars(import_module("asparkle.core.contracts"))
+    lines = ["| name | what |", "|---|---|"]
+    for name in module.__all__:
+        value = getattr(module, name)
+        if name in contracts or name in TEXTS:
+            continue
+        called = f"{name}({_parameters(value, skip=0)})" if inspect.isfunction(value) else name
+        lines.append(f"| `{called}` | {_in_cell(_text(value).partition(chr(10) * 2)[0].replace(chr(10), ' '))} |")
+    lines += [f"| `{name}` | {text} |" for name, text in TEXTS.items()]
+    return "\n".join(lines)
+
+
+TEXTS = {
+    "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
+    "API_VERSION": "What plugins are written against.",
+}
+"""Of names whose values have no docstring."""
 
 
 def errors() -> str:
@@ -292,6 +314,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "JsonLinesListener": lambda: _text(load("asparkle.plugins.jsonlines:JsonLinesListener")),
     "read_events": lambda: _text(load("asparkle.plugins.jsonlines:read_events")),
     "metrics": metrics,
+    "helpers": helpers,
 }
 
 

@@ -18,8 +18,7 @@ import pytest
 import asparkle
 from asparkle.core import contracts
 from asparkle.core.conf import KEYS, PREFIXES
-from asparkle.plugins import hookspecs
-from asparkle.plugins.manager import BUILTIN, MANAGERS
+from asparkle.plugins import builtin, hookspecs
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "asparkle"
@@ -42,7 +41,7 @@ CIRCLES = {  # through imports inside functions
     ("asparkle.core.filesystems", "asparkle.core.remotefiles"),  # a file system, and those that a package brings
     ("asparkle.blocking", "asparkle.context", "asparkle.handles"),  # each makes the others' objects
 }
-LAYERS = {"core": 0, "plugins": 1, "backends": 1}  # the faces, directly under asparkle, are above
+LAYERS = {"core": 0, "conf": 1, "errors": 1, "events": 1, "plugins": 2, "backends": 3}  # the faces are above
 
 
 def nodes_of(tree: ast.AST, *, types: bool, functions: bool) -> Iterator[ast.AST]:
@@ -76,7 +75,7 @@ def own_class(value: object, module: object) -> bool:
 
 def layer(module: str) -> int:
     part = module.split(".")[1:2]
-    return LAYERS.get(part[0], 2) if part else 2
+    return LAYERS.get(part[0], 4) if part else 4
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -85,7 +84,33 @@ def test_imports_point_one_way(module):
     for imported in imports_of(module, types=True):
         if imported.split(".")[0] == "asparkle" and imported != "asparkle":
             same_part = imported.split(".")[1:2] == own
-            assert same_part or layer(imported) < layer(module) or layer(module) == 2, f"imports {imported}"
+            assert same_part or layer(imported) < layer(module) or layer(module) == 4, f"imports {imported}"
+
+
+PUBLIC = {"asparkle.conf", "asparkle.errors", "asparkle.events", "asparkle.plugins", "asparkle.plugins.hookspecs"}
+MACHINERY = {"builtin", "checks", "hookspecs", "manager", "metrics"}  # of the plugins; all others are some
+OWN_PLUGINS = [
+    module
+    for module in MODULES
+    if module.startswith(("asparkle.backends.", "asparkle.plugins.")) and module.split(".")[2] not in MACHINERY
+]
+
+
+@pytest.mark.parametrize("module", OWN_PLUGINS)
+def test_what_comes_with_asparkle_has_no_private_access(module):
+    """Its backends, stores, policies, sinks and listeners import what a third party's may."""
+    own_package = {name for name in OWN_PLUGINS if name.split(".")[:3] == module.split(".")[:3]}
+    own_package |= {name for name in OWN_PLUGINS if module.startswith("asparkle.backends") and "backends" in name}
+    for node in nodes_of(ast.parse(MODULES[module].read_text()), types=True, functions=True):
+        if isinstance(node, ast.Import):
+            assert not [alias.name for alias in node.names if alias.name.startswith("asparkle")]
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("asparkle"):
+            if node.module == "asparkle":
+                assert {f"asparkle.{alias.name}" for alias in node.names} <= PUBLIC
+            elif node.module not in own_package:
+                assert node.module in PUBLIC
+                public = getattr(importlib.import_module(node.module), "__all__", ["hookimpl"])
+                assert {alias.name for alias in node.names} <= set(public)
 
 
 def circles(*, functions: bool) -> set[tuple[str, ...]]:
@@ -185,6 +210,7 @@ def test_every_configuration_key_is_used(key):
     """A key that changes nothing is a false promise."""
     constant = next(name for name, value in vars(sys.modules["asparkle.core.conf"]).items() if value is KEYS[key])
     uses = [module for module, file in MODULES.items() if re.search(rf"\b{constant}\b", file.read_text())]
+    uses += [module for module, file in MODULES.items() if f'KEYS["{key}"]' in file.read_text()]
     in_conf = len(re.findall(rf"\b{constant}\b", MODULES["asparkle.core.conf"].read_text()))
     assert len(uses) > 1 or in_conf > 1, f"nobody reads {constant}"
 
@@ -209,7 +235,7 @@ def test_the_modules_that_the_architecture_names_exist():
         assert (PACKAGE / "core" / path).exists(), path
 
 
-@pytest.mark.parametrize("scheme", [*BUILTIN[MANAGERS], "local"])
+@pytest.mark.parametrize("scheme", [*builtin.asparkle_cluster_managers(), "local"])
 def test_every_master_url_is_documented(scheme):
     assert re.search(rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE)
 

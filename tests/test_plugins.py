@@ -10,19 +10,20 @@ import subprocess
 import sys
 import types
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import pytest
 
 from asparkle import JobFailed, SparkContext, TaskContext
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import CachePolicy, ClusterManager, Listener
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
 from asparkle.core.masters import Master
 from asparkle.core.worker.runtime import load_class, load_function
-from asparkle.plugins import API_VERSION, hookimpl
+from asparkle.plugins import API_VERSION, builtin, hookimpl
 from asparkle.plugins.listeners import EventRecorder, LogListener
-from asparkle.plugins.manager import BUILTIN, MANAGERS, PluginRegistry
+from asparkle.plugins.manager import PluginRegistry
 
 
 class Moon(ClusterManager):
@@ -109,7 +110,7 @@ def conf(**values):
 # ------------------------------------------------------------------------------------------------- built-ins
 
 
-@pytest.mark.parametrize("scheme", BUILTIN[MANAGERS])
+@pytest.mark.parametrize("scheme", builtin.asparkle_cluster_managers())
 def test_builtin_masters_are_cluster_managers(scheme):
     assert isinstance(PluginRegistry(SparkConf()).cluster_manager(Master(scheme, 1)), ClusterManager)
 
@@ -118,10 +119,11 @@ def test_builtin_names_scan_no_entry_points_and_import_no_pluggy():
     script = (
         "import sys, importlib.metadata\n"
         "importlib.metadata.entry_points = None\n"
-        "from asparkle.core.conf import SparkConf; from asparkle.core.masters import Master\n"
+        "from asparkle.core.conf import SparkConf; from asparkle.core.contracts import CachePolicy\n"
+        "from asparkle.core.masters import Master\n"
         "from asparkle.plugins.manager import PluginRegistry\n"
         "registry = PluginRegistry(SparkConf())\n"
-        "registry.cluster_manager(Master('inline', 1)), registry.cache_policy('lru'), registry.listeners()\n"
+        "registry.cluster_manager(Master('inline', 1)), registry.path(CachePolicy, 'lru'), registry.listeners()\n"
         "assert 'pluggy' not in sys.modules and 'structlog' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -132,9 +134,9 @@ def test_unknown_names_list_what_is_known():
     with pytest.raises(ConfigurationError, match=r"unknown master 'mars://x'.*local\[N\].*moon://\.\.\."):
         registry.cluster_manager(Master("mars", rest="x"))
     with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are lru"):
-        registry.cache_policy("mru")
+        registry.path(CachePolicy, "mru")
     with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk"):
-        registry.block_store("tape")
+        registry.path(BlockStore, "tape")
 
 
 # ---------------------------------------------------------------------------------- plugins of one context
@@ -149,23 +151,23 @@ def test_a_context_brings_its_own_plugins():
 def test_classes_for_workers_are_given_by_path():
     lfu = plugin(asparkle_cache_policies=lambda: {"lfu": Tidal, "mru": "x.y:Z"})
     registry = PluginRegistry(SparkConf(), [lfu])
-    assert registry.cache_policy("lfu") == f"{__name__}:Tidal"
-    assert registry.cache_policy("mru") == "x.y:Z"
+    assert registry.path(CachePolicy, "lfu") == f"{__name__}:Tidal"
+    assert registry.path(CachePolicy, "mru") == "x.y:Z"
 
 
 @pytest.mark.parametrize(
-    ("hook", "look_up", "contract"),
+    ("hook", "contract"),
     [
-        ("asparkle_cache_policies", PluginRegistry.cache_policy, "CachePolicy"),
-        ("asparkle_block_stores", PluginRegistry.block_store, "BlockStore"),
+        ("asparkle_cache_policies", CachePolicy),
+        ("asparkle_block_stores", BlockStore),
     ],
 )
 @pytest.mark.parametrize("target", [dict, Moon])
-def test_a_class_for_workers_meets_its_contract(hook, look_up, contract, target):
+def test_a_class_for_workers_meets_its_contract(hook, contract, target):
     registry = PluginRegistry(SparkConf(), [plugin(**{hook: lambda: {"bad": target}})])
-    problem = f"plugin 'moon': {hook}: .* for 'bad' is not a class derived from {contract}"
+    problem = f"plugin 'moon': {hook}: 'bad': .* is not a class derived from {contract.__name__}"
     with pytest.raises(PluginError, match=problem):
-        look_up(registry, "bad")
+        registry.path(contract, "bad")
 
 
 def test_a_class_for_workers_can_be_imported_there():
@@ -174,13 +176,13 @@ def test_a_class_for_workers_can_be_imported_there():
 
     registry = PluginRegistry(SparkConf(), [plugin(asparkle_cache_policies=lambda: {"hidden": Hidden})])
     with pytest.raises(PluginError, match="can't be imported by workers: define it at its module's top level"):
-        registry.cache_policy("hidden")
+        registry.path(CachePolicy, "hidden")
 
 
 @pytest.mark.parametrize(
     ("path", "problem"),
     [
-        (f"{__name__}:Moon", f"'{__name__}:Moon' is not a class derived from CachePolicy"),
+        (f"{__name__}:Moon", "Moon'> is not a class derived from CachePolicy"),
         ("asparkle.core.conf:check_conf", "is not a class derived from CachePolicy"),
         ("no.such:Thing", "'no.such:Thing', named as CachePolicy, can't be imported here: No module named"),
     ],
@@ -215,8 +217,19 @@ def test_an_installed_plugin_is_found_by_its_scheme_and_otherwise_does_nothing(i
     registry = PluginRegistry(SparkConf())
     assert "moon_plugin" not in sys.modules
     assert type(registry.cluster_manager(Master("moon", rest="far"))).__name__ == "Moon"
-    assert registry.cache_policy("tidal") == "moon_plugin:Tidal"
+    assert registry.path(CachePolicy, "tidal") == "moon_plugin:Tidal"
     assert registry.listeners() == []
+
+
+def test_what_workers_load_of_a_package_is_known_with_its_version(install):
+    install("moon", MOON)
+    registry = PluginRegistry(SparkConf())
+    registry.cluster_manager(Master("moon"))
+    assert registry.packages() == ()
+    registry.path(CachePolicy, "lru")
+    assert registry.packages() == ()
+    registry.path(CachePolicy, "tidal")
+    assert registry.packages() == (("moon", "1.0"),)
 
 
 @pytest.mark.parametrize("arguments", [(conf(asparkle_plugins="moon"),), (SparkConf(), ["moon"])])
@@ -500,3 +513,25 @@ def test_scopes_that_workers_cannot_load_are_named():
         load_function("no_such_module:scope")
     with pytest.raises(ConfigurationError, match="'os:sep' is not a function"):
         load_function("os:sep")
+
+
+@dataclass
+class Unmet:
+    methods: dict[str, object]
+    problem: str
+
+
+UNMET = [
+    Unmet({"victims": None}, r"Half lacks CachePolicy.victims\(\), \"The blocks of the store, the one to go first"),
+    Unmet({"touch": lambda self: None}, r"can't be called as CachePolicy.touch\(block\), \"`?`?block`?`? was stored"),
+    Unmet({"forget": 3}, r"Half.forget is 3: expected CachePolicy.forget\(block\)"),
+]
+
+
+@pytest.mark.parametrize("case", UNMET, ids=lambda case: next(iter(case.methods)))
+def test_what_a_class_lacks_of_its_contract_is_named(case):
+    methods = {"touch": Tidal.touch, "forget": Tidal.forget, "victims": Tidal.victims} | case.methods
+    half = type("Half", (CachePolicy,), {name: method for name, method in methods.items() if method is not None})
+    registry = PluginRegistry(SparkConf(), [plugin(asparkle_cache_policies=lambda: {"half": half})])
+    with pytest.raises(PluginError, match="plugin 'moon': asparkle_cache_policies: 'half': Half.*" + case.problem[4:]):
+        registry.path(CachePolicy, "half")

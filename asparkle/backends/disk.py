@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from asparkle.core.contracts import BlockId, BlockStore, Buffer
-from asparkle.core.payloads import remove_file, write_file
-from asparkle.core.serializer import map_file
+from asparkle.plugins import BlockId, BlockStore, Buffer, map_file, remove_file, write_file
 
 
 class DiskStore(BlockStore):

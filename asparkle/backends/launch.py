@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Any, Final
 
-from asparkle.core.contracts import AppSpec
+from asparkle.plugins import AppSpec
 
 AHEAD: Final = 64  # workers that are asked for before anybody listens: as many as surely fit the socket's buffer
 
@@ -86,7 +86,7 @@ class ZygoteProcess:
 
     def tell(self, message: list[Any], passing: socket.socket | None = None) -> None:
         """Send a message, and with it a socket for a worker."""
-        from asparkle.core.bytestream import pack  # late: the process that this one starts need not wait for it
+        from asparkle.plugins import pack  # late: the process that this one starts need not wait for it
 
         try:
             if passing is not None:
@@ -94,7 +94,7 @@ class ZygoteProcess:
             else:
                 self.control.sendall(pack(message))
         except OSError as error:  # who listens to it, or to the worker, finds out
-            from asparkle.core.logs import log
+            from asparkle.plugins import log
 
             log().warning("the process that starts workers is gone", error=str(error))
 

@@ -8,10 +8,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.core.bytestream import Unpacker
-from asparkle.core.contracts import AppSpec, ExecutorInfo
-from asparkle.core.loop import Receiver, clean_up, in_thread
-from asparkle.core.workercluster import SocketExecutor, WorkerCluster
+from asparkle.plugins import (
+    AppSpec,
+    ExecutorInfo,
+    Receiver,
+    SocketExecutor,
+    Unpacker,
+    WorkerCluster,
+    clean_up,
+    in_thread,
+)
 
 
 class ProcessCluster(WorkerCluster):

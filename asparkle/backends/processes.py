@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.core.contracts import AppSpec, Cluster, ClusterManager
+from asparkle.plugins import AppSpec, Cluster, ClusterManager
 
 
 class ProcessesManager(ClusterManager):

@@ -14,10 +14,16 @@ from typing import Any
 
 import anyio
 
-from asparkle.core import broadcast
-from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Executor, ExecutorInfo, Lost
-from asparkle.core.loop import loop_caller
-from asparkle.core.worker.runtime import Worker
+from asparkle.plugins import (
+    AppSpec,
+    Cluster,
+    ClusterManager,
+    Executor,
+    ExecutorInfo,
+    Lost,
+    Worker,
+    loop_caller,
+)
 
 STACK = 64 << 20  # of address space, not of memory: deep lineage nests iterators
 
@@ -98,4 +104,3 @@ class ThreadsManager(ClusterManager):
             yield ThreadCluster(executor)
         finally:
             executor.worker.stop()
-            broadcast.forget(app.app_id)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import select
 import signal
@@ -21,16 +20,9 @@ import socket
 import sys
 from typing import Any
 
-from asparkle.core import shuffle
-from asparkle.core.bytestream import Unpacker, pack
-from asparkle.core.contracts import AppSpec
-from asparkle.core.directories import remove_tree
-from asparkle.core.worker.channel import serve
+from asparkle.plugins import AppSpec, Unpacker, pack, preload, remove_tree, serve
 
-# What the programs of tasks are made of: imported once, here, for all workers.
-for _name in ("accumulators", "broadcast", "reductions", "shuffle.steps", "source_steps", "statcounter", "textfiles"):
-    importlib.import_module(f"asparkle.core.{_name}")
-shuffle.import_all()
+preload()  # once, here, for all workers
 
 FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"
 

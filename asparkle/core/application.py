@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
-from asparkle.core.contracts import AppSpec, ClusterManager
+from asparkle.core.contracts import AppSpec, BlockStore, CachePolicy, ClusterManager
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
@@ -37,15 +37,15 @@ class Extensions(Protocol):
 
     def cluster_manager(self, master: Master) -> ClusterManager: ...
 
-    def block_store(self, name: str) -> str: ...
-
-    def cache_policy(self, name: str) -> str: ...
+    def path(self, contract: type, name: str) -> str: ...
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = ...) -> list[Listener]: ...
 
     def job_properties(self) -> list[Callable[[Mapping[str, str]], Mapping[str, str]]]: ...
 
     def task_scopes(self) -> list[str]: ...
+
+    def packages(self) -> tuple[tuple[str, str], ...]: ...
 
 
 class Application:
@@ -77,8 +77,8 @@ class Application:
         self.default_parallelism = parallelism or cores
         self.default_reduce_partitions = parallelism
         self.executors = 1 if self.manager.in_process else self.slots
-        disk_store = extensions.block_store(keys.DISK_STORE.read(conf))
-        policy = extensions.cache_policy(keys.CACHE_POLICY.read(conf))
+        disk_store = extensions.path(BlockStore, keys.DISK_STORE.read(conf))
+        policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
         self._roots = keys.LOCAL_DIR.read(conf)
@@ -104,6 +104,7 @@ class Application:
             cache_policy=policy,
             in_process=self.manager.in_process,
             task_scopes=tuple(extensions.task_scopes()),
+            packages=extensions.packages(),
         )
 
     def _cores(self, conf: SparkConf) -> int:

@@ -197,7 +197,6 @@ class ConfigKey(Generic[T]):
         self.parse = parse
         self.default = default
         self.doc = doc
-        KEYS[name] = self
 
     def read(self, conf: SparkConf) -> T:
         """The parsed value in ``conf``, or the default.  Raises ConfigurationError."""
@@ -215,9 +214,6 @@ class ConfigKey(Generic[T]):
         except (ValueError, KeyError, OverflowError):
             raise ConfigurationError(f"{self.name} = {text!r}: expected {self.expected}") from None
 
-
-KEYS: dict[str, ConfigKey[Any]] = {}
-"""Every known key by its name, in the order of the table below."""
 
 EXECUTOR_ENV, HADOOP = "spark.executorEnv.", "spark.hadoop."
 PREFIXES = {
@@ -370,6 +366,9 @@ METRICS_INTERVAL = ConfigKey("asparkle.metrics.interval", "duration", "a duratio
 STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host:port, such as localhost:8125 or [::1]:8125", parse_address, "localhost:8125", "Where the sink `statsd` sends its packets, by UDP.")
 STATSD_PREFIX = _text("asparkle.metrics.statsd.prefix", "asparkle", "What the names of its metrics begin with, before a dot and the application's name.")
 # fmt: on
+
+KEYS: dict[str, ConfigKey[Any]] = {key.name: key for key in [*globals().values()] if isinstance(key, ConfigKey)}
+"""Every key of asparkle's own by its name, in the order of the table above."""
 
 
 def check_conf(conf: SparkConf) -> None:

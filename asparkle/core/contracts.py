@@ -41,12 +41,16 @@ class AppSpec(NamedTuple):
     cache_policy: str  # likewise: asparkle.cache.policy
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
+    packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
 
     @classmethod
     def from_plain(cls, fields: dict[str, Any]) -> AppSpec:
         """Of ``_asdict()``, as it came through msgpack or JSON, which make tuples lists."""
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-        return cls(**values)
+        return cls(**{name: _tuples(value) for name, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 class ExecutorInfo(NamedTuple):

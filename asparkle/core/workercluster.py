@@ -29,13 +29,13 @@ PAUSE: Final = 0.1  # seconds before a worker is started in the place of one tha
 GRACE: Final = 1.0  # seconds that a worker which is not needed any more has to end by itself
 
 
-def worker_command(app: AppSpec, python: str = sys.executable) -> list[str]:
-    """The command that is a worker: its standard input and output are the channel to the driver.
+def worker_command(app: AppSpec, python: str | None = None) -> list[str]:
+    """The command that is a worker: its standard input and output are the channel to the driver.  ``python``: this one.
 
     Started anywhere with the same versions of Python and asparkle, it waits to be told what it is a worker of:
     `SocketExecutor.hello`.  What tasks print goes to its standard error.
     """
-    return ["env", f"PYTHONHASHSEED={hash_seed(app)}", python, "-m", "asparkle.worker"]
+    return ["env", f"PYTHONHASHSEED={hash_seed(app)}", python or sys.executable, "-m", "asparkle.worker"]
 
 
 def hash_seed(app: AppSpec) -> str:

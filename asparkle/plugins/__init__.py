@@ -12,6 +12,8 @@ from asparkle.core.lazy import lazy
 from asparkle.core.version import API_VERSION
 
 if TYPE_CHECKING:
+    from asparkle.core.bytestream import Unpacker, pack
+    from asparkle.core.conf import KEYS, ConfigKey
     from asparkle.core.contracts import (
         AppSpec,
         BlockId,
@@ -28,11 +30,21 @@ if TYPE_CHECKING:
         Metrics,
         MetricSink,
     )
+    from asparkle.core.directories import remove_tree
+    from asparkle.core.filesystems import local_path
+    from asparkle.core.logs import log
+    from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
+    from asparkle.core.payloads import remove_file, write_file
+    from asparkle.core.serializer import map_file
+    from asparkle.core.worker.channel import serve
+    from asparkle.core.worker.preload import preload
+    from asparkle.core.worker.runtime import Worker
     from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
 
 __all__ = [
     "API_VERSION",
+    "KEYS",
     "AppSpec",
     "BlockId",
     "BlockStore",
@@ -40,6 +52,7 @@ __all__ = [
     "CachePolicy",
     "Cluster",
     "ClusterManager",
+    "ConfigKey",
     "Executor",
     "ExecutorInfo",
     "Listener",
@@ -47,15 +60,32 @@ __all__ = [
     "Metric",
     "MetricSink",
     "Metrics",
+    "Receiver",
     "SocketExecutor",
+    "Unpacker",
+    "Worker",
     "WorkerCluster",
+    "clean_up",
     "hookimpl",
+    "in_thread",
+    "local_path",
+    "log",
+    "loop_caller",
+    "map_file",
+    "pack",
+    "preload",
+    "remove_file",
+    "remove_tree",
+    "serve",
     "worker_command",
+    "write_file",
 ]
 
 __getattr__ = lazy(
     __name__,
     {
+        "asparkle.core.bytestream": ["Unpacker", "pack"],
+        "asparkle.core.conf": ["KEYS", "ConfigKey"],
         "asparkle.core.contracts": [
             "AppSpec",
             "BlockId",
@@ -69,9 +99,18 @@ __getattr__ = lazy(
             "Listener",
             "Lost",
             "Metric",
-            "MetricSink",
             "Metrics",
+            "MetricSink",
         ],
+        "asparkle.core.directories": ["remove_tree"],
+        "asparkle.core.filesystems": ["local_path"],
+        "asparkle.core.logs": ["log"],
+        "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
+        "asparkle.core.payloads": ["remove_file", "write_file"],
+        "asparkle.core.serializer": ["map_file"],
+        "asparkle.core.worker.channel": ["serve"],
+        "asparkle.core.worker.preload": ["preload"],
+        "asparkle.core.worker.runtime": ["Worker"],
         "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
         "asparkle.plugins.hookspecs": ["hookimpl"],
     },

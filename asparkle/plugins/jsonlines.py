@@ -9,29 +9,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from asparkle.core.conf import EVENTS_JSONLINES, SparkConf
-from asparkle.core.contracts import Listener
-from asparkle.core.errors import ConfigurationError
-from asparkle.core.events import Event, from_plain, to_plain
-from asparkle.core.logs import log
+from asparkle.conf import SparkConf
+from asparkle.errors import ConfigurationError
+from asparkle.events import Event, from_plain, to_plain
+from asparkle.plugins import KEYS, Listener, hookimpl, log
+
+PATH = KEYS["asparkle.events.jsonlines.path"]
 
 
-def from_conf(conf: SparkConf) -> JsonLinesListener:
+@hookimpl
+def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:
     """Raises ConfigurationError where there is no path, or it can't be that of a file."""
-    path = EVENTS_JSONLINES.read(conf)
+    path = PATH.read(conf)
     if not path:
-        raise ConfigurationError(f"the listener jsonlines needs {EVENTS_JSONLINES.name}: the file to write to")
+        raise ConfigurationError(f"the listener jsonlines needs {PATH.name}: the file to write to")
     directory = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
-        raise ConfigurationError(f"{EVENTS_JSONLINES.name} = {path!r} is a directory: expected a file")
+        raise ConfigurationError(f"{PATH.name} = {path!r} is a directory: expected a file")
     if not os.path.isdir(directory):
-        raise ConfigurationError(f"{EVENTS_JSONLINES.name} = {path!r}: there is no directory {directory!r}: make it")
-    return JsonLinesListener(path)
+        raise ConfigurationError(f"{PATH.name} = {path!r}: there is no directory {directory!r}: make it")
+    return [JsonLinesListener(path)]
 
 
 class JsonLinesListener(Listener):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from asparkle.core.contracts import Listener
-from asparkle.core.logs import log
+from asparkle.conf import SparkConf
+from asparkle.plugins import Listener, hookimpl, log
 
 E = TypeVar("E")
 
@@ -40,3 +40,8 @@ class LogListener(Listener):
     def on_event(self, event: Any) -> None:  # in a thread: the host's log handlers may block
         names: Iterable[str] = getattr(event, "__dataclass_fields__", ())
         log().info(type(event).__name__, **{name: getattr(event, name) for name in names})
+
+
+@hookimpl
+def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:
+    return [LogListener()]

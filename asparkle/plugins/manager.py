@@ -17,50 +17,38 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.conf import (
-    EVENT_LOG,
-    EVENTS_JSONLINES,
-    METRIC_SINKS,
-    PLUGINS,
-    PLUGINS_BLOCK,
-    SHOW_PROGRESS,
-    SparkConf,
-)
-from asparkle.core.contracts import Listener, MetricSink
+from asparkle.core.conf import METRIC_SINKS, PLUGINS, PLUGINS_BLOCK, SparkConf
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
-from asparkle.plugins import API_VERSION
+from asparkle.core.namedtuple import NamedTuple
+from asparkle.plugins import API_VERSION, builtin
+from asparkle.plugins.checks import is_path, listeners_of, properties_of, scopes_of, table_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from pluggy import PluginManager
 
-    from asparkle.core.contracts import ClusterManager
-
 GROUP = "asparkle"
-
-MANAGERS, STORES, POLICIES = "asparkle_cluster_managers", "asparkle_block_stores", "asparkle_cache_policies"
-SINKS, LISTENERS = "asparkle_metric_sinks", "asparkle_listeners"
+LISTENERS = "asparkle_listeners"
 JOB_PROPERTIES, TASK_SCOPES = "asparkle_job_properties", "asparkle_task_scopes"
 
-BUILTIN: dict[str, dict[str, str]] = {
-    MANAGERS: {
-        "inline": "asparkle.backends.inline:InlineManager",
-        "threads": "asparkle.backends.threads:ThreadsManager",
-        "processes": "asparkle.backends.processes:ProcessesManager",
-    },
-    STORES: {"disk": "asparkle.backends.disk:DiskStore"},
-    POLICIES: {"lru": "asparkle.core.worker.memory:LRU"},
-    SINKS: {"statsd": "asparkle.plugins.statsd:StatsdSink"},
-    LISTENERS: {
-        "jsonlines": "asparkle.plugins.jsonlines:from_conf",
-        "log": "asparkle.plugins.listeners:LogListener",
-        "progress": "asparkle.plugins.progress:ProgressListener",
-        "eventlog": "asparkle.plugins.eventlog",  # a module: its hook is asked, as that of others' plugins
-    },
+
+class Kind(NamedTuple):
+    """What is found by a name: the hook that provides it, and what the name is one of."""
+
+    hook: str
+    what: str
+
+
+KINDS: dict[type, Kind] = {
+    ClusterManager: Kind("asparkle_cluster_managers", "cluster manager"),
+    BlockStore: Kind("asparkle_block_stores", "block store"),
+    CachePolicy: Kind("asparkle_cache_policies", "cache policy"),
+    MetricSink: Kind("asparkle_metric_sinks", "metric sink"),
 }
-_CONTRACTS = {MANAGERS: "ClusterManager", STORES: "BlockStore", POLICIES: "CachePolicy", SINKS: "MetricSink"}
+"""By contract.  A hook of these gives names for classes that meet it."""
 
 
 class PluginRegistry:
@@ -75,109 +63,136 @@ class PluginRegistry:
         self._conf = conf
         blocked = os.environ.get("ASPARKLE_PLUGINS_BLOCK", "")
         self._blocked = {*PLUGINS_BLOCK.read(conf), *map(str.strip, blocked.split(","))}
-        self._listeners: list[Listener] = []
+        self._active: list[str | Listener] = []  # plugins by name, and listeners that were given
         self._sinks: list[MetricSink] = []
-        self._active: list[str] = []
-        self._tables: dict[str, dict[str, Any]] = {hook: dict(BUILTIN[hook]) for hook in _CONTRACTS}
-        self._owners: dict[tuple[str, str], str] = {}
+        self._tables: dict[type, dict[str, Any]] = {
+            contract: getattr(builtin, kind.hook)() for contract, kind in KINDS.items()
+        }
+        self._owners: dict[tuple[type, str], str] = {}  # of all that is not asparkle's own
+        self._packages: dict[str, tuple[str, str]] = {}  # name and version of what has a plugin's entry point
+        self._in_workers: set[str] = set()  # plugins of which workers load something
         self._manager: PluginManager | None = None
         self._scanned = False
         self.broken: dict[str, PluginError] = {}
         """Installed plugins that can't be used, and why; filled when a name makes us look at them."""
-        implied = {
-            "progress": SHOW_PROGRESS.read(conf),
-            "jsonlines": EVENTS_JSONLINES.read(conf),
-            "eventlog": EVENT_LOG.read(conf),
-        }
-        named = dict.fromkeys((*PLUGINS.read(conf), *(name for name, wanted in implied.items() if wanted)))
+        implied = [name for name, key in builtin.ACTIVATED_BY.items() if key.read(conf)]
+        named = dict.fromkeys((*PLUGINS.read(conf), *implied))
         for plugin in (*named, *plugins):
             self._activate(plugin)
         for name in dict.fromkeys(METRIC_SINKS.read(conf)):
-            self._sinks.append(self._metric_sink(name))
+            self._sinks.append(self._class(MetricSink, name)(conf))
 
     # ------------------------------------------------------------------------------------- look-ups
 
     def cluster_manager(self, master: Master) -> ClusterManager:
         """A new manager for this master.  Raises ConfigurationError when nobody provides its scheme."""
-        target = self._find(MANAGERS, master.scheme)
-        if target is None:
+        if self._find(ClusterManager, master.scheme) is None:
             url = f"{master.scheme}://{master.rest}"
-            raise self._with_broken(unknown_master(url, self.names(MANAGERS) - BUILTIN[MANAGERS].keys()))
-        manager: ClusterManager = self._load(MANAGERS, master.scheme, target)()
+            others = {name for contract, name in self._owners if contract is ClusterManager}
+            raise self._with_broken(unknown_master(url, others))
+        manager: ClusterManager = self._class(ClusterManager, master.scheme)()
         return manager
 
-    def block_store(self, name: str) -> str:
-        """``"module:Class"`` of a block store, for workers.  Raises ConfigurationError for an unknown one."""
-        return self._path(STORES, name, "block store")
+    def path(self, contract: type, name: str) -> str:
+        """``"module:Class"`` of what meets ``contract`` and is loaded in workers.
 
-    def cache_policy(self, name: str) -> str:
-        """``"module:Class"`` of a cache policy, likewise."""
-        return self._path(POLICIES, name, "cache policy")
+        Raises ConfigurationError for an unknown name.
+        """
+        target = self._find(contract, name)
+        if target is None:
+            raise self._unknown(contract, name)
+        self._in_workers.add(self._owners.get((contract, name), ""))
+        if isinstance(target, str):
+            return target  # imported, and checked, where it is used: in workers
+        self._check(contract, name, target)
+        if "." in target.__qualname__:
+            problem = f"{target!r} for {name!r} can't be imported by workers: define it at its module's top level"
+            raise self._error(contract, name, problem)
+        return f"{target.__module__}:{target.__qualname__}"
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = dict) -> list[Listener]:
-        """The listeners of the activated plugins, in the order in which those were named; before them those that
+        """Those of the activated plugins, and those given, in the order of their naming; before them those that
         metrics are made by, where there are sinks.
 
         ``dropped``: how many events each listener of the context has missed so far.
         """
-        found = list(self._listeners)
+        found: list[Listener] = []
         if self._sinks:
             from asparkle.plugins.metrics import metrics_for
 
-            found = [*metrics_for(self._sinks, self._conf, dropped), *found]
+            found += metrics_for(self._sinks, self._conf, dropped)
         for plugin in self._active:
-            found += _checked_listeners(plugin, self._ask(plugin, LISTENERS, conf=self._conf))
+            if isinstance(plugin, Listener):
+                found.append(plugin)
+            else:
+                found += listeners_of(plugin, self._ask(plugin, LISTENERS, conf=self._conf))
         return found
-
-    def _metric_sink(self, name: str) -> MetricSink:
-        target = self._find(SINKS, name)
-        if target is None:
-            raise self._unknown(SINKS, name, "metric sink")
-        sink: MetricSink = self._load(SINKS, name, target)(self._conf)
-        return sink
 
     def job_properties(self) -> list[Callable[[Mapping[str, str]], Mapping[str, str]]]:
         """The activated plugins' functions that give each job more local properties."""
-        found = [(plugin, self._ask(plugin, JOB_PROPERTIES, conf=self._conf)) for plugin in self._active]
-        return [_checked_properties(plugin, function) for plugin, function in found if function is not None]
+        found = [(plugin, self._ask(plugin, JOB_PROPERTIES, conf=self._conf)) for plugin in self._activated]
+        return [properties_of(plugin, function) for plugin, function in found if function is not None]
 
     def task_scopes(self) -> list[str]:
         """``"module:function"`` of what surrounds each task attempt, the outermost first."""
         scopes: list[str] = []
-        for plugin in self._active:
-            scopes += _checked_scopes(plugin, self._ask(plugin, TASK_SCOPES))
+        for plugin in self._activated:
+            found = scopes_of(plugin, self._ask(plugin, TASK_SCOPES))
+            scopes += found
+            if found:
+                self._in_workers.add(plugin)
         return scopes
 
-    def names(self, hook: str) -> set[str]:
-        """Every name that a hook provides, from built-ins and from all usable plugins."""
+    def packages(self) -> tuple[tuple[str, str], ...]:
+        """Names and versions of the installed packages from which workers will load what `path` and `task_scopes`
+        have given."""
+        return tuple(sorted({self._packages[plugin] for plugin in self._in_workers & self._packages.keys()}))
+
+    @property
+    def _activated(self) -> list[str]:
+        return [plugin for plugin in self._active if isinstance(plugin, str)]
+
+    def names(self, contract: type) -> set[str]:
+        """Every name that stands for what meets ``contract``, from asparkle and from all usable plugins."""
         self._scan()
-        return set(self._tables[hook])
+        return set(self._tables[contract])
 
     # ---------------------------------------------------------------------------------- finding names
 
-    def _find(self, hook: str, name: str) -> Any:
+    def _find(self, contract: type, name: str) -> Any:
         """The class or its path; None when nobody provides it.  Looks no further than it must."""
-        if name not in self._tables[hook]:
+        if name not in self._tables[contract]:
             self._scan()
-        return self._tables[hook].get(name)
+        return self._tables[contract].get(name)
 
-    def _path(self, hook: str, name: str, what: str) -> str:
-        target = self._find(hook, name)
+    def _class(self, contract: type, name: str) -> Any:
+        """The class that meets ``contract``.  Raises PluginError for one that does not, ConfigurationError for none."""
+        target = self._find(contract, name)
         if target is None:
-            raise self._unknown(hook, name, what)
-        if isinstance(target, str):
-            return target  # imported, and checked, where it is used: in workers
-        self._check(hook, name, target)
-        if "." in target.__qualname__:
-            problem = (
-                f"{hook}: {target!r} for {name!r} can't be imported by workers: define it at its module's top level"
-            )
-            raise PluginError(self._owner(hook, name), problem)
-        return f"{target.__module__}:{target.__qualname__}"
+            raise self._unknown(contract, name)
+        if is_path(target):
+            module, _, attribute = target.partition(":")
+            try:
+                target = getattr(import_module(module), attribute)
+            except (ImportError, AttributeError) as error:
+                raise self._error(contract, name, f"can't import {target!r} for {name!r}: {error}") from error
+        self._check(contract, name, target)
+        return target
 
-    def _unknown(self, hook: str, name: str, what: str) -> ConfigurationError:
-        known = ", ".join(sorted(self._tables[hook]))
-        return self._with_broken(ConfigurationError(f"unknown {what} {name!r}: known are {known}"))
+    def _check(self, contract: type, name: str, target: object) -> None:
+        if (contract, name) in self._owners:  # asparkle's own are checked by its tests
+            from asparkle.core.unmet import unmet
+
+            if problem := unmet(target, contract):
+                raise self._error(contract, name, f"{name!r}: {problem}")
+
+    def _unknown(self, contract: type, name: str) -> ConfigurationError:
+        known = ", ".join(sorted(self._tables[contract]))
+        return self._with_broken(ConfigurationError(f"unknown {KINDS[contract].what} {name!r}: known are {known}"))
+
+    def _error(self, contract: type, name: str, problem: str) -> PluginError:
+        owner = self._owners.get((contract, name), "asparkle")
+        return PluginError(owner, f"{KINDS[contract].hook}: {problem}")
 
     def _ask(self, plugin: str, hook: str, **arguments: object) -> Any:
         """What a plugin's hook returns; None when it has no such hook."""
@@ -194,43 +209,23 @@ class PluginRegistry:
 
     def _take_tables(self, plugin: str) -> None:
         """Adds the names that a plugin provides: all, or none when one is taken."""
-        additions = {hook: _checked_table(plugin, hook, self._ask(plugin, hook)) for hook in _CONTRACTS}
-        for hook, table in additions.items():
+        additions = {
+            contract: table_of(plugin, kind.hook, self._ask(plugin, kind.hook)) for contract, kind in KINDS.items()
+        }
+        for contract, table in additions.items():
             for name in table:
-                if name in self._tables[hook]:
-                    owner = self._owners.get((hook, name), "asparkle itself")
-                    raise PluginError(plugin, f"{hook}: {name!r} is already provided by {owner}")
-        for hook, table in additions.items():
-            self._tables[hook] |= table
-            self._owners |= dict.fromkeys(((hook, name) for name in table), plugin)
-
-    def _load(self, hook: str, name: str, target: object) -> Any:
-        """The class that ``target`` is or names.  Raises PluginError unless it meets the hook's contract."""
-        if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            try:
-                target = getattr(import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                problem = f"{hook}: can't import {target!r} for {name!r}: {error}"
-                raise PluginError(self._owner(hook, name), problem) from error
-        self._check(hook, name, target)
-        return target
-
-    def _check(self, hook: str, name: str, target: object) -> None:
-        """Raises PluginError unless ``target`` meets the hook's contract."""
-        contract = getattr(import_module("asparkle.core.contracts"), _CONTRACTS[hook])
-        if not (isinstance(target, type) and issubclass(target, contract)):
-            problem = f"{hook}: {target!r} for {name!r} is not a class derived from {_CONTRACTS[hook]}"
-            raise PluginError(self._owner(hook, name), problem)
-
-    def _owner(self, hook: str, name: str) -> str:
-        return self._owners.get((hook, name), "asparkle")
+                if name in self._tables[contract]:
+                    owner = self._owners.get((contract, name), "asparkle itself")
+                    raise PluginError(plugin, f"{KINDS[contract].hook}: {name!r} is already provided by {owner}")
+        for contract, table in additions.items():
+            self._tables[contract] |= table
+            self._owners |= dict.fromkeys(((contract, name) for name in table), plugin)
 
     # ----------------------------------------------------------------------------- registering plugins
 
     def _activate(self, plugin: object) -> None:
         if isinstance(plugin, Listener):
-            self._listeners.append(plugin)
+            self._active.append(plugin)
         elif isinstance(plugin, MetricSink):
             self._sinks.append(plugin)
         elif isinstance(plugin, str):
@@ -242,17 +237,12 @@ class PluginRegistry:
     def _activate_by_name(self, name: str) -> None:
         if name in self._blocked:
             raise PluginError(name, "is blocked, by asparkle.plugins.block or ASPARKLE_PLUGINS_BLOCK")
-        if path := BUILTIN[LISTENERS].get(name):
-            module, _, attribute = path.partition(":")
-            if attribute:
-                make = getattr(import_module(module), attribute)
-                self._listeners.append(make() if isinstance(make, type) else make(self._conf))
-            else:
-                self._active.append(self._register(import_module(module), name))
+        if module := builtin.PLUGINS.get(name):
+            self._active.append(self._register(import_module(module), name))
             return
         entries = {entry.name: entry for entry in _entry_points()}
         if name not in entries:
-            known = ", ".join(sorted({*entries, *BUILTIN[LISTENERS]}))
+            known = ", ".join(sorted({*entries, *builtin.PLUGINS}))
             raise PluginError(name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}")
         if name not in self._active:
             self._active.append(self._register_entry(entries[name]))
@@ -276,7 +266,10 @@ class PluginRegistry:
         except Exception as error:
             problem = f"failed to import {entry.value!r}: {type(error).__name__}: {error}"
             raise PluginError(entry.name, problem) from error
-        return self._register(plugin, entry.name)
+        name = self._register(plugin, entry.name)
+        if entry.dist is not None:
+            self._packages[name] = (entry.dist.name, entry.dist.version)
+        return name
 
     def _register(self, plugin: object, name: str) -> str:
         """Registers a plugin once, under ``name`` or the name that it already has."""
@@ -334,54 +327,3 @@ def _entry_points() -> Sequence[EntryPoint]:
 
 def _installed_names() -> set[str]:
     return {entry.name for entry in _entry_points()}
-
-
-def _checked_table(plugin: str, hook: str, returned: object) -> dict[str, Any]:
-    if returned is None:
-        return {}
-    if not isinstance(returned, Mapping):
-        raise PluginError(plugin, f"{hook} returned {returned!r}: expected a dict of names to classes")
-    for name, target in returned.items():
-        if not isinstance(name, str) or not (isinstance(target, type) or _is_path(target)):
-            problem = f"{hook} returned {{{name!r}: {target!r}}}: expected a name and a class or 'module:Class'"
-            raise PluginError(plugin, problem)
-    return dict(returned)
-
-
-def _is_path(target: object) -> bool:
-    return isinstance(target, str) and all(target.partition(":"))
-
-
-def _checked_listeners(plugin: str, returned: object) -> list[Listener]:
-    if returned is None:
-        return []
-    if not isinstance(returned, list | tuple) or not all(isinstance(item, Listener) for item in returned):
-        raise PluginError(plugin, f"{LISTENERS} returned {returned!r}: expected a list of Listener objects")
-    return list(returned)
-
-
-def _checked_properties(plugin: str, function: object) -> Callable[[Mapping[str, str]], Mapping[str, str]]:
-    """``function``, whose errors, and wrong results, say whose they are."""
-    if not callable(function):
-        raise PluginError(plugin, f"{JOB_PROPERTIES} returned {function!r}: expected a function of a job's properties")
-
-    def properties(before: Mapping[str, str]) -> Mapping[str, str]:
-        try:
-            returned = function(before)
-        except Exception as error:
-            problem = f"the function of {JOB_PROPERTIES} raised {type(error).__name__}: {error}"
-            raise PluginError(plugin, problem) from error
-        if not isinstance(returned, Mapping) or not all(isinstance(text, str) for text in sum(returned.items(), ())):
-            problem = f"the function of {JOB_PROPERTIES} returned {returned!r}: expected a dict of strings"
-            raise PluginError(plugin, problem)
-        return returned
-
-    return properties
-
-
-def _checked_scopes(plugin: str, returned: object) -> list[str]:
-    if returned is None:
-        return []
-    if not isinstance(returned, list | tuple) or not all(_is_path(item) for item in returned):
-        raise PluginError(plugin, f"{TASK_SCOPES} returned {returned!r}: expected a list of 'module:function'")
-    return list(returned)

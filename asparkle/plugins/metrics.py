@@ -18,9 +18,9 @@ from typing import Any, Final, Literal
 
 import anyio
 
-from asparkle.core.conf import METRICS_INTERVAL, SparkConf
-from asparkle.core.contracts import Listener, Metric, Metrics, MetricSink
-from asparkle.core.events import (
+from asparkle.conf import SparkConf
+from asparkle.core.namedtuple import NamedTuple
+from asparkle.events import (
     ApplicationEnded,
     ApplicationStarted,
     BlockUpdated,
@@ -39,8 +39,7 @@ from asparkle.core.events import (
     TaskEnded,
     TaskStarted,
 )
-from asparkle.core.logs import log
-from asparkle.core.namedtuple import NamedTuple
+from asparkle.plugins import KEYS, Listener, Metric, Metrics, MetricSink, log
 
 JOB_OUTCOMES = ("success", "task", "fetch", "indeterminate", "excluded", "barrier", "cancelled")
 TASK_OUTCOMES = ("success", "failed", "killed", "fetch failed", "executor lost", "returned", "unused")
@@ -402,6 +401,6 @@ def metrics_for(
     sinks: Iterable[MetricSink], conf: SparkConf, dropped: Callable[[], Mapping[str, int]]
 ) -> list[Listener]:
     """The listeners that serve these sinks."""
-    runner = SinkRunner(sinks, lambda: listener.metrics(), METRICS_INTERVAL.read(conf))
+    runner = SinkRunner(sinks, lambda: listener.metrics(), KEYS["asparkle.metrics.interval"].read(conf))
     listener = MetricsListener(dropped, runner.start)
     return [listener, runner]

@@ -20,8 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from asparkle.core.contracts import Listener
-from asparkle.core.events import JobEnded, JobStarted, StageCompleted, StageSubmitted, TaskEnded, TaskStarted
+from asparkle.conf import SparkConf
+from asparkle.events import JobEnded, JobStarted, StageCompleted, StageSubmitted, TaskEnded, TaskStarted
+from asparkle.plugins import Listener, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -187,3 +188,8 @@ def _width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (OSError, ValueError):
         return 80
+
+
+@hookimpl
+def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:
+    return [ProgressListener()]

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from asparkle.core.conf import STATSD_ADDRESS, STATSD_PREFIX, SparkConf
-from asparkle.core.contracts import Metric, Metrics, MetricSink
+from asparkle.conf import SparkConf
+from asparkle.plugins import KEYS, Metric, Metrics, MetricSink
 
 PACKET: Final = 1432
 """Bytes: what one Ethernet frame holds besides the headers."""
@@ -35,12 +35,13 @@ class StatsdSink(MetricSink):
     name = "statsd"
 
     def __init__(self, conf: SparkConf) -> None:
-        self._address = STATSD_ADDRESS.read(conf)
-        self._prefix = STATSD_PREFIX.read(conf)
+        self._address = KEYS["asparkle.metrics.statsd.address"].read(conf)
+        self._prefix = KEYS["asparkle.metrics.statsd.prefix"].read(conf)
         self._sent: dict[Key, Metric] = {}  # counters and histograms, as they were last time
 
     def report(self, metrics: Metrics) -> None:
-        family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_DGRAM)[0]
+        host, port = self._address
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         prefix = ".".join(filter(None, (self._prefix, _plain(metrics.name))))
         lines = [line for metric in metrics.metrics for line in self._lines(f"{prefix}.{_name(metric)}", metric)]
         with socket.socket(family, kind, protocol) as out:

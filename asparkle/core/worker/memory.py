@@ -1,31 +1,12 @@
-"""Cached partitions in the worker's heap, and the policy that says which goes first."""
+"""Cached partitions in the worker's heap; a policy says which goes first."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 from asparkle.core.contracts import BlockId, CachePolicy
 from asparkle.core.errors import StoreFull
-
-
-class LRU(CachePolicy):
-    """The block that was read least recently goes first."""
-
-    def __init__(self) -> None:
-        self._order: OrderedDict[BlockId, None] = OrderedDict()
-
-    def touch(self, block: BlockId) -> None:
-        self._order[block] = None
-        self._order.move_to_end(block)
-
-    def forget(self, block: BlockId) -> None:
-        self._order.pop(block, None)
-
-    def victims(self) -> Iterable[BlockId]:
-        return list(self._order)
 
 
 class MemoryStore:

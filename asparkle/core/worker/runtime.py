@@ -29,6 +29,7 @@ from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
 from asparkle.core.serializer import CorruptBlock, read_frames
+from asparkle.core.unmet import unmet
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
@@ -227,7 +228,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the slots' loops once they have finished what they run, and the event loop, whose tasks are cancelled;
-        what they ask the driver, nobody answers."""
+        what they ask the driver, nobody answers.  Broadcasts are forgotten."""
         with self._event_loop_lock:
             self._stopped = True
             loop = self._event_loop
@@ -242,7 +243,8 @@ class Worker:
         if loop is not None:
             loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
 
-    # ------------------------------------------------------------------------- coroutines
+        # ------------------------------------------------------------------------- coroutines
+        broadcast.forget(self.app.app_id)
 
     def event_loop(self) -> EventLoop:
         """The loop of the worker's coroutines, started when it is first asked for.
@@ -434,10 +436,10 @@ class Worker:
 
 
 def load_class(where: str, contract: type) -> Any:
-    """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it is no ``contract``."""
+    """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it does not meet ``contract``."""
     found = _load(where, contract.__name__)
-    if not (isinstance(found, type) and issubclass(found, contract)):
-        raise ConfigurationError(f"{where!r} is not a class derived from {contract.__name__}")
+    if problem := unmet(found, contract):
+        raise ConfigurationError(f"{where!r}: {problem}")
     return found
 
 

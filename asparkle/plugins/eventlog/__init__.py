@@ -10,13 +10,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from asparkle.core.conf import EVENT_LOG_BLOCK_UPDATES, SparkConf
-from asparkle.core.contracts import Listener
-from asparkle.core.events import BlockUpdated, TaskEnded, TaskStarted
-from asparkle.core.logs import log
+from asparkle.conf import SparkConf
+from asparkle.events import BlockUpdated, TaskEnded, TaskStarted
+from asparkle.plugins import KEYS, Listener, hookimpl, log
 from asparkle.plugins.eventlog.files import LogFiles, log_files
 from asparkle.plugins.eventlog.sparkjson import Translation
-from asparkle.plugins.hookspecs import hookimpl
 
 FLUSH_INTERVAL: Final = 1.0  # seconds
 _MANY = (TaskStarted, TaskEnded, BlockUpdated)  # not worth a flush each
@@ -76,4 +74,4 @@ class EventLogListener(Listener):
 @hookimpl
 def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:
     """Raises ConfigurationError for a directory that is not there, MissingDependency for a codec that is not."""
-    return [EventLogListener(log_files(conf), block_updates=EVENT_LOG_BLOCK_UPDATES.read(conf))]
+    return [EventLogListener(log_files(conf), block_updates=KEYS["spark.eventLog.logBlockUpdates.enabled"].read(conf))]

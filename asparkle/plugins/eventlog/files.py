@@ -15,10 +15,9 @@ import shutil
 from collections.abc import Callable
 from typing import IO, Any, Final, Protocol
 
-from asparkle.core import conf as keys
-from asparkle.core.conf import SparkConf
-from asparkle.core.errors import ArgumentError, ConfigurationError, MissingDependency
-from asparkle.core.filesystems import local_path
+from asparkle.conf import SparkConf
+from asparkle.errors import ArgumentError, ConfigurationError, MissingDependency
+from asparkle.plugins import KEYS, local_path
 from asparkle.plugins.eventlog.lz4blocks import Lz4Blocks
 
 IN_PROGRESS: Final = ".inprogress"
@@ -184,7 +183,7 @@ class LogFiles:
         if not os.path.lexists(path):
             return
         if not self._overwrite:
-            raise FileExistsError(f"{path} exists; {keys.EVENT_LOG_OVERWRITE.name} = true would replace it")
+            raise FileExistsError(f"{path} exists; spark.eventLog.overwrite = true would replace it")
         if os.path.isdir(path):
             shutil.rmtree(path)
         else:
@@ -198,20 +197,22 @@ def log_files(conf: SparkConf) -> LogFiles:
     codec's package is not installed."""
     codec = ""
     compressor: Callable[[], Compressor] = _Plain
-    if keys.EVENT_LOG_COMPRESS.read(conf):
-        codec = keys.EVENT_LOG_CODEC.read(conf)
+    if KEYS["spark.eventLog.compress"].read(conf):
+        codec = KEYS["spark.eventLog.compression.codec"].read(conf)
         compressor = _compressors(codec)
     return LogFiles(
-        _checked_directory(keys.EVENT_LOG_DIR.read(conf)),
+        _checked_directory(KEYS["spark.eventLog.dir"].read(conf)),
         codec=codec,
-        roll_at=keys.EVENT_LOG_ROLL_SIZE.read(conf) if keys.EVENT_LOG_ROLLING.read(conf) else None,
-        overwrite=keys.EVENT_LOG_OVERWRITE.read(conf),
+        roll_at=KEYS["spark.eventLog.rolling.maxFileSize"].read(conf)
+        if KEYS["spark.eventLog.rolling.enabled"].read(conf)
+        else None,
+        overwrite=KEYS["spark.eventLog.overwrite"].read(conf),
         compressor=compressor,
     )
 
 
 def _checked_directory(given: str) -> str:
-    said = f"{keys.EVENT_LOG_DIR.name} = {given!r}"
+    said = f"spark.eventLog.dir = {given!r}"
     try:
         path = local_path(given)
     except ArgumentError as error:
@@ -220,7 +221,7 @@ def _checked_directory(given: str) -> str:
         raise ConfigurationError(f"{said}: an event log is written to a local directory; copy it there when it is done")
     if not os.path.isdir(path):
         problem = "is no directory" if os.path.exists(path) else "does not exist"
-        raise ConfigurationError(f"{said} {problem}: make it, name another, or set {keys.EVENT_LOG.name} = false")
+        raise ConfigurationError(f"{said} {problem}: make it, name another, or set spark.eventLog.enabled = false")
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigurationError(f"{said} can't be written to: give this user leave to, or name another")
     return os.path.abspath(path)
@@ -235,6 +236,6 @@ def _compressors(codec: str) -> Callable[[], Compressor]:
         import lz4.block
     except ImportError as error:
         package = "zstandard" if codec == "zstd" else "lz4"
-        problem = f"{keys.EVENT_LOG_CODEC.name} = {codec} needs {package}"
+        problem = f"spark.eventLog.compression.codec = {codec} needs {package}"
         raise MissingDependency(problem, "asparkle[compression]") from error
     return lambda: Lz4Blocks(lz4.block.compress)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
-from asparkle.core import events as e
+from asparkle import events as e
 
 Json: TypeAlias = "dict[str, Any]"
 

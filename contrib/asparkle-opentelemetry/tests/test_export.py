@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from asparkle import JobCancelled, JobFailed, SparkConf, SparkContext
 from asparkle import aio as asparkle_aio
-from asparkle.core.events import TaskStarted
+from asparkle.events import TaskStarted
 
 requests = TracerProvider(shutdown_on_exit=False).get_tracer("the request")
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from opentelemetry.metrics import Meter
 
-from asparkle.core.events import (
+from asparkle.events import (
     ApplicationStarted,
     ExecutorAdded,
     ExecutorRemoved,

@@ -9,7 +9,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
 from asparkle import SparkConf
-from asparkle.core.events import Event
+from asparkle.events import Event
 from asparkle.plugins import Listener, hookimpl
 from asparkle_opentelemetry.export import DriverExport
 from asparkle_opentelemetry.measurements import Measurements

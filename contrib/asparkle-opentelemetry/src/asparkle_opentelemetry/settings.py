@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from asparkle import SparkConf
-from asparkle.core.errors import ConfigurationError
+from asparkle.errors import ConfigurationError
 
 PREFIX = "asparkle.opentelemetry."
 ENDPOINT, PROTOCOL, TIMEOUT = f"{PREFIX}endpoint", f"{PREFIX}protocol", f"{PREFIX}timeout"

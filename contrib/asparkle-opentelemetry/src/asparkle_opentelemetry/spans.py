@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from asparkle.core.events import (
+from asparkle.events import (
     ApplicationStarted,
     Event,
     JobEnded,

@@ -1,0 +1,46 @@
+"""What comes with asparkle, through the door that is everybody's.
+
+Functions named and written as a plugin's hooks.  They are not marked ``@hookimpl``: pluggy takes 15 ms to import, for
+which the start of an application whose names are all found here need not wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asparkle.core.conf import EVENT_LOG, EVENTS_JSONLINES, SHOW_PROGRESS, ConfigKey
+
+PLUGINS = {
+    "eventlog": "asparkle.plugins.eventlog",
+    "jsonlines": "asparkle.plugins.jsonlines",
+    "log": "asparkle.plugins.listeners",
+    "progress": "asparkle.plugins.progress",
+}
+"""Plugins by name, as entry points say it: modules with hooks."""
+
+ACTIVATED_BY: dict[str, ConfigKey[Any]] = {
+    "eventlog": EVENT_LOG,
+    "jsonlines": EVENTS_JSONLINES,
+    "progress": SHOW_PROGRESS,
+}
+"""Keys that activate one of them."""
+
+
+def asparkle_cluster_managers() -> dict[str, str]:
+    return {
+        "inline": "asparkle.backends.inline:InlineManager",
+        "threads": "asparkle.backends.threads:ThreadsManager",
+        "processes": "asparkle.backends.processes:ProcessesManager",
+    }
+
+
+def asparkle_block_stores() -> dict[str, str]:
+    return {"disk": "asparkle.backends.disk:DiskStore"}
+
+
+def asparkle_cache_policies() -> dict[str, str]:
+    return {"lru": "asparkle.plugins.policies:LRU"}
+
+
+def asparkle_metric_sinks() -> dict[str, str]:
+    return {"statsd": "asparkle.plugins.statsd:StatsdSink"}
