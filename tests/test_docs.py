@@ -57,6 +57,15 @@ def test_files_that_are_named_exist(page):
         assert (ROOT / named).exists(), named
 
 
+def test_the_tutorial_on_backends_shows_the_package_as_it_is():
+    blocks = [code for kind, code in FENCE.findall((ROOT / "docs/backend.md").read_text()) if kind == "python"]
+    package = (ROOT / "contrib/examples/asparkle-nice/src/asparkle_nice.py").read_text()
+    assert "\n\n\n".join(code.strip() for code in blocks[:3]) == package.strip()
+    assert len(package.splitlines()) <= 60
+    policy = (ROOT / "contrib/examples/asparkle-mru/src/asparkle_mru.py").read_text()
+    assert blocks[4].partition("class ")[2].strip() in policy
+
+
 # ------------------------------------------------------------------------------------------- running a page
 
 

@@ -147,8 +147,13 @@ class SocketExecutor(Executor):
         if self._end is None:
             return False
         self._blameless = reason
-        self._end()
+        self._end_by_force()
         return True
+
+    def _end_by_force(self) -> None:
+        assert self._end is not None
+        with suppress(ProcessLookupError):  # it is gone already
+            self._end()
 
     async def release(self) -> None:
         """End the worker, which is not needed any more: by asking it, then by force."""
@@ -165,7 +170,7 @@ class SocketExecutor(Executor):
             await self._ended()
             return
         if self._end is not None:
-            self._end()
+            self._end_by_force()
             with anyio.move_on_after(LINGER):
                 await self._ended()
 
