@@ -1,8 +1,8 @@
 """The cache policy ``mru``: what was used last goes first.
 
 For programs that go through more than the cache holds, over and over in one order.  What they have just read is what
-they will need last of all, so that LRU never has the next block, and MRU most of them (Chou and DeWitt, "An Evaluation of
-Buffer Management Strategies for Relational Database Systems", 1985).
+they will need last of all, so that LRU never has the next block, and MRU most of them: Chou and DeWitt, "An Evaluation
+of Buffer Management Strategies for Relational Database Systems", 1985.
 """
 
 from __future__ import annotations
