@@ -9,7 +9,8 @@ Rules for what may live in this package
    accumulator updates) passes through as ``object``.
 3. Only the standard library is imported.  `asparkle.core.events` is imported when somebody listens.
 4. An event costs O(1) or O(log n), spread over the tasks that it launches or ends.  No event looks at all
-   tasks, executors, stages or jobs; except the loss or exclusion of executors when exclusion is on.
+   tasks, executors, stages or jobs; except the loss or exclusion of executors when exclusion is on, and,
+   under dynamic allocation, what may change the number of executors.
 5. A report is believed only if it is about an attempt that is under way, and comes from the executor, of
    the right epoch, that has it.  All others are stale, doubled or forged, and change nothing.
 6. Nothing is remembered of a finished job, a settled attempt or a removed shuffle; except how the last
@@ -50,9 +51,12 @@ nothing if tasks are long, one per slot if nothing is known.  The scheduler pres
 the first ``slots`` attempts in the order in which they were sent, and those that it says it runs.  What
 waits longer than was meant is recalled, for an idle executor or for a set that ranks higher (`recalls`).
 
+**How many.**  With dynamic allocation the machine says how many executors there should be, and releases those that are
+needed no more; an executor is forgotten in the same turn (`allocation`).
+
 **Files.**  `messages`, `records` and `tasksets` are data; `timers`, `fleet`, `pools`, `blocks` tables with an
-owner; `dispatch`, `lineage`, `recalls`, `speculation`, `exclusion`, `barriers` one concern each; `machine`
-has one method per event.
+owner; `dispatch`, `lineage`, `recalls`, `speculation`, `exclusion`, `barriers`, `allocation` one concern each;
+`machine` has one method per event.
 
 Tables
 ======
@@ -84,6 +88,7 @@ Stages:
 from asparkle.core.scheduler.machine import Scheduler
 from asparkle.core.scheduler.messages import (
     Accept,
+    AllocationConf,
     AnswerCommit,
     BarrierReached,
     BlockId,
@@ -109,8 +114,10 @@ from asparkle.core.scheduler.messages import (
     MapOutput,
     RddUnpersisted,
     Recall,
+    Release,
     ReleaseBarrier,
     SchedulerConf,
+    SetTarget,
     ShuffleRemoved,
     StageDone,
     StageSpec,
@@ -124,6 +131,7 @@ from asparkle.core.scheduler.messages import (
 
 __all__ = [
     "Accept",
+    "AllocationConf",
     "AnswerCommit",
     "BarrierReached",
     "BlockId",
@@ -149,9 +157,11 @@ __all__ = [
     "MapOutput",
     "RddUnpersisted",
     "Recall",
+    "Release",
     "ReleaseBarrier",
     "Scheduler",
     "SchedulerConf",
+    "SetTarget",
     "ShuffleRemoved",
     "StageDone",
     "StageSpec",

@@ -58,6 +58,15 @@ class Blocks:
         executor.blocks.clear()
         executor.host_blocks.clear()
 
+    def only_on(self, executor: Executor) -> int:
+        """How many cached partitions would be lost if it were released."""
+        return sum(not self._elsewhere(block, executor) for block in executor.blocks | executor.host_blocks)
+
+    def _elsewhere(self, block: BlockId, executor: Executor) -> bool:
+        if any(other is not executor for other in self._heaps.get(block, ())):
+            return True
+        return any(writer is not executor or writer.blocks_survive for writer in self._hosts.get(block, {}).values())
+
     def unpersist(self, rdd: int) -> None:
         for block in self._rdds.pop(rdd, ()):
             for executor in self._heaps.pop(block, ()):

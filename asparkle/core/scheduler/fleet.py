@@ -192,6 +192,8 @@ class Fleet:
         if attempt.wanted:
             self._ended(attempt)
         running = len(executor.running)
+        if not running:
+            executor.idle_since = now
         if running >= executor.slots:
             return
         if not executor.excluded:

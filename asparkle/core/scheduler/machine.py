@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asparkle.core.scheduler.allocation import Allocation
 from asparkle.core.scheduler.announcer import Announcer
 from asparkle.core.scheduler.barriers import Barriers
 from asparkle.core.scheduler.blocks import Blocks
@@ -70,6 +71,7 @@ class Scheduler:
         dispatch.gather = self._barriers.gather
         dispatch.take_copy = self._speculation.take_copy
         dispatch.arrived = self._recalls.arrived
+        self._allocation = self._allocate() if conf.allocation is not None else None
         self._lineage.starting = self._starting
         self._lineage.ended = self._ended
         self._barriers.broken = self._barrier_broken
@@ -113,10 +115,29 @@ class Scheduler:
         self._dispatch.deal()
         self._barriers.after_turn()
         self._recalls.after_turn()
+        if self._allocation is not None:
+            self._allocation.after_turn()
         return turn.finish()
 
     def next_deadline(self) -> float | None:
         return self._turn.timers.next()
+
+    def _allocate(self) -> Allocation:
+        conf, dispatch = self._turn.conf.allocation, self._dispatch
+        assert conf is not None
+        allocation = Allocation(conf, self._turn, self._fleet, self._blocks)
+        allocation.lose = self._release
+
+        def arrived(tasks: TaskSet) -> None:
+            self._recalls.arrived(tasks)
+            allocation.arrived(tasks)
+
+        dispatch.arrived = arrived
+        return allocation
+
+    def _release(self, executor: Executor, reason: str) -> None:
+        survive = executor.blocks_survive
+        self._lose(executor, ExecutorLost(executor.name, executor.epoch, reason, False, (), survive))
 
     # ----------------------------------------------------------------------------------------- jobs
 
@@ -145,6 +166,8 @@ class Scheduler:
     def _starting(self, tasks: TaskSet) -> None:
         self._barriers.starting(tasks)
         self._speculation.starting(tasks)
+        if self._allocation is not None:
+            self._allocation.starting(tasks)
         if self._turn.conf.exclude:
             self._suspects[tasks] = None
 
@@ -153,6 +176,8 @@ class Scheduler:
         self._speculation.ended(tasks)
         self._exclusion.ended(tasks, complete)
         self._recalls.forget(tasks)
+        if self._allocation is not None:
+            self._allocation.ended(tasks)
         if tasks.bars is not None:
             self._suspects.update(self._exclusion.barred)  # an executor may be excluded for good now
         self._suspects.pop(tasks, None)
@@ -355,6 +380,10 @@ class Scheduler:
         if before is not None:
             self._lose(before, ExecutorLost(event.executor, before.epoch, "it came back", blame=False))
         executor = fleet.add(event.executor, event.epoch, event.host, event.slots)
+        executor.blocks_survive = event.blocks_survive
+        executor.idle_since = self._turn.now
+        if self._allocation is not None:
+            self._allocation.added(executor)
         if self._turn.listening:
             self._announcer.executor_added(executor)
         self._exclusion.added(executor)
@@ -386,6 +415,8 @@ class Scheduler:
             if attempt.wanted:
                 self._failed(attempt, reason, None, event.blame and attempt.tid in started)
         self._suspects.update(self._exclusion.barred)
+        if self._allocation is not None:
+            self._allocation.gone(executor)
 
     def _check_suspects(self) -> None:
         """A task that may run on none of the executors that there are fails its jobs."""
@@ -393,7 +424,7 @@ class Scheduler:
             self._suspects.update((stage.tasks, None) for stage in self._lineage.stages.values() if stage.tasks)
         for tasks in list(self._suspects):
             partition = self._exclusion.stuck(tasks) if tasks in self._suspects else -1
-            if partition >= 0:
+            if partition >= 0 and not (self._allocation is not None and self._allocation.another(tasks)):
                 reason = f"task {partition} of stage {tasks.stage.id}: all executors are excluded for it"
                 failure = JobFailure(
                     FailureKind.EXCLUDED, reason, None, tasks.stage.id, tasks.stage.spec.name, partition

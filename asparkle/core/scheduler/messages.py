@@ -19,6 +19,7 @@ listeners what happened, here they tell the scheduler.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeAlias
@@ -91,10 +92,13 @@ class JobCancelled(NamedTuple):
 
 
 class ExecutorAdded(NamedTuple):
+    """``blocks_survive``: shuffle files and disk blocks that it writes could still be read if it were released."""
+
     executor: str
     epoch: int
     host: str
     slots: int
+    blocks_survive: bool = True
 
 
 class ExecutorLost(NamedTuple):
@@ -350,6 +354,20 @@ class StageDone(NamedTuple):
     stage: int
 
 
+class SetTarget(NamedTuple):
+    """The cluster is to have so many executors."""
+
+    executors: int
+
+
+class Release(NamedTuple):
+    """These executors run nothing and are needed no more; to the machine they are lost.  The target sinks by as many.
+
+    ``reasons``: why, by executor."""
+
+    reasons: Mapping[str, str]
+
+
 class Emit(NamedTuple):
     """For the bus.  Made only while ``Scheduler.listening`` is true."""
 
@@ -367,6 +385,8 @@ Command: TypeAlias = (
     | AnswerCommit
     | ReleaseBarrier
     | StageDone
+    | SetTarget
+    | Release
     | Emit
 )
 
@@ -379,6 +399,22 @@ class MapOutput(NamedTuple):
     host: str
     location: object
     sizes: Sequence[int] | None
+
+
+class AllocationConf(NamedTuple):
+    """How many executors there are; each setting names the key that it comes from, below spark.dynamicAllocation."""
+
+    initial: int  # what the cluster is asked for at first
+    least: int = 0  # minExecutors
+    most: int = 1  # maxExecutors
+    slots: int = 1  # of each executor
+    backlog_timeout: float = 1.0  # schedulerBacklogTimeout, seconds
+    sustained_timeout: float = 1.0  # sustainedSchedulerBacklogTimeout
+    idle_timeout: float = 60.0  # executorIdleTimeout
+    cached_timeout: float = math.inf  # cachedExecutorIdleTimeout
+    ratio: float = 1.0  # executorAllocationRatio
+    shuffle_tracking: bool = True  # shuffleTracking.enabled
+    shuffle_timeout: float = math.inf  # shuffleTracking.timeout
 
 
 class SchedulerConf(NamedTuple):
@@ -405,3 +441,6 @@ class SchedulerConf(NamedTuple):
     exclude_timeout: float = 3600.0  # spark.excludeOnFailure.timeout, seconds
     barrier_timeout: float = 365 * 24 * 3600.0  # spark.barrier.sync.timeout
     barrier_slot_wait: float = 15.0  # how long a barrier stage may want more slots than there are
+    allocation: AllocationConf | None = (
+        None  # spark.dynamicAllocation.enabled; None: executors come and go as they like
+    )

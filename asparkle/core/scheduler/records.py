@@ -61,11 +61,13 @@ class Executor:
     __slots__ = (
         "alive",
         "blocks",
+        "blocks_survive",
         "epoch",
         "excluded",
         "frozen",
         "host",
         "host_blocks",
+        "idle_since",
         "local",
         "name",
         "queue",
@@ -85,6 +87,8 @@ class Executor:
         self.slots = slots
         self.alive = True
         self.excluded = False  # from the whole application
+        self.blocks_survive = True  # its files could be read if it were released
+        self.idle_since = 0.0  # if nothing is running
         self.running: dict[int, Attempt] = {}
         self.queue: deque[Attempt] = deque()  # in send order; those no longer QUEUED are skipped
         self.queued = 0
