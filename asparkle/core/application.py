@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from asparkle.core.contracts import Listener
     from asparkle.core.scheduler import SchedulerConf
+    from asparkle.core.scheduler.messages import AllocationConf
 
 _numbers = itertools.count()
 
@@ -76,7 +77,12 @@ class Application:
         parallelism = keys.DEFAULT_PARALLELISM.read(conf)
         self.default_parallelism = parallelism or cores
         self.default_reduce_partitions = parallelism
-        self.executors = 1 if self.manager.in_process else self.slots
+        self.executors = 1 if self.manager.in_process else self.slots  # at most, under dynamic allocation
+        self.allocation = self._allocation(conf, task_cpus, plugin=master.slots is None)
+        if self.allocation is not None:
+            self.executors = self.slots = self.allocation.most
+            self.default_parallelism = parallelism or self.slots * task_cpus
+        self.first_executors = self.executors if self.allocation is None else self.allocation.initial
         disk_store = extensions.path(BlockStore, keys.DISK_STORE.read(conf))
         policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
@@ -113,6 +119,20 @@ class Application:
         executors = keys.EXECUTOR_INSTANCES.read(conf) or asked
         return executors * keys.EXECUTOR_CORES.read(conf)
 
+    def _allocation(self, conf: SparkConf, task_cpus: int, *, plugin: bool) -> AllocationConf | None:
+        """The settings of dynamic allocation, if that is wanted and possible.  Raises ConfigurationError."""
+        if not keys.ALLOCATION.read(conf):
+            return None
+        if self.manager.in_process:
+            from asparkle.core.logs import log
+
+            log().warning(f"{keys.ALLOCATION.name} has no effect: tasks run in this process", master=self.master_url)
+            return None
+        from asparkle.core.allocation import allocation_conf
+
+        each = max(1, keys.EXECUTOR_CORES.read(conf) // task_cpus) if plugin else 1
+        return allocation_conf(conf, self.executors, each)
+
     @cached_property
     def scheduler(self) -> SchedulerConf:
         """The scheduler's settings; raises ConfigurationError.
@@ -120,7 +140,7 @@ class Application:
         Not read at once: the whole scheduler is imported for them, which a process that `begin` has started need
         not wait for.
         """
-        return scheduler_conf(self.conf, max_failures=self._max_failures)
+        return scheduler_conf(self.conf, max_failures=self._max_failures)._replace(allocation=self.allocation)
 
     @property
     def begun(self) -> bool:
@@ -137,7 +157,7 @@ class Application:
             self._directories = ApplicationDirectories(self._roots, self.spec.app_id)
             try:
                 self.spec = self.spec._replace(directories=tuple(self._directories.paths))
-                self.manager.prestart(self.spec, self.executors)
+                self.manager.prestart(self.spec, self.first_executors)
             except BaseException:
                 self._undo()
                 raise

@@ -287,6 +287,10 @@ def _optional_seconds(name: str, doc: str, unit: str = "ms") -> ConfigKey[float 
     return ConfigKey[float | None](name, "duration", expected, lambda text: parse_seconds(text, unit), None, doc)
 
 
+_parse_positive_seconds = _at_least(lambda text: parse_seconds(text, "s"), 1e-6)
+_POSITIVE_SECONDS = "a duration of more than 0, such as 1s or 500ms (a bare number: seconds)"
+
+
 def _optional_bytes(name: str, doc: str, unit: str) -> ConfigKey[int | None]:
     expected = f"a size such as 512m or 1g (a bare number: {_UNIT_NAMES[unit]})"
     return ConfigKey[int | None](name, "bytes", expected, lambda text: parse_bytes(text, unit), None, doc)
@@ -303,6 +307,17 @@ DEFAULT_PARALLELISM = _optional_int("spark.default.parallelism", "Partitions whe
 TASK_CPUS = _int("spark.task.cpus", "1", "Slots that one task takes; the master must have as many.")
 EXECUTOR_INSTANCES = _optional_int("spark.executor.instances", "Executors, where the master is a plugin's; not set: what its URL asks for.  With no master, the launcher makes `local[N]` of it.")
 EXECUTOR_CORES = _int("spark.executor.cores", "1", "Cores of each, likewise: so many executors of one slot take its place.")
+ALLOCATION = _bool("spark.dynamicAllocation.enabled", "false", "Whether there are as many executors as there is work for: see [Dynamic allocation](../embedding.md#dynamic-allocation).  Has no effect where tasks run in the driver's process.")
+ALLOCATION_MIN = _int("spark.dynamicAllocation.minExecutors", "0", "Executors that there always are.", 0)
+ALLOCATION_MAX = _optional_int("spark.dynamicAllocation.maxExecutors", "Executors that there are at most; not set: as many as the master asks for.")
+ALLOCATION_INITIAL = _optional_int("spark.dynamicAllocation.initialExecutors", "Executors that there are at first; not set: the least.  `spark.executor.instances` goes first if it is more.", 0)
+ALLOCATION_BACKLOG = ConfigKey("spark.dynamicAllocation.schedulerBacklogTimeout", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "1s", "How long tasks wait for a slot before more executors are asked for.")
+ALLOCATION_SUSTAINED = ConfigKey[float | None]("spark.dynamicAllocation.sustainedSchedulerBacklogTimeout", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, None, "And then, each time, before yet more are; not set: as long.")
+ALLOCATION_RATIO = ConfigKey("spark.dynamicAllocation.executorAllocationRatio", "fraction", "a number above 0, up to 1", _at_least(float, 1e-9, 1), "1", "Executors for each slot that tasks could use at once.")
+ALLOCATION_IDLE = _seconds("spark.dynamicAllocation.executorIdleTimeout", "60s", "How long an executor has nothing to do before it is released.", "s")
+ALLOCATION_CACHED_IDLE = _optional_seconds("spark.dynamicAllocation.cachedExecutorIdleTimeout", "The same, where cached partitions would be lost with it; not set: it is kept.", "s")
+ALLOCATION_SHUFFLE_TRACKING = _bool("spark.dynamicAllocation.shuffleTracking.enabled", "true", "Whether an executor is kept while map outputs would be lost with it.  On one machine none are.")
+ALLOCATION_SHUFFLE_IDLE = _optional_seconds("spark.dynamicAllocation.shuffleTracking.timeout", "How long it is kept then while it has nothing to do and no job needs them; not set: until nobody can use them.", "ms")
 EXECUTOR_MEMORY = _optional_bytes("spark.executor.memory", "Memory per executor for cached blocks and operations; not set: its share of what the machine or the control group allows.", "m")
 MEMORY_FRACTION = _fraction("spark.memory.fraction", "0.6", "The part of the executor's memory that blocks and operations may fill.")
 PYTHON_WORKER_MEMORY = _bytes("spark.python.worker.memory", "512m", "What one task's aggregation, grouping or sort may hold before it spills to disk.", "m")

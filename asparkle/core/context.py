@@ -162,7 +162,7 @@ class SparkContext(DriverOnly):
             from asparkle.core.applicationevents import application_started
 
             driver.tell(application_started(application, self.sparkUser()))
-        await driver.start(cluster, application.executors)
+        await driver.start(cluster, application.first_executors)
         for path in FILES.read(self._conf):
             await self.addFile(path)
         for path in ARCHIVES.read(self._conf):

@@ -95,7 +95,13 @@ class Executor(ABC):
 
 
 class Cluster(ABC):
-    """The executors of one application."""
+    """The executors of one application.
+
+    ``blocks_survive``: what an executor has written (shuffle files, blocks on disk) can still be read once it is
+    released.  If not, dynamic allocation keeps executors whose files are needed.
+    """
+
+    blocks_survive = True
 
     @abstractmethod
     async def added(self) -> Executor:
@@ -108,8 +114,9 @@ class Cluster(ABC):
     async def set_target(self, executors: int) -> None:
         """How many executors, of ``AppSpec.slots_per_executor`` slots each, the application would like.
 
-        Called before any is asked for by `added`, and again whenever the number changes; with 1 where the manager is
-        ``in_process``.  A smaller number ends none of those there are: see `release`.
+        Called before any is asked for by `added`, and again whenever the number changes, as it does under dynamic
+        allocation; with 1 where the manager is ``in_process``.  A smaller number ends none of those there are: see
+        `release`.
         """
 
     def lost(self, executor: str) -> None:

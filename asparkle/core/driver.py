@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -91,6 +92,9 @@ class Driver:
         self.blocks = BlockDirectory(self._to)
         self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
+        self._elastic = conf.allocation is not None
+        self._adjustments: deque[Callable[[Cluster], Awaitable[None]]] = deque()  # of the cluster, in their order
+        self._adjust = anyio.Event()
 
     # ------------------------------------------------------------------------- life
 
@@ -100,6 +104,8 @@ class Driver:
         await cluster.set_target(executors)
         self._tasks.start_soon(self._admit_executors)
         self._tasks.start_soon(self._keep_time)
+        if self._elastic:
+            self._tasks.start_soon(self._adjust_cluster, cluster)
 
     def post(self, function: Callable[[], None]) -> None:
         """Call a function soon, in a task of the driver's.  From any thread."""
@@ -140,7 +146,8 @@ class Driver:
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self._tasks.start_soon(self._listen, executor)
-            self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots))
+            survive = self._cluster.blocks_survive
+            self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
 
     def _give_up(self, error: NoExecutors) -> None:
         """There are no executors to be had: no job can run."""
@@ -177,6 +184,8 @@ class Driver:
                     "they wrote says why: look above, or where stderr goes"
                 )
             )
+        elif self._elastic:  # the cluster is to know first whether another is needed
+            self._soon(partial(_tell_lost, executor=info.id))
         elif self._cluster is not None and not self.stopped:
             self._cluster.lost(info.id)
 
@@ -368,6 +377,30 @@ class Driver:
 
     def _emit(self, command: m.Emit) -> None:
         self.tell(command.event)
+
+    def _set_target(self, command: m.SetTarget) -> None:
+        self._soon(lambda cluster: cluster.set_target(command.executors))
+
+    def _release(self, command: m.Release) -> None:
+        for executor, reason in command.reasons.items():
+            log("asparkle.driver").info("an executor is released", executor=executor, reason=reason)
+        self._soon(lambda cluster: cluster.release(command.reasons.keys()))
+
+    def _soon(self, adjustment: Callable[[Cluster], Awaitable[None]]) -> None:
+        self._adjustments.append(adjustment)
+        self._adjust.set()
+
+    async def _adjust_cluster(self, cluster: Cluster) -> None:
+        """Tell the cluster, one thing at a time, what the scheduler wants of it."""
+        while True:
+            await self._adjust.wait()
+            self._adjust = anyio.Event()
+            while self._adjustments and not self.stopped:
+                adjustment = self._adjustments.popleft()
+                try:
+                    await adjustment(cluster)
+                except Exception as error:  # a plugin's: jobs go on with the executors that there are
+                    log("asparkle.driver").error("the number of executors could not be changed", exc_info=error)
 
     def _to(self, executor: str, message: Any) -> None:
         remote = self._remotes.get(executor)
@@ -601,6 +634,10 @@ class Driver:
         self._tasks.start_soon(in_thread, function, *arguments)
 
 
+async def _tell_lost(cluster: Cluster, executor: str) -> None:
+    cluster.lost(executor)
+
+
 def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.BlockId]:
     return ()
 
@@ -621,6 +658,8 @@ _COMMANDS: dict[type, Callable[[Driver, Any], None]] = {
     m.AnswerCommit: Driver._answer_commit,
     m.ReleaseBarrier: Driver._release_barrier,
     m.StageDone: Driver._stage_done,
+    m.SetTarget: Driver._set_target,
+    m.Release: Driver._release,
     m.Emit: Driver._emit,
 }
 

@@ -201,6 +201,7 @@ class WorkerCluster(Cluster):
         self._next = 0
         self._starting: dict[str, SocketExecutor | None] = {}
         self._live: dict[str, SocketExecutor] = {}
+        self._released: dict[str, SocketExecutor] = {}  # and not gone yet
         self._send, self._added = anyio.create_memory_object_stream[Executor | NoExecutors](1_000_000)
         self._stillborn = 0
 
@@ -222,6 +223,7 @@ class WorkerCluster(Cluster):
 
     def lost(self, executor: str) -> None:
         self._live.pop(executor, None)
+        self._released.pop(executor, None)
         self.fill()
 
     async def release(self, ids: Collection[str]) -> None:
@@ -229,6 +231,7 @@ class WorkerCluster(Cluster):
             self.target -= 1
             executor = self._live.pop(executor_id, None)
             if executor is not None:
+                self._released[executor_id] = executor
                 self.tasks.start_soon(executor.release)
 
     def fill(self) -> None:
@@ -264,8 +267,8 @@ class WorkerCluster(Cluster):
         return await executor.ready()
 
     def executors(self) -> list[SocketExecutor]:
-        """Those that are started, ready or not."""
-        return [*self._live.values(), *self.starting()]
+        """Those that are started and not gone: ready or not, released or not."""
+        return [*self._live.values(), *self._released.values(), *self.starting()]
 
     def starting(self) -> list[SocketExecutor]:
         """Those that are started, and not ready yet."""
@@ -273,7 +276,7 @@ class WorkerCluster(Cluster):
 
     def find(self, executor: str) -> SocketExecutor | None:
         """The one of this id, ready or not; None when it is lost, or not started."""
-        return self._live.get(executor) or self._starting.get(executor)
+        return self._live.get(executor) or self._released.get(executor) or self._starting.get(executor)
 
     async def close(self) -> None:
         """End all workers."""

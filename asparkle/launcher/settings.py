@@ -182,8 +182,9 @@ def _existing(files: str, key: str) -> Iterator[str]:
 
 
 def _choose_master(values: dict[str, str]) -> None:
-    """Where no master is named, the executors and cores that are asked for make one."""
-    if "spark.master" in values:
+    """Where no master is named, the executors and cores that are asked for make one; under dynamic allocation they are
+    only the first ones."""
+    if "spark.master" in values or values.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true":
         return
     executors, cores, most = (
         _count(values, key) for key in ("spark.executor.instances", "spark.executor.cores", "spark.cores.max")
