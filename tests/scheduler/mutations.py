@@ -4,7 +4,7 @@
 
 Each mutation is one replacement of text in a temporary copy.  The script fails if a test suite survives a
 mutation, if the text to be replaced is no longer there exactly once, or if the unbroken copy fails.  Not
-collected by pytest: it runs the suite some forty times.
+collected by pytest: it runs the suite some sixty times.
 
     success-not-fenced         a report is believed from any executor
     epoch-ignored              ... and of any epoch
@@ -57,6 +57,23 @@ collected by pytest: it runs the suite some forty times.
     leak-attempts              settled attempts are remembered
     alarm-missed               an alarm that is set does not ring before those set earlier
     one-ahead                  of what there is room for, one attempt is sent ahead
+    grow-linearly              executors are asked for one by one
+    grow-on                    ... or a second backlog goes on where the first one ended
+    grow-beyond-need           executors are asked for that tasks can't use
+    grow-for-running-only      tasks that are queued at busy executors are no backlog
+    grow-once                  tasks that come back are no backlog
+    first-waits                the first executor is waited for
+    no-other                   a task that may run nowhere gets no other executor
+    others-without-end         ... or all that there may be
+    never-lower                what has not come is asked for, whoever needs it
+    uninvited                  what comes all the same is not counted
+    release-needed             executors are released that tasks could use
+    release-busy               ... or that have some
+    idle-for-ever              an executor's idle time begins when it comes
+    lose-cached                cached partitions buy no time
+    lose-outputs               nor do map outputs
+    lose-active                nor those that a job needs
+    sink-twice                 the target that is told does not sink with a release
 """
 
 from __future__ import annotations
@@ -242,6 +259,39 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "alarm-missed": ("timers.py", "        self.earliest = self._heap[0][0]\n\n", "\n"),
     "one-ahead": ("dispatch.py", "full = room <= 0", "full = True"),
+    "grow-linearly": ("allocation.py", "2 * self._step if asked == self._step else 1", "1"),
+    "grow-on": ("allocation.py", "self._step, self._floor = 1, 0", "self._floor = 0"),
+    "grow-beyond-need": (
+        "allocation.py",
+        "min(self._need(), self.target + self._step)",
+        "min(self._conf.most, self.target + self._step)",
+    ),
+    "grow-for-running-only": ("allocation.py", "if self._fleet.ahead:", "if False:"),
+    "grow-once": (
+        "allocation.py",
+        '        """It has something for everybody again."""\n        self._waiting[tasks] = None\n',
+        '        """It has something for everybody again."""\n',
+    ),
+    "first-waits": ("allocation.py", "self.target = max(self.target, 1)", "self.target = max(self.target, 0)"),
+    "no-other": ("allocation.py", "if there >= self._conf.most or", "if True or there >= self._conf.most or"),
+    "others-without-end": ("allocation.py", "asked >= self._turn.conf.max_failures", "asked < 0"),
+    "never-lower": ("allocation.py", "min(self.target, max(there, self._need()))", "self.target"),
+    "uninvited": ("allocation.py", "max(self.target, len(self._fleet.executors))", "self.target"),
+    "release-needed": (
+        "allocation.py",
+        "len(self._fleet.executors) <= self._need()",
+        "len(self._fleet.executors) <= self._conf.least",
+    ),
+    "release-busy": ("allocation.py", "if executor.running or left > 0 or", "if left > 0 or"),
+    "idle-for-ever": ("fleet.py", "            executor.idle_since = now\n", "            pass\n"),
+    "lose-cached": ("allocation.py", "            if blocks:\n", "            if False:\n"),
+    "lose-outputs": ("allocation.py", "if outputs and conf.shuffle_tracking:", "if False:"),
+    "lose-active": (
+        "allocation.py",
+        "math.inf if any(stage.jobs for stage in executor.wrote) else conf.shuffle_timeout",
+        "conf.shuffle_timeout",
+    ),
+    "sink-twice": ("allocation.py", "self._told -= len(self._released)", "self._told -= 0"),
     "leak-attempts": (
         "fleet.py",
         "        del self.attempts[attempt.tid]\n        if attempt.state == QUEUED:\n",

@@ -116,11 +116,11 @@ class TestGrowing:
 
     def test_after_a_backlog_it_begins_with_one_again(self) -> None:
         bench = Elastic(initial=1).arrive("a")
-        bench.job(result(0, 3))
-        bench.wait(2.5).arrive("b", "c")
+        bench.job(result(0, 4))
+        bench.wait(2.5).arrive("b", "c", "d")
         bench.job(result(1, 50))
         bench.wait(2.5)
-        assert [target for _, target in bench.targets] == [2, 3, 4, 6]
+        assert [target for _, target in bench.targets] == [2, 4, 5, 7]
 
     def test_to_no_more_than_the_tasks_could_use(self) -> None:
         bench = Elastic(slots=4, ratio=0.5)
