@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asparkle.core.status import SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker
     from asparkle.core.storagelevel import StorageLevel
     from asparkle.core.taskcontext import TaskContext
+    from asparkle.eventstreams import EventStream
     from asparkle.handles import JobHandle
     from asparkle.rdd import RDD
 
@@ -45,6 +46,7 @@ __all__ = [
     "BarrierTaskInfo",
     "BasicProfiler",
     "Broadcast",
+    "EventStream",
     "FailedElement",
     "InheritableThread",
     "JobCancelled",
@@ -86,6 +88,7 @@ __getattr__ = lazy(
         "asparkle.core.status": ["SparkExecutorInfo", "SparkJobInfo", "SparkStageInfo", "StatusTracker"],
         "asparkle.core.storagelevel": ["StorageLevel"],
         "asparkle.core.taskcontext": ["TaskContext"],
+        "asparkle.eventstreams": ["EventStream"],
         "asparkle.handles": ["JobHandle"],
         "asparkle.rdd": ["RDD"],
     },

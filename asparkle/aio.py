@@ -16,6 +16,7 @@ from asparkle.core.conf import SparkConf
 from asparkle.core.context import SparkContext as _SparkContext
 from asparkle.core.coroutines import FailedElement
 from asparkle.core.errors import AsparkleError, JobCancelled, JobFailed
+from asparkle.core.eventstreams import EventStream
 from asparkle.core.handles import JobHandle
 from asparkle.core.inheritablethread import InheritableThread, inheritable_thread_target
 from asparkle.core.profiling import BasicProfiler, Profiler
@@ -35,6 +36,7 @@ __all__ = [
     "BarrierTaskInfo",
     "BasicProfiler",
     "Broadcast",
+    "EventStream",
     "FailedElement",
     "InheritableThread",
     "JobCancelled",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asparkle.core.conf import SparkConf
     from asparkle.core.profiling import Profiler
     from asparkle.core.status import StatusTracker
+    from asparkle.eventstreams import EventStream
     from asparkle.handles import JobHandle
 
 T = TypeVar("T")
@@ -203,6 +204,12 @@ class BlockingContext(DriverOnly):
         from asparkle.core.status import StatusTracker
 
         return StatusTracker(self._context._driver, self._ask)
+
+    def _events(self, events: tuple[type, ...]) -> EventStream[Any]:
+        from asparkle.core.eventstreams import ThreadFeed
+        from asparkle.eventstreams import EventStream
+
+        return EventStream(self._ask(self._context._reads, ThreadFeed, events))
 
     def _submit(self, action: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobHandle[Any]:
         from asparkle.handles import JobHandle, asynchronous

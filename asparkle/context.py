@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.contracts import Listener
+    from asparkle.core.events import Event
     from asparkle.core.status import StatusTracker
+    from asparkle.eventstreams import EventStream
     from asparkle.handles import JobHandle
 
 __all__ = ["SparkContext"]
@@ -27,6 +29,7 @@ __all__ = ["SparkContext"]
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
+E = TypeVar("E")
 
 
 class SparkContext(BlockingContext):
@@ -674,6 +677,29 @@ class SparkContext(BlockingContext):
         [JobEnded(...)]
         """
         self._ask(self._context.addListener, listener, *events)
+
+    @overload
+    def events(self) -> EventStream[Event]: ...
+
+    @overload
+    def events(self, *events: type[E]) -> EventStream[E]: ...
+
+    def events(self, *events: type[Any]) -> EventStream[Any]:
+        """What happens from this call on, for a loop of your own: events of the types ``events``, or all.
+
+        They come in order, until the context stops.  What comes while ``asparkle.listener.queue.size`` of them wait is
+        lost; the stream's ``dropped`` counts it, and it is logged.  Leaving the loop leaves nothing on the bus.
+        Raises ArgumentTypeError for a type of events that is no class.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = sc.events(JobEnded)
+        >>> sc.parallelize([1]).count()
+        1
+        >>> sc.stop()
+        >>> [event.job for event in ended]
+        [0]
+        """
+        return self._events(events)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.

@@ -291,6 +291,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "SparkSession": lambda: methods("asparkle.sql:SparkSession"),
     "DataFrame": lambda: methods("asparkle.sql:DataFrame"),
     "options": options,
+    "EventStream": lambda: described("asparkle.aio:EventStream"),
     "JobHandle": lambda: described("asparkle.aio:JobHandle"),
     "JobProgress": lambda: fields("asparkle.core.jobrecords:JobProgress"),
     "JobMetrics": lambda: fields("asparkle.core.jobrecords:JobMetrics"),

@@ -186,7 +186,7 @@ async def test_types_narrow_what_is_delivered_and_include_subclasses():
 async def test_the_bus_is_active_only_while_somebody_listens():
     changes = []
     async with Bus() as bus:
-        bus.on_active = changes.append
+        bus.on_change = lambda: changes.append(bus.active)
         assert not bus.active
         feed = bus.add(print)
         other = bus.add(print)
@@ -195,7 +195,7 @@ async def test_the_bus_is_active_only_while_somebody_listens():
         assert bus.active
         bus.remove(other)
         assert not bus.active
-    assert changes == [True, False]
+    assert changes == [True, True, True, False]
 
 
 async def test_listeners_added_before_the_bus_runs_miss_nothing():

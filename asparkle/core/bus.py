@@ -4,9 +4,11 @@
 listener is driven by a task of its own on the bus's event loop, a plain function by a daemon thread of its
 own, so that neither its speed nor its failure is felt by jobs or by other listeners.  A queue has a limit:
 what a listener misses is counted (`Feed.dropped`) and logged.  A listener may ask to be called `at_once` instead; then
-its failure is not felt, but its speed is.
+its failure is not felt, but its speed is.  A queue that the program reads itself is a `Feed`, too: see `eventstreams`.
 
-The bus lives on one event loop, asyncio or trio; its methods are called there, or before it is entered.
+The bus lives on one event loop, asyncio or trio; its methods are called there, or before it is entered.  Only `soon`
+may be called in any thread, also while objects are destroyed: so a feed may leave in the midst of any other call, and
+`_feeds` and `_routes` are replaced, never changed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from anyio.abc import TaskGroup
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError
 from asparkle.core.logs import log
+from asparkle.core.loop import LoopCaller, loop_caller
 from asparkle.core.shown import shown
 
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
@@ -76,10 +79,10 @@ class Feed:
         raise NotImplementedError
 
 
-class _Failures:
+class Failures:
     """What happens when a listener fails or is too slow, whichever way it is called."""
 
-    def __init__(self, feed: Feed, listener: Listener | Handler) -> None:
+    def __init__(self, feed: Feed, listener: Listener | Handler | None = None) -> None:
         self._feed = feed
         self._said_dropped = 0
         self._leaves = isinstance(listener, Listener) and listener.on_error == "remove"
@@ -108,7 +111,7 @@ class _TaskFeed(Feed):
         self._queue: deque[Any] = deque()
         self._wake: anyio.Event | None = None
         self._handler, self._close = _calls_of(listener)
-        self._failures = _Failures(self, listener)
+        self._failures = Failures(self, listener)
         self._over = False
         self._deadline = inf
         self._scope: anyio.CancelScope | None = None
@@ -183,7 +186,7 @@ class _ThreadFeed(Feed):
         super().__init__(bus, name, events)
         self._queue: SimpleQueue[object] = SimpleQueue()
         self._handler, self._close = _calls_of(listener)
-        self._failures = _Failures(self, listener)
+        self._failures = Failures(self, listener)
         self._abandoned = False
         self.thread: threading.Thread | None = None
 
@@ -252,7 +255,7 @@ class _DirectFeed(Feed):
     def __init__(self, bus: Bus, listener: Listener, events: tuple[type, ...], name: str) -> None:
         super().__init__(bus, name, events)
         self._handler, self._close = _calls_of(listener)
-        self._failures = _Failures(self, listener)
+        self._failures = Failures(self, listener)
 
     def put(self, event: object) -> None:
         try:
@@ -279,25 +282,27 @@ class Bus:
 
     active = False
     """Whether anybody listens: while False, events need not even be built."""
-    on_active: Callable[[bool], None] | None = None
-    """Called with the new value whenever ``active`` changes."""
+    on_change: Callable[[], None] | None = None
+    """Called whenever somebody begins or ceases to listen."""
 
     def __init__(self, *, queue_size: int = 10_000, flush_timeout: float = 5.0) -> None:
         self.queue_size = queue_size
         self.flush_timeout = flush_timeout
-        self._feeds: list[Feed] = []
+        self._feeds: tuple[Feed, ...] = ()
         self._dropped: dict[str, int] = {}
         self._routes: dict[type, tuple[Feed, ...]] = {}
         self._deliveries: list[_TaskFeed | _ThreadFeed] = []  # removed ones too, until they have ended
         self._tasks: TaskGroup | None = None
+        self._thread = 0  # the event loop's, once there is one
+        self._call_in_loop: LoopCaller
         self._closed = False
 
     def post(self, event: object) -> None:
         """Queue ``event`` for every listener that wants it.  Never blocks, never raises."""
-        kind = type(event)
-        feeds = self._routes.get(kind)
+        kind, routes = type(event), self._routes
+        feeds = routes.get(kind)
         if feeds is None:
-            feeds = self._routes[kind] = tuple(feed for feed in self._feeds if feed.wants(kind))
+            feeds = routes[kind] = tuple(feed for feed in self._feeds if feed.wants(kind))
         for feed in feeds:
             feed.put(event)
 
@@ -318,8 +323,7 @@ class Bus:
             if _is_async(handler):
                 raise ArgumentTypeError(f"listener {name}: at_once is for plain methods: on_event is a coroutine")
             direct = _DirectFeed(self, listener, events, name)
-            if not self._closed:
-                self._attach(direct)
+            self.attach(direct)
             return direct
         if _is_async(handler):
             feed = _TaskFeed(self, listener, events, name)
@@ -330,8 +334,29 @@ class Bus:
         if not self._closed:
             self.count_dropped(feed.name, 0)
             self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
-            self._attach(feed)
+        self.attach(feed)
         return feed
+
+    def attach(self, feed: Feed) -> None:
+        """It gets what is posted from now on; nothing, if the bus has been left."""
+        if not self._closed:
+            self._feeds = (*self._feeds, feed)
+            self._changed()
+
+    def wants(self, event_type: type) -> bool:
+        """Whether anybody would get an event of this type."""
+        return any(feed.wants(event_type) for feed in self._feeds)
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is that of the bus's event loop."""
+        return self._thread == threading.get_ident()
+
+    def soon(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call ``function`` on the bus's event loop: now, if we are there; soon, from another thread."""
+        if self._tasks is None or self.is_here():
+            function(*arguments)
+        else:
+            self._call_in_loop(lambda: function(*arguments))
 
     def dropped(self) -> dict[str, int]:
         """How many events each listener that has a queue has missed, by its name.  May be called in any thread."""
@@ -343,22 +368,18 @@ class Bus:
     def remove(self, feed: Feed) -> None:
         """The listener gets nothing that is posted from now on; what is queued is still delivered."""
         if feed in self._feeds:
-            self._feeds.remove(feed)
+            self._feeds = tuple(other for other in self._feeds if other is not feed)
             self._changed()
             feed.end()
 
-    def _attach(self, feed: Feed) -> None:
-        self._feeds.append(feed)
-        self._changed()
-
     def _changed(self) -> None:
         self._routes = {}
-        if self.active != bool(self._feeds):
-            self.active = not self.active
-            if self.on_active is not None:
-                self.on_active(self.active)
+        self.active = bool(self._feeds)
+        if self.on_change is not None:
+            self.on_change()
 
     async def __aenter__(self) -> Bus:
+        self._thread, self._call_in_loop = threading.get_ident(), loop_caller()
         self._tasks = await anyio.create_task_group().__aenter__()
         for feed in self._deliveries:
             if isinstance(feed, _TaskFeed):
@@ -370,7 +391,7 @@ class Bus:
     ) -> None:
         assert self._tasks is not None
         self._closed = True
-        for other in list(self._feeds):
+        for other in self._feeds:
             self.remove(other)
         deadline = anyio.current_time() + self.flush_timeout
         for feed in self._deliveries:

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from asparkle.core.addedfiles import AddedFiles
     from asparkle.core.checkpoints import Checkpoints
     from asparkle.core.conf import SparkConf
+    from asparkle.core.events import Event
+    from asparkle.core.eventstreams import EventStream, ReadFeed
     from asparkle.core.handles import JobHandle
     from asparkle.core.inputfiles import InputFile
     from asparkle.core.jobs import JobOptions
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
+E = TypeVar("E")
+F = TypeVar("F", bound="ReadFeed")
 _READERS = "textFile, or mapPartitions over file names with a Python library for the format"  # not Java's input formats
 
 
@@ -133,6 +137,8 @@ class SparkContext(DriverOnly):
                         from asparkle.core.applicationevents import application_ended
 
                         self._driver_or_none.tell(application_ended())
+                    self._bus.on_change = None
+                    self._driver_or_none.emit_to(None)  # that was the last event
                 await stack.aclose()
         except Exception as error:
             self._error = error
@@ -153,6 +159,7 @@ class SparkContext(DriverOnly):
         planner.options = self._properties.options
         planner.profilers = self._profilers
         self._driver_or_none = driver
+        self._bus.on_change = self._tell_driver
         added_files[self.applicationId] = files_below(application.spec.directories)
         stack.callback(self._forget_files)
         stack.callback(self._leave_profiles)
@@ -1102,8 +1109,46 @@ class SparkContext(DriverOnly):
         >>> ended
         [JobEnded(...)]
         """
+        self._check_usable()
         self._bus.add(listener, *events)
-        self._driver.emit_to(self._bus.post)
+
+    @overload
+    def events(self) -> EventStream[Event]: ...
+
+    @overload
+    def events(self, *events: type[E]) -> EventStream[E]: ...
+
+    def events(self, *events: type[Any]) -> EventStream[Any]:
+        """What happens from this call on, for a loop of your own: events of the types ``events``, or all.
+
+        They come in order, until the context stops.  What comes while ``asparkle.listener.queue.size`` of them wait is
+        lost; the stream's ``dropped`` counts it, and it is logged.  Leaving the loop leaves nothing on the bus.
+        Raises ArgumentTypeError for a type of events that is no class.
+
+        >>> from asparkle.core.events import JobEnded
+        >>> ended = sc.events(JobEnded)
+        >>> await sc.parallelize([1]).count()
+        1
+        >>> await sc.stop()
+        >>> [event.job async for event in ended]
+        [0]
+        """
+        from asparkle.core.eventstreams import EventStream, LoopFeed
+
+        self._check_usable()
+        self._check_loop()
+        return EventStream(self._reads(LoopFeed, events))
+
+    def _reads(self, kind: type[F], events: tuple[type, ...]) -> F:
+        self._check_usable()
+        feed = kind(self._bus, events)
+        self._bus.attach(feed)
+        return feed
+
+    def _tell_driver(self) -> None:
+        """Who listens has changed."""
+        if self._driver_or_none is not None:
+            self._driver_or_none.emit_to(self._bus.post if self._bus.active else None)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.

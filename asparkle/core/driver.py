@@ -115,10 +115,10 @@ class Driver:
     def _wake_up(self) -> None:
         self._wake.set()
 
-    def emit_to(self, post: Callable[[Any], None]) -> None:
-        """Somebody listens: make events, and give them to ``post``."""
+    def emit_to(self, post: Callable[[Any], None] | None) -> None:
+        """Somebody listens: make events, and give them to ``post``.  None: nobody does any more."""
         self._emit_to = post
-        self.scheduler.listening = True
+        self.scheduler.listening = post is not None
 
     def stop(self) -> None:
         """No more jobs; those that run fail with `ContextStopped`."""

@@ -116,7 +116,9 @@ if TYPE_CHECKING:
     from asparkle.core.broadcast import Broadcast
     from asparkle.core.conf import SparkConf
     from asparkle.core.contracts import Listener
+    from asparkle.core.events import Event
     from asparkle.core.status import StatusTracker
+    from asparkle.eventstreams import EventStream
     from asparkle.handles import JobHandle
 
 __all__ = ["SparkContext"]
@@ -124,6 +126,7 @@ __all__ = ["SparkContext"]
 T = TypeVar("T")
 U = TypeVar("U")
 P = ParamSpec("P")
+E = TypeVar("E")
 """
 
 CONTEXT_CLASS = '''
@@ -142,7 +145,7 @@ class SparkContext(BlockingContext):
 
 def blocking(doc: str) -> str:
     """A docstring of the asynchronous face, for the blocking one."""
-    doc = doc.replace("await ", "")
+    doc = doc.replace("await ", "").replace("async for event in", "for event in")
     for name in PROPERTIES:
         doc = doc.replace(f".{name}()", f".{name}")
     return doc
@@ -203,6 +206,8 @@ class Face:
             return "return self.union(other) if isinstance(other, RDD) else NotImplemented"
         if item.name == "submit":
             return "return self._submit(action, args, kwargs)"
+        if item.name == "events":
+            return "return self._events(events)"
         if item.name == "statusTracker":
             return "return self._tracker()"
         if item.name == "toLocalIterator":

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import assert_type, reveal_type
 
 from asparkle.aio import RDD, JobCancelled, JobFailed, JobHandle, SparkContext, WorkerResource
+from asparkle.core.events import Event, JobEnded
 from asparkle.core.partitioner import Partitioner
 
 
@@ -70,6 +71,13 @@ def not_awaited(sc: SparkContext, words: RDD[str], numbers: RDD[int], ages: RDD[
     reveal_type(words.unpersist()).close()  # reveals: Coroutine(Type)?\[Any, Any, RDD\[str\]\]
     reveal_type(ages.collectAsMap()).close()  # reveals: Coroutine(Type)?\[Any, Any, dict\[str, int\]\]
     reveal_type(sc.broadcast("a")).close()  # reveals: Coroutine(Type)?\[Any, Any, Broadcast\[str\]\]
+
+
+async def listening(sc: SparkContext) -> None:
+    async for event in sc.events(JobEnded):
+        assert_type(event, JobEnded)
+    async with sc.events() as stream:
+        assert_type(await anext(stream), Event)
 
 
 async def pooled(urls: RDD[str]) -> None:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import assert_type
 
 from asparkle import RDD, AsparkleError, JobFailed, JobHandle, SparkContext
+from asparkle.core.events import JobEnded
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.storagelevel import StorageLevel
 
@@ -27,6 +28,8 @@ def waiting(sc: SparkContext, words: RDD[str]) -> None:
     assert_type(words.toLocalIterator(), Iterator[str])
     for word in words.toLocalIterator(prefetchPartitions=True):
         assert_type(word, str)
+    for event in sc.events(JobEnded):
+        assert_type(event, JobEnded)
     job = sc.submit(words.count)
     assert_type(job, JobHandle[int])
     assert_type(job.result(), int)

@@ -18,6 +18,7 @@ from asparkle.aio import (
     BarrierTaskContext,
     BarrierTaskInfo,
     Broadcast,
+    EventStream,
     FailedElement,
     RDDBarrier,
     SparkConf,
@@ -29,7 +30,7 @@ from asparkle.aio import (
 )
 from asparkle.core.approximate import BoundedFloat
 from asparkle.core.coroutines import OnError
-from asparkle.core.events import JobEnded, JobStarted
+from asparkle.core.events import Event, JobEnded, JobStarted
 from asparkle.core.jobrecords import JobMetrics, JobProgress
 from asparkle.core.status import SparkExecutorInfo, SparkJobInfo, SparkStageInfo, StatusTracker
 from asparkle.errors import (
@@ -408,6 +409,10 @@ async def jobs(sc: SparkContext, numbers: RDD[int], words: RDD[str], ages: RDD[t
     sc.addListener(told)
     sc.addListener(told, JobStarted, JobEnded)
     sc.addListener(noted, JobEnded)
+
+    assert_type(sc.events(), EventStream[Event])
+    assert_type(sc.events(JobEnded), EventStream[JobEnded])
+    assert_type(sc.events(JobEnded).dropped, int)
 
 
 def configured(sc: SparkContext) -> None:

@@ -153,6 +153,7 @@ async def contexts(sc: SparkContext) -> None:
     sc.jobDeadline("5")  # error
     sc.addListener(5)  # error
     sc.addListener(print, "JobEnded")  # error
+    sc.events("JobEnded")  # error
     sc.submit(5)  # error
     sc.submit(sc.range(5).take)  # error
     sc.submit(sc.range(5).take, "2")  # error
