@@ -11,6 +11,7 @@ import sys
 import types
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -351,12 +352,12 @@ def test_the_logs_go_to_structlog_where_the_host_has_configured_it(caplog):
     assert not caplog.messages
 
 
+@dataclass
 class PluginEvent:
-    __dataclass_fields__ = ("job", "name")
+    KIND: ClassVar[int] = 1
 
-    def __init__(self, job, name):
-        self.job = job
-        self.name = name
+    job: int
+    name: str
 
 
 # ------------------------------------------------------------------------------------- from end to end

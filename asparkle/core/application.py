@@ -66,6 +66,7 @@ class Application:
         self.listeners = extensions.listeners
         self.job_properties = extensions.job_properties()
         self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
+        self.progress_interval = keys.EVENTS_PROGRESS.read(conf)
         self.flush_timeout = keys.LISTENER_FLUSH_TIMEOUT.read(conf)
         self.max_concurrent_jobs = keys.MAX_CONCURRENT_JOBS.read(conf)
         self.max_queued_jobs = keys.MAX_QUEUED_JOBS.read(conf)

@@ -28,7 +28,7 @@ from anyio.abc import TaskGroup
 
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError
-from asparkle.core.logs import log
+from asparkle.core.logs import log, logging_for_nobody
 from asparkle.core.loop import LoopCaller, loop_caller
 from asparkle.core.shown import shown
 
@@ -139,6 +139,7 @@ class _TaskFeed(Feed):
             self._scope.deadline = deadline
 
     async def run(self) -> None:
+        logging_for_nobody()
         # Shielded: whoever cancels the bus's host still has the queue flushed, until the deadline.
         try:
             with anyio.CancelScope(shield=True, deadline=self._deadline) as self._scope:
@@ -225,6 +226,7 @@ class _ThreadFeed(Feed):
         self.thread.start()
 
     def _run(self) -> None:
+        logging_for_nobody()
         try:
             self._deliver()
             if self._close is not None and not self._abandoned:

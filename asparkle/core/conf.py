@@ -376,6 +376,7 @@ PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, 
 LISTENER_QUEUE_SIZE = _int("asparkle.listener.queue.size", "10000", "Events that wait for one listener; what exceeds it is dropped and counted.")
 LISTENER_FLUSH_TIMEOUT = _seconds("asparkle.listener.flush.timeout", "5s", "How long stop() lets listeners finish what waits for them.")
 EVENTS_JSONLINES = ConfigKey[str | None]("asparkle.events.jsonlines.path", "path", "a path", str, None, "A file that every event is appended to, as a line of JSON.")
+EVENTS_PROGRESS = ConfigKey("asparkle.events.progress.interval", "duration", "a duration of at least 10ms, such as 500ms (a bare number: seconds)", _at_least(lambda text: parse_seconds(text, "s"), 0.01), "500ms", "How often listeners are told how far stages are.")
 METRIC_SINKS = _list("asparkle.metrics.sinks", "Where metrics go: names of metric sinks.")
 METRICS_INTERVAL = ConfigKey("asparkle.metrics.interval", "duration", "a duration of at least 100ms, such as 10s (a bare number: seconds)", _at_least(lambda text: parse_seconds(text, "s"), 0.1), "10s", "How often metrics are reported to sinks.")
 STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host:port, such as localhost:8125 or [::1]:8125", parse_address, "localhost:8125", "Where the sink `statsd` sends its packets, by UDP.")

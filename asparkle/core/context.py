@@ -35,6 +35,7 @@ from asparkle.core.errors import (
 )
 from asparkle.core.lineage import Node, Union, fix
 from asparkle.core.localproperties import DEADLINE, DESCRIPTION, GROUP, INTERRUPT, TAGS, LocalProperties
+from asparkle.core.logs import logging_for
 from asparkle.core.loop import clean_up, current_loop, in_thread, loop_caller, start_detached
 from asparkle.core.payloads import write_file
 from asparkle.core.plan import Planner
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from asparkle.core.jobs import JobOptions
     from asparkle.core.profiling import Profiler, Profilers
     from asparkle.core.status import StatusTracker
+    from asparkle.core.wishedevents import WishedEvents
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -89,6 +91,7 @@ class SparkContext(DriverOnly):
         self._home: object = None  # the event loop that it was entered on
         self._life: object = None  # its own task there
         self._stopped = False
+        self._wished: WishedEvents | None = None  # once somebody listens
         self._error: Exception | None = None  # why it ended, if nobody stopped it
         self._broadcast_ids = itertools.count()
         self._checkpoints: Checkpoints | None = None  # once somebody asked for one
@@ -121,6 +124,7 @@ class SparkContext(DriverOnly):
 
     async def _live(self) -> None:
         """From entering to the end, in a task of its own: who entered and who stops may be different tasks."""
+        logging_for(self._bus)
         stack = AsyncExitStack()
         try:
             try:
@@ -138,6 +142,8 @@ class SparkContext(DriverOnly):
 
                         self._driver_or_none.tell(application_ended())
                     self._bus.on_change = None
+                    if self._wished is not None:
+                        self._wished.stop()
                     self._driver_or_none.emit_to(None)  # that was the last event
                 await stack.aclose()
         except Exception as error:
@@ -1147,8 +1153,15 @@ class SparkContext(DriverOnly):
 
     def _tell_driver(self) -> None:
         """Who listens has changed."""
-        if self._driver_or_none is not None:
-            self._driver_or_none.emit_to(self._bus.post if self._bus.active else None)
+        driver, bus = self._driver_or_none, self._bus
+        if driver is None:
+            return
+        if self._wished is None and bus.active:
+            from asparkle.core.wishedevents import WishedEvents
+
+            self._wished = WishedEvents(bus, driver.scheduler, driver.tasks, self._application.progress_interval)
+        post = self._wished.update() if self._wished is not None else None
+        driver.emit_to(post if bus.active else None)
 
     def show_profiles(self) -> None:
         """Print the profiles of tasks so far, one for each RDD that a stage ended with; each is shown once.

@@ -67,7 +67,7 @@ class Driver:
         self.scheduler = Scheduler(conf)
         self._emit_to: Callable[[Any], None] | None = None
         self._call_in_loop = call_in_loop
-        self._tasks = tasks
+        self.tasks = tasks
         self._posted: deque[Callable[[], None]] = deque()
         self.max_result = max_result
         self.planner: Planner
@@ -102,10 +102,10 @@ class Driver:
         """Serve jobs from now on, until the task group is cancelled."""
         self._cluster = cluster
         await cluster.set_target(executors)
-        self._tasks.start_soon(self._admit_executors)
-        self._tasks.start_soon(self._keep_time)
+        self.tasks.start_soon(self._admit_executors)
+        self.tasks.start_soon(self._keep_time)
         if self._elastic:
-            self._tasks.start_soon(self._adjust_cluster, cluster)
+            self.tasks.start_soon(self._adjust_cluster, cluster)
 
     def post(self, function: Callable[[], None]) -> None:
         """Call a function soon, in a task of the driver's.  From any thread."""
@@ -145,7 +145,7 @@ class Driver:
                 return
             info = executor.info
             self._remotes[info.id] = Remote(executor)
-            self._tasks.start_soon(self._listen, executor)
+            self.tasks.start_soon(self._listen, executor)
             survive = self._cluster.blocks_survive
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
 
@@ -576,7 +576,7 @@ class Driver:
         if self.stopped:
             raise ContextStopped
         background = Background(function)
-        self._tasks.start_soon(background.run)
+        self.tasks.start_soon(background.run)
         return background
 
     async def prepare_once(self, node: Node, planner: Planner) -> None:
@@ -631,7 +631,7 @@ class Driver:
 
     def in_thread(self, function: Callable[..., object], *arguments: Any) -> None:
         """Begin a function in a thread, for what it does."""
-        self._tasks.start_soon(in_thread, function, *arguments)
+        self.tasks.start_soon(in_thread, function, *arguments)
 
 
 async def _tell_lost(cluster: Cluster, executor: str) -> None:

@@ -280,12 +280,26 @@ class AccumulatorUpdated(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LogWritten(Event):
-    """asparkle has logged something in the driver."""
+class StageProgress(Event):
+    """How far a stage that has tasks to run is, at most once every `asparkle.events.progress.interval`, if that has
+    changed; one that is quicker has none."""
 
-    level: str
+    stage: int
+    attempt: int
+    tasks: int  # in all; of a job's last stage, those that the job wants
+    completed: int  # tasks, those of earlier attempts at the stage included
+    running: int  # attempts
+    failed: int  # attempts, since the stage is known
+    records: int  # elements that its tasks have read from files, cached partitions and shuffles, when they had ended
+
+
+@dataclass(frozen=True, slots=True)
+class LogWritten(Event):
+    """asparkle has logged something in the driver's process, and the level of its logger lets that through."""
+
+    level: str  # 'debug', 'info', 'warning', 'error' or 'critical'
     message: str
-    fields: Mapping[str, str]
+    fields: Mapping[str, str]  # what the message is about, as text; of an error, the traceback as 'exception'
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from asparkle.conf import SparkConf
+from asparkle.events import LogWritten
 from asparkle.plugins import Listener, hookimpl, log
 
 E = TypeVar("E")
@@ -30,7 +32,8 @@ class EventRecorder(Listener):
 
 
 class LogListener(Listener):
-    """Logs every event at level info, through asparkle's logger: its type, and its fields by name.
+    """Logs every event at level info, through asparkle's logger: its type, and its fields by name.  What was logged
+    already (`LogWritten`) is not logged again.
 
     Activated by name: ``asparkle.plugins = log``.
     """
@@ -38,8 +41,9 @@ class LogListener(Listener):
     name = "log"
 
     def on_event(self, event: Any) -> None:  # in a thread: the host's log handlers may block
-        names: Iterable[str] = getattr(event, "__dataclass_fields__", ())
-        log().info(type(event).__name__, **{name: getattr(event, name) for name in names})
+        if not isinstance(event, LogWritten):
+            names = [field.name for field in dataclasses.fields(event)]
+            log().info(type(event).__name__, **{name: getattr(event, name) for name in names})
 
 
 @hookimpl

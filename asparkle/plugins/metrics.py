@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import copy_context
 from math import inf
 from operator import add, attrgetter
 from typing import Any, Final, Literal
@@ -347,6 +348,8 @@ class SinkRunner(Listener):
             sink.stopping.set()
 
     async def close(self) -> None:
+        for sink in self._sinks:
+            sink.stopping.set()  # for those that nobody has told of the end
         try:
             while any(sink.is_alive() for sink in self._sinks):
                 await anyio.sleep(0.002)  # no thread to wait in: at the interpreter's end none can be started
@@ -370,7 +373,14 @@ class SinkThread(threading.Thread):
         self._interval = interval
         self._failed: set[str] = set()
 
+    def start(self) -> None:
+        self._variables = copy_context()  # by which what it logs is the application's
+        super().start()
+
     def run(self) -> None:
+        self._variables.run(self._serve)
+
+    def _serve(self) -> None:
         if not self._try("open", self._sink.open, self._read):
             return
         while not self.stopping.wait(self._interval):

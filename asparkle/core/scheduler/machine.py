@@ -474,6 +474,10 @@ class Scheduler:
     def jobs(self) -> list[JobView]:
         return [JobView.of(job) for job in self._lineage.jobs.values()]
 
+    def stage(self, stage: int) -> StageView | None:
+        found = self._lineage.stages.get(stage)
+        return StageView.of(found) if found is not None else None
+
     def stages(self) -> list[StageView]:
         return [StageView.of(stage) for stage in self._lineage.stages.values()]
 
