@@ -314,6 +314,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ProgressListener": lambda: _text(load("asparkle.plugins.progress:ProgressListener")),
     "JsonLinesListener": lambda: _text(load("asparkle.plugins.jsonlines:JsonLinesListener")),
     "read_events": lambda: _text(load("asparkle.plugins.jsonlines:read_events")),
+    "replay": lambda: _text(load("asparkle.plugins:replay")),
     "metrics": metrics,
     "helpers": helpers,
 }

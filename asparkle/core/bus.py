@@ -259,6 +259,9 @@ class _DirectFeed(Feed):
         self._handler, self._close = _calls_of(listener)
         self._failures = Failures(self, listener)
 
+    def _backlog(self) -> int:
+        return 0
+
     def put(self, event: object) -> None:
         try:
             self._handler(event)
@@ -344,6 +347,10 @@ class Bus:
         if not self._closed:
             self._feeds = (*self._feeds, feed)
             self._changed()
+
+    def backlog(self) -> int:
+        """How many events wait in the longest queue, of a listener that still takes any."""
+        return max((feed._backlog() for feed in self._feeds if not feed._ended), default=0)
 
     def wants(self, event_type: type) -> bool:
         """Whether anybody would get an event of this type."""

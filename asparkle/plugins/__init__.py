@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Worker
     from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
+    from asparkle.plugins.replaying import Replayed, replay
 
 __all__ = [
     "API_VERSION",
@@ -61,6 +62,7 @@ __all__ = [
     "MetricSink",
     "Metrics",
     "Receiver",
+    "Replayed",
     "SocketExecutor",
     "Unpacker",
     "Worker",
@@ -77,6 +79,7 @@ __all__ = [
     "remove_file",
     "remove_tree",
     "serve",
+    "replay",
     "worker_command",
     "write_file",
 ]
@@ -113,5 +116,6 @@ __getattr__ = lazy(
         "asparkle.core.worker.runtime": ["Worker"],
         "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
         "asparkle.plugins.hookspecs": ["hookimpl"],
+        "asparkle.plugins.replaying": ["Replayed", "replay"],
     },
 )
