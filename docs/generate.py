@@ -5,7 +5,6 @@ They stand between ``<!-- generated: NAME -->`` and ``<!-- end -->``; a test fai
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from collections.abc import Callable
@@ -72,12 +71,25 @@ def contract(path: str) -> str:
 
 def table(path: str) -> str:
     """What a class of plain data is, and a table of its fields, with what the source says behind each."""
-    cls = load(path)
+    return table_of(load(path))
+
+
+def table_of(cls: type) -> str:
     lines = ["| field | type | meaning |", "|---|---|---|"]
-    for found in re.finditer(r"^    (\w+): (.+?)(?: = .+?)?(?:  # (.*))?$", inspect.getsource(cls), re.MULTILINE):
-        name, kind, meaning = found.groups(default="")
-        lines.append(f"| `{name}` | {_in_cell(kind)} | {_in_cell(meaning)} |")
+    lines += [f"| {' | '.join(_field_cells(*field))} |" for field in documented_fields(cls)]
     return "\n\n".join(filter(None, [_text(cls), "\n".join(lines)]))
+
+
+def documented_fields(cls: type) -> list[tuple[str, str, str]]:
+    """Of each field that the class has by itself: name, type, and the comment behind it, which may be missing."""
+    fields = re.finditer(r"^    (\w+): (.+?)(?: = .+?)?(?:  # (.*))?$", inspect.getsource(cls), re.MULTILINE)
+    return [
+        (name, kind, meaning or "") for name, kind, meaning in (found.groups() for found in fields) if name.islower()
+    ]
+
+
+def _field_cells(name: str, kind: str, meaning: str) -> list[str]:
+    return [f"`{name}`" if name else "", _in_cell(kind), _in_cell(meaning)]
 
 
 def _in_cell(text: str) -> str:
@@ -166,17 +178,24 @@ def _text(value: object) -> str:
 
 
 def events() -> str:
-    """A section for each event type: its docstring, and a table of its fields."""
-    from asparkle.core.events import StageInfo, UnknownEvent, event_types
+    """One table of all events: when each comes, and its fields."""
+    from asparkle.core.events import Event, UnknownEvent, event_types
 
-    sections = []
-    shown = {**event_types(), "StageInfo": StageInfo, "UnknownEvent": UnknownEvent}
-    for name, event_type in sorted(shown.items()):
-        fields = [f"`{field.name}`: {field.type}".replace("|", "or") for field in dataclasses.fields(event_type)]
-        doc = inspect.getdoc(event_type) or ""
-        text = "" if doc.startswith(f"{name}(") else doc.replace("``", "`")
-        sections.append(f"## `{name}`\n\n{text}\n\n{', '.join(fields)}".replace("\n\n\n\n", "\n\n"))
-    return "\n\n".join(sections)
+    lines = ["| event | when | field | type | meaning |", "|---|---|---|---|---|"]
+    for kind in [Event, *sorted(event_types().values(), key=lambda kind: kind.__name__), UnknownEvent]:
+        name = "every event" if kind is Event else f"`{kind.__name__}`"
+        head = [name, "" if kind is Event else _in_cell(_text(kind).replace("\n\n", " ").replace("\n", " "))]
+        for field in documented_fields(kind) or [("", "", "")]:
+            lines.append(f"| {' | '.join([*head, *_field_cells(*field)])} |")
+            head = ["", ""]
+    return "\n".join(lines)
+
+
+def parts_of_events() -> str:
+    """A table of each class that fields of events hold."""
+    from asparkle.core import events
+
+    return "\n\n".join(f"### {kind.__name__}\n\n{table_of(kind)}" for kind in events.PARTS.values())
 
 
 def metrics() -> str:
@@ -307,6 +326,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "TaskResourceRequest": lambda: fields("asparkle.resource:TaskResourceRequest"),
     "errors": errors,
     "events": events,
+    "parts of events": parts_of_events,
     **{name: partial(contract, f"asparkle.core.contracts:{name}") for name in CONTRACTS},
     **{name: partial(table, f"asparkle.core.contracts:{name}") for name in TABLES},
     "EventRecorder": lambda: contract("asparkle.plugins.listeners:EventRecorder"),

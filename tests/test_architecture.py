@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import importlib
 import importlib.util
+import inspect
 import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import asparkle
-from asparkle.core import contracts
+from asparkle.core import contracts, events
 from asparkle.core.conf import KEYS, PREFIXES
+from asparkle.core.events import Event, event_types
+from asparkle.launcher.command import _parser
 from asparkle.plugins import builtin, hookspecs
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +64,11 @@ def nodes_of(tree: ast.AST, *, types: bool, functions: bool) -> Iterator[ast.AST
 @functools.cache
 def imports_of(module: str, *, types: bool = False, functions: bool = True) -> set[str]:
     """Absolute names of the modules that ``module`` imports."""
-    nodes = list(nodes_of(ast.parse(MODULES[module].read_text()), types=types, functions=functions))
+    return imports_in(MODULES[module].read_text(), module, types=types, functions=functions)
+
+
+def imports_in(source: str, module: str, *, types: bool, functions: bool = True) -> set[str]:
+    nodes = list(nodes_of(ast.parse(source), types=types, functions=functions))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
@@ -78,17 +88,49 @@ def layer(module: str) -> int:
     return LAYERS.get(part[0], 4) if part else 4
 
 
+def wrong_way(module: str, source: str) -> set[str]:
+    """What a module imports, anywhere in it, from a part that is not below its own; in `core`, what it names as well,
+    to have it imported."""
+    own = module.split(".")[1:2]
+    imported = {name for name in imports_in(source, module, types=True) if name.startswith("asparkle.")}
+    found = {
+        name
+        for name in imported
+        if name.split(".")[1:2] != own and not layer(name) < layer(module) and layer(module) != 4
+    }
+    if own == ["core"]:
+        texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+        names = [text for text in texts if isinstance(text, str) and re.fullmatch(r"asparkle(\.\w+)+(:\w+)?", text)]
+        found |= {name for name in names if name.startswith(("asparkle.plugins.", "asparkle.backends."))}
+    return found - KEYS.keys()  # some of which begin in the same way
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_one_way(module):
-    own = module.split(".")[1:2]
-    for imported in imports_of(module, types=True):
-        if imported.split(".")[0] == "asparkle" and imported != "asparkle":
-            same_part = imported.split(".")[1:2] == own
-            assert same_part or layer(imported) < layer(module) or layer(module) == 4, f"imports {imported}"
+    assert wrong_way(module, MODULES[module].read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asparkle.plugins.manager",
+        "from asparkle.plugins import manager",
+        "from asparkle.backends.threads import ThreadsManager",
+        "import asparkle.blocking",
+        "def f():\n    from asparkle.plugins import manager",
+        "class C:\n    async def f(self):\n        if True:\n            import asparkle.backends.inline",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from asparkle.plugins import hookspecs",
+        "from importlib import import_module\ndef f():\n    import_module('asparkle.plugins.manager')",
+        "DISK = 'asparkle.backends.disk:DiskStore'",
+    ],
+)
+def test_an_import_of_the_core_that_points_up_is_found_wherever_it_is(source):
+    assert len(wrong_way("asparkle.core.anything", source)) >= 1
+    assert wrong_way("asparkle.anything", source) == set()  # the faces may
 
 
 PUBLIC = {"asparkle.conf", "asparkle.errors", "asparkle.events", "asparkle.plugins", "asparkle.plugins.hookspecs"}
-MACHINERY = {"builtin", "checks", "hookspecs", "manager", "metrics"}  # of the plugins; all others are some
+MACHINERY = {"builtin", "checks", "hookspecs", "manager", "metrics", "replaying"}  # of the plugins; all others are some
 OWN_PLUGINS = [
     module
     for module in MODULES
@@ -183,8 +225,13 @@ def test_what_is_imported_late_is_there(module):
 # -------------------------------------------------------------------------------------------- the reference
 
 
+@functools.cache
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
 def test_the_generated_parts_of_the_reference_are_up_to_date():
-    rewritten = runpy.run_path(str(ROOT / "docs" / "generate.py"))["rewritten"]
+    rewritten = generator()["rewritten"]
     for page in (ROOT / "docs").rglob("*.md"):
         assert rewritten(page.read_text()) == page.read_text(), f"{page.name}: run python docs/generate.py"
 
@@ -200,9 +247,60 @@ def test_a_default_is_shown_by_its_name_of_today():
     assert "### `persist(storageLevel=StorageLevel.MEMORY_ONLY)`\n" in (ROOT / "docs/reference/rdd.md").read_text()
 
 
+# Each of these says what is missing for one thing; a test asks for all there are, and one at the end for what is not
+# documented, to show that it would be found.
+
+
+def reference(page: str) -> str:
+    return (ROOT / "docs" / f"{page}.md").read_text()
+
+
+def lacks_key(key: str) -> list[str]:
+    return [] if f"| `{key}" in reference("reference/configuration") else ["a row in the table of keys"]
+
+
+def lacks_hook(hook: str, specification: object) -> list[str]:
+    page, doc = reference("reference/plugins"), inspect.getdoc(specification) or ""
+    there = {
+        "a section": re.search(rf"^### `{hook}\(.*?\)`\n", page, re.MULTILINE),
+        "an example on the page": f"def {hook}(" in page,
+        "an example in its docstring": "Example::" in doc and f"def {hook}(" in doc,
+    }
+    return [what for what, found in there.items() if not found]
+
+
+def lacks_event(kind: type) -> list[str]:
+    doc, page = kind.__doc__ or "", reference("reference/events")
+    documented = generator()["documented_fields"](kind)
+    row = re.search(rf"^\| `{kind.__name__}` \| [^|]", page, re.MULTILINE) or f"\n### {kind.__name__}\n" in page
+    lacks = [] if row else ["a row in the table of events"]
+    lacks += [] if doc and not doc.startswith(f"{kind.__name__}(") else ["when it comes: a docstring"]
+    lacks += [f"what {name} is" for name, _, meaning in documented if not meaning]
+    lacks += [
+        f"the unit of {name}" for name, type_, meaning in documented if type_ == "float" and "seconds" not in meaning
+    ]
+    own = {name for name in vars(kind).get("__annotations__", ()) if name.islower()}
+    return lacks + [f"a line of its own for {name}" for name in own - {name for name, _, _ in documented}]
+
+
+def lacks_option(option: str) -> list[str]:
+    return [] if re.search(rf"`{re.escape(option)}\b", reference("launcher")) else ["a word on the launcher's page"]
+
+
+def lacks_command(command: str) -> list[str]:
+    pages = [page.read_text() for page in (ROOT / "docs").rglob("*.md")]
+    return [] if any(re.search(rf"\basparkle {command}\b", page) for page in pages) else ["a word in the docs"]
+
+
+def lacks_master(scheme: str) -> list[str]:
+    row = re.search(rf"^\| `{re.escape(scheme)}\b", reference("reference/configuration"), re.MULTILINE)
+    return [] if row else ["a row in the table of master URLs"]
+
+
 @pytest.mark.parametrize("key", [*KEYS, *PREFIXES])
 def test_every_configuration_key_is_documented(key):
-    assert f"| `{key}" in (ROOT / "docs/reference/configuration.md").read_text()
+    assert lacks_key(key) == []
+    assert key in PREFIXES or KEYS[key].doc.endswith(".")
 
 
 @pytest.mark.parametrize("key", list(KEYS))
@@ -222,10 +320,34 @@ def test_every_contract_is_documented(name):
 
 @pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("asparkle_")])
 def test_every_hook_is_documented_with_an_example(hook):
-    page = (ROOT / "docs/reference/plugins.md").read_text()
-    assert re.search(rf"^### `{hook}\(.*?\)`\n", page, re.MULTILINE)
-    assert f"def {hook}(" in page
-    assert "Example::" in getattr(hookspecs, hook).__doc__
+    assert lacks_hook(hook, getattr(hookspecs, hook)) == []
+
+
+@pytest.mark.parametrize("kind", [*event_types().values(), events.Event, events.UnknownEvent, *events.PARTS.values()])
+def test_every_event_is_documented_with_all_its_fields(kind):
+    page = [] if kind is not events.Event else ["a row in the table of events"]  # where it is called "every event"
+    assert lacks_event(kind) == page
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def options() -> set[str]:
+    parsers = [_parser(), *commands().values()]
+    actions = [action for parser in parsers for action in parser._actions if action.dest != "help"]
+    return {option for action in actions for option in action.option_strings if option.startswith("--")}
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_is_documented(command):
+    assert lacks_command(command) == []
+
+
+@pytest.mark.parametrize("option", sorted(options()))
+def test_every_option_of_the_commands_is_documented(option):
+    assert lacks_option(option) == []
 
 
 def test_the_modules_that_the_architecture_names_exist():
@@ -237,7 +359,38 @@ def test_the_modules_that_the_architecture_names_exist():
 
 @pytest.mark.parametrize("scheme", [*builtin.asparkle_cluster_managers(), "local"])
 def test_every_master_url_is_documented(scheme):
-    assert re.search(rf"^\| `{scheme}\b", (ROOT / "docs/reference/configuration.md").read_text(), re.MULTILINE)
+    assert lacks_master(scheme) == []
+
+
+@dataclass(frozen=True, slots=True)
+class Undocumented(Event):
+    something: int
+    lasted: float  # how long it was
+
+
+def asparkle_undocumented():
+    """A hook without an example."""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "missing"),
+    [
+        (lambda: lacks_key("asparkle.undocumented"), ["a row in the table of keys"]),
+        (
+            lambda: lacks_hook("asparkle_undocumented", asparkle_undocumented),
+            ["a section", "an example on the page", "an example in its docstring"],
+        ),
+        (
+            lambda: lacks_event(Undocumented),
+            ["a row in the table of events", "when it comes: a docstring", "what something is", "the unit of lasted"],
+        ),
+        (lambda: lacks_command("undocumented"), ["a word in the docs"]),
+        (lambda: lacks_option("--undocumented"), ["a word on the launcher's page"]),
+        (lambda: lacks_master("undocumented"), ["a row in the table of master URLs"]),
+    ],
+)
+def test_what_is_not_documented_is_found(lacks, missing):
+    assert lacks() == missing
 
 
 # ---------------------------------------------------------------------------------------------- the project

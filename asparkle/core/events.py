@@ -9,7 +9,8 @@ Compatibility: a field is only ever added, with a default, and the type's ``VERS
 older reader skips fields that it does not know, and a newer one fills in what an older writer left out.
 A type that the reader does not know at all becomes an `UnknownEvent`, and packs again to the same bytes.
 
-``time`` is in seconds of a clock that only goes forward; `ApplicationStarted` says what the wall clock said then.
+What a class is for, its docstring says, and what a field is, the comment behind it, with its unit: the reference's
+table is made of them.
 
 Not to be confused with `asparkle.core.scheduler.messages`: there `ExecutorAdded`, `TaskStarted` and
 `RddUnpersisted` are what the scheduler is told; here they are what listeners are told.
@@ -21,7 +22,9 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+_NONE: Final = (False, False, False, False, 1)  # the level of what is not persisted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,46 +33,41 @@ class Event:
 
     VERSION: ClassVar[int] = 1
 
-    time: float
+    time: float  # when it happened: seconds of a clock that only goes forward; `ApplicationStarted` has the wall's
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationStarted(Event):
-    """The first event of a listener that was there from the beginning.
+    """The context has been entered: the first event of a listener that was there from the beginning."""
 
-    ``conf``: what is configured, with what looks secret left out (`spark.redaction.regex`).  ``environment``: facts
-    about the driver's process.
-    """
-
-    application: str
-    name: str
-    master: str
-    user: str
-    wall_time: float  # seconds since the epoch, at ``time``
-    asparkle_version: str
-    conf: Mapping[str, str]
-    environment: Mapping[str, str]
+    application: str  # its id, which no other has
+    name: str  # as configured
+    master: str  # the URL
+    user: str  # who runs it
+    wall_time: float  # seconds since the epoch, at `time`
+    asparkle_version: str  # as in '0.1.0'
+    conf: Mapping[str, str]  # what is configured; what looks secret (`spark.redaction.regex`) is left out
+    environment: Mapping[str, str]  # facts about the driver's process
     executor_memory: int = 0  # bytes of cached partitions that each executor may hold
     task_cpus: int = 1  # cores that one slot stands for
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationEnded(Event):
-    """The last event."""
+    """The context has been stopped: the last event."""
 
 
 @dataclass(frozen=True, slots=True)
 class RddInfo:
     """An RDD of a stage's lineage."""
 
-    rdd: int
-    operation: str
-    name: str = ""
-    partitions: int = 0
-    parents: tuple[int, ...] = ()
-    level: tuple[bool, bool, bool, bool, int] = (False, False, False, False, 1)
-    """Its storage level: disk, memory, off heap, deserialized, replication."""
-    barrier: bool = False
+    rdd: int  # its id
+    operation: str  # what made it, as in 'map'
+    name: str = ""  # what the program calls it
+    partitions: int = 0  # how many it has
+    parents: tuple[int, ...] = ()  # the ids of the RDDs that it was made of
+    level: tuple[bool, bool, bool, bool, int] = _NONE  # disk, memory, off heap, deserialized, replication
+    barrier: bool = False  # whether its tasks wait for one another
     determinism: str = "DETERMINATE"  # or UNORDERED, INDETERMINATE: what a second computation yields
 
 
@@ -77,220 +75,234 @@ class RddInfo:
 class StageInfo:
     """A stage of a job, as `JobStarted` lists it."""
 
-    stage: int
-    tasks: int
-    name: str = ""
-    shuffle: int | None = None
-    parents: tuple[int, ...] = ()  # shuffles that it reads
+    stage: int  # its id
+    tasks: int  # how many it has
+    name: str = ""  # what it ends with, as in 'map 3'
+    shuffle: int | None = None  # the id of the shuffle that it writes; None for a job's last stage
+    parents: tuple[int, ...] = ()  # the ids of the shuffles that it reads
     rdds: tuple[RddInfo, ...] = ()  # what it computes, parents first
 
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(Event):
-    job: int
-    name: str
-    stages: tuple[StageInfo, ...]
-    partitions: int
-    pool: str = "default"
-    group: str | None = None
-    tags: tuple[str, ...] = ()
+    """A job has been submitted, planned, and given to the scheduler."""
+
+    job: int  # its id
+    name: str  # its description; empty, if the program gave none
+    stages: tuple[StageInfo, ...]  # all that it needs, those that are complete already included; parents first
+    partitions: int  # how many of the last stage's it asks for
+    pool: str = "default"  # the FAIR scheduler's
+    group: str | None = None  # that the program put it into
+    tags: tuple[str, ...] = ()  # that the program gave it, sorted
     properties: Mapping[str, str] = field(default_factory=dict)  # the local properties that it was submitted with
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded(Event):
-    """``failure``: empty, or the kind of failure (``FailureKind``), which ``reason`` explains.
+    """A job has ended, well or badly: after the `StageCompleted` of its stages, but for those that another needs."""
 
-    After the `StageCompleted` of its stages, but for those that another job needs.
-    """
-
-    job: int
-    failure: str = ""
-    reason: str = ""
+    job: int  # its id
+    failure: str = ""  # empty, or the kind: 'task', 'fetch', 'indeterminate', 'excluded', 'barrier' or 'cancelled'
+    reason: str = ""  # empty, or what is behind that, in words
 
 
 @dataclass(frozen=True, slots=True)
 class StageSubmitted(Event):
-    stage: int
-    attempt: int
-    name: str
+    """An attempt at a stage begins: all that it reads is there."""
+
+    stage: int  # its id
+    attempt: int  # from 0
+    name: str  # what it ends with, as in 'map 3'
     tasks: int  # that are to be computed now
 
 
 @dataclass(frozen=True, slots=True)
 class StageCompleted(Event):
-    """Every `StageSubmitted` has one.  ``error``: empty, or why this attempt at it ended before it was complete."""
+    """An attempt at a stage has ended: every `StageSubmitted` has one."""
 
-    stage: int
-    attempt: int
-    name: str
-    error: str = ""
+    stage: int  # its id
+    attempt: int  # from 0
+    name: str  # what it ends with, as in 'map 3'
+    error: str = ""  # empty, or why it ended before the stage was complete
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted(Event):
-    """``locality``: 'near' (to its cached or preferred input), 'any' (it has no preference) or 'far'."""
+    """An attempt at a task runs, or is presumed to: its executor has a slot for it."""
 
-    tid: int
-    stage: int
-    stage_attempt: int
-    partition: int
-    attempt: int
-    executor: str
-    host: str
-    locality: str = "any"
-    speculative: bool = False
+    tid: int  # the attempt's id, which no other has
+    stage: int  # the stage's id
+    stage_attempt: int  # from 0
+    partition: int  # that it computes
+    attempt: int  # at this partition, from 0
+    executor: str  # its id
+    host: str  # the executor's
+    locality: str = "any"  # 'near' (to its cached or preferred input), 'any' (it has no preference) or 'far'
+    speculative: bool = False  # whether it is a second one, as the first is slow
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMetrics:
     """What an attempt took, as its worker counted it."""
 
-    run_seconds: float = 0.0  # without deserialization, and without what followed the user's code
-    cpu_seconds: float = 0.0  # of its thread, from beginning to end
-    deserialize_seconds: float = 0.0  # of the stage's functions
-    gc_seconds: float = 0.0  # of the garbage collector in its process, while it ran
-    result_seconds: float = 0.0  # to serialize the result
-    result_bytes: int = 0  # 0 where it is not copied
-    peak_memory: int = 0  # held by its aggregations, groupings, sorts and joins, as they estimate it
-    spilled_bytes: int = 0  # to disk
-    input_bytes: int = 0  # of files, as they are on disk
-    input_records: int = 0  # from files and cached partitions
-    output_bytes: int = 0  # to files
-    output_records: int = 0
-    shuffle_read_bytes: int = 0
-    shuffle_read_records: int = 0
+    run_seconds: float = 0.0  # seconds without deserialization, and without what followed the user's code
+    cpu_seconds: float = 0.0  # seconds of its thread on a CPU, from beginning to end
+    deserialize_seconds: float = 0.0  # seconds: of the stage's functions
+    gc_seconds: float = 0.0  # seconds of the garbage collector in its process, while it ran
+    result_seconds: float = 0.0  # seconds to serialize the result
+    result_bytes: int = 0  # bytes; 0 where it is not copied
+    peak_memory: int = 0  # bytes held by its aggregations, groupings, sorts and joins, as they estimate it
+    spilled_bytes: int = 0  # bytes to disk
+    input_bytes: int = 0  # bytes of files, as they are on disk
+    input_records: int = 0  # elements from files and cached partitions
+    output_bytes: int = 0  # bytes to files
+    output_records: int = 0  # elements to files
+    shuffle_read_bytes: int = 0  # bytes
+    shuffle_read_records: int = 0  # elements
     shuffle_read_blocks: int = 0  # pieces of map outputs
-    shuffle_read_seconds: float = 0.0  # reading and unpickling
-    shuffle_write_bytes: int = 0
-    shuffle_write_records: int = 0  # after combining
-    shuffle_write_seconds: float = 0.0  # pickling and writing
+    shuffle_read_seconds: float = 0.0  # seconds of reading and unpickling
+    shuffle_write_bytes: int = 0  # bytes
+    shuffle_write_records: int = 0  # elements, after combining
+    shuffle_write_seconds: float = 0.0  # seconds of pickling and writing
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded(Event):
-    """``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it had not
-    started after all) or 'unused' (a success that came too late).  ``seconds``: as the worker measured it;
-    0 where it did not.  ``error``: empty, or what went wrong, in a line; the exception's type and the user's part of
-    its traceback are ``error_type`` and ``frames``.  ``metrics``: None where the worker did not tell any."""
+    """An attempt at a task has ended, in whatever way: every `TaskStarted` has one, unless the context stops before.
 
-    tid: int
-    stage: int
-    stage_attempt: int
-    partition: int
-    attempt: int
-    executor: str
-    host: str
-    outcome: str
-    seconds: float = 0.0
-    error: str = ""
-    metrics: TaskMetrics | None = None
-    error_type: str = ""
-    frames: str = ""
+    ``outcome``: 'success', 'failed', 'killed', 'fetch failed', 'executor lost', 'returned' (it had not started after
+    all) or 'unused' (a success that came too late).
+    """
+
+    tid: int  # the attempt's id
+    stage: int  # the stage's id
+    stage_attempt: int  # from 0
+    partition: int  # that it was to compute
+    attempt: int  # at this partition, from 0
+    executor: str  # its id
+    host: str  # the executor's
+    outcome: str  # see above
+    seconds: float = 0.0  # seconds, as the worker measured it; 0 where it did not
+    error: str = ""  # empty, or what went wrong, in a line
+    metrics: TaskMetrics | None = None  # None where the worker did not tell any
+    error_type: str = ""  # the exception's type, where there was one
+    frames: str = ""  # the user's part of its traceback
     unread: tuple[int, ...] = ()  # where a fetch failed: the shuffle, the map partition, and the attempt that wrote it
 
 
 @dataclass(frozen=True, slots=True)
 class SpeculativeTaskSubmitted(Event):
-    """Attempt ``tid`` takes so long that its partition deserves a second one."""
+    """An attempt takes so long that its partition deserves a second one."""
 
-    tid: int
-    stage: int
-    partition: int
+    tid: int  # the slow attempt's id
+    stage: int  # the stage's id
+    partition: int  # that it computes
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorAdded(Event):
-    executor: str
-    epoch: int
-    host: str
-    slots: int
+    """An executor is ready for tasks."""
+
+    executor: str  # its id
+    epoch: int  # grows when an executor comes back under the same id
+    host: str  # where it is
+    slots: int  # tasks that it runs at once
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorRemoved(Event):
-    executor: str
-    epoch: int
-    host: str
-    reason: str
+    """An executor is lost, or was given back: after the `TaskEnded` of what it ran."""
+
+    executor: str  # its id
+    epoch: int  # see `ExecutorAdded`
+    host: str  # where it was
+    reason: str  # in words
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorExcluded(Event):
-    executor: str
-    host: str
-    reason: str
+    """Tasks keep failing on an executor: it gets no more for a time."""
+
+    executor: str  # its id
+    host: str  # where it is
+    reason: str  # in words
     failures: int = 0  # tasks that failed on it
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorReadmitted(Event):
-    executor: str
-    host: str
+    """An executor that was excluded gets tasks again."""
+
+    executor: str  # its id
+    host: str  # where it is
 
 
 @dataclass(frozen=True, slots=True)
 class BlockUpdated(Event):
-    """A cached partition came to be (``present``), or ceased to be, in a heap, on a host or shared."""
+    """A cached partition came to be somewhere, or ceased to be there."""
 
-    rdd: int
-    partition: int
-    executor: str
-    host: str
-    scope: str
-    present: bool
-    size: int = 0  # bytes, as they are counted against ``spark.executor.memory``, or on disk
+    rdd: int  # the RDD's id
+    partition: int  # its partition
+    executor: str  # the id of the one that says so
+    host: str  # where that is
+    scope: str  # 'worker' (in the executor's heap), 'host' (on its host) or 'shared'
+    present: bool  # whether it is there now
+    size: int = 0  # bytes, as they are counted against `spark.executor.memory`, or on disk
 
 
 @dataclass(frozen=True, slots=True)
 class RddUnpersisted(Event):
-    rdd: int
+    """The program, or the garbage collector, has given up an RDD's cached partitions."""
+
+    rdd: int  # its id
 
 
 @dataclass(frozen=True, slots=True)
 class ShuffleRemoved(Event):
-    """Nobody can read the shuffle any more: its files are deleted."""
+    """Nobody can read a shuffle any more: its files are deleted."""
 
-    shuffle: int
+    shuffle: int  # its id
 
 
 @dataclass(frozen=True, slots=True)
 class BroadcastCreated(Event):
-    broadcast: int
+    """The program has made a broadcast variable."""
+
+    broadcast: int  # its id
     size: int  # bytes, pickled
 
 
 @dataclass(frozen=True, slots=True)
 class BroadcastRemoved(Event):
-    """``destroyed``: for good; else from the executors only, which may fetch it again."""
+    """The program, or the garbage collector, has given up a broadcast variable."""
 
-    broadcast: int
-    destroyed: bool
+    broadcast: int  # its id
+    destroyed: bool  # for good; else from the executors only, which may fetch it again
 
 
 @dataclass(frozen=True, slots=True)
 class AccumulatorUpdated(Event):
-    """A task's first success has added to an accumulator.  ``value``: the sum so far, as text, cut if it is long."""
+    """A task's first success has added to an accumulator."""
 
-    accumulator: int
-    stage: int
-    partition: int
-    tid: int
-    value: str
+    accumulator: int  # its id
+    stage: int  # the stage's id
+    partition: int  # that the task computed
+    tid: int  # the attempt's id
+    value: str  # the sum so far, as text, cut if it is long
 
 
 @dataclass(frozen=True, slots=True)
 class StageProgress(Event):
-    """How far a stage that has tasks to run is, at most once every `asparkle.events.progress.interval`, if that has
-    changed; one that is quicker has none."""
+    """A stage that has tasks to run is further than it was: at most once every `asparkle.events.progress.interval`, so
+    one that is quicker has none."""
 
-    stage: int
-    attempt: int
+    stage: int  # its id
+    attempt: int  # from 0
     tasks: int  # in all; of a job's last stage, those that the job wants
     completed: int  # tasks, those of earlier attempts at the stage included
     running: int  # attempts
     failed: int  # attempts, since the stage is known
-    records: int  # elements that its tasks have read from files, cached partitions and shuffles, when they had ended
+    records: int  # elements that tasks which ended since somebody listens have read: files, caches, shuffles
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,17 +310,17 @@ class LogWritten(Event):
     """asparkle has logged something in the driver's process, and the level of its logger lets that through."""
 
     level: str  # 'debug', 'info', 'warning', 'error' or 'critical'
-    message: str
-    fields: Mapping[str, str]  # what the message is about, as text; of an error, the traceback as 'exception'
+    message: str  # what happened
+    fields: Mapping[str, str]  # what it is about, as text; of an error, the traceback as 'exception'
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent(Event):
-    """An event of a type that this version does not know."""
+    """A log that is read has an event of a type that this version does not know."""
 
-    type: str
-    version: int
-    fields: Mapping[str, Any]
+    type: str  # the event's
+    version: int  # the type's
+    fields: Mapping[str, Any]  # all others
 
 
 def to_plain(event: Event) -> dict[str, Any]:
@@ -355,12 +367,12 @@ def from_plain(document: Any) -> Event:
         raise ValueError(f"not an event: {name} of version {version}: {error}") from None
 
 
-_PARTS: dict[str, type] = {"stages": StageInfo, "rdds": RddInfo, "metrics": TaskMetrics}
+PARTS: Final[dict[str, type]] = {"stages": StageInfo, "rdds": RddInfo, "metrics": TaskMetrics}
 """What fields of events hold that is not plain: one of these, or several."""
 
 
 def _restore_parts(fields: dict[str, Any]) -> None:
-    for name, kind in _PARTS.items():
+    for name, kind in PARTS.items():
         if fields.get(name) is not None:
             fields[name] = _restored(kind, fields[name])
 
