@@ -78,8 +78,8 @@ __all__ = [
     "preload",
     "remove_file",
     "remove_tree",
-    "serve",
     "replay",
+    "serve",
     "worker_command",
     "write_file",
 ]
@@ -88,7 +88,7 @@ __getattr__ = lazy(
     __name__,
     {
         "asparkle.core.bytestream": ["Unpacker", "pack"],
-        "asparkle.core.conf": ["KEYS", "ConfigKey"],
+        "asparkle.core.conf": ["ConfigKey", "KEYS"],
         "asparkle.core.contracts": [
             "AppSpec",
             "BlockId",
@@ -102,8 +102,8 @@ __getattr__ = lazy(
             "Listener",
             "Lost",
             "Metric",
-            "Metrics",
             "MetricSink",
+            "Metrics",
         ],
         "asparkle.core.directories": ["remove_tree"],
         "asparkle.core.filesystems": ["local_path"],

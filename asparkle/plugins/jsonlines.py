@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from asparkle.core.codecs import codec_of, decompressed
 from asparkle.conf import SparkConf
+from asparkle.core.codecs import codec_of, decompressed
 from asparkle.errors import ConfigurationError
 from asparkle.events import Event, from_plain, to_plain
 from asparkle.plugins import KEYS, Listener, hookimpl, log
