@@ -281,7 +281,7 @@ def options() -> str:
     return "\n".join([*lines, "", *refused])
 
 
-CONTRACTS = ["Listener", "MetricSink", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy"]
+CONTRACTS = ["Listener", "MetricSink", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy", "Codec"]
 
 TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric"]
 

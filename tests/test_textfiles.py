@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asparkle.core import textfiles
+from asparkle.core.codecs import CODECS
 from asparkle.core.errors import (
     ArgumentError,
     AsparkleError,
@@ -100,9 +101,9 @@ def test_the_goal_counts_all_files_and_pieces_do_not_span_them() -> None:
 def test_compressed_files_are_one_piece_whatever_the_case_of_their_suffix() -> None:
     files = [InputFile(path, 99 * MB) for path in ("/a.gz", "/b.GZ", "/c.bz2")]
     assert plan_splits(files, 50) == [
-        FileSplit("/a.gz", 0, 99 * MB, "gzip"),
-        FileSplit("/b.GZ", 0, 99 * MB, "gzip"),
-        FileSplit("/c.bz2", 0, 99 * MB, "bzip2"),
+        FileSplit("/a.gz", 0, 99 * MB, CODECS[".gz"]),
+        FileSplit("/b.GZ", 0, 99 * MB, CODECS[".gz"]),
+        FileSplit("/c.bz2", 0, 99 * MB, CODECS[".bz2"]),
     ]
 
 

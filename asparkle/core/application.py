@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
-from asparkle.core.contracts import AppSpec, BlockStore, CachePolicy, ClusterManager
+from asparkle.core.contracts import FILE_SYSTEM, AppSpec, BlockStore, CachePolicy, ClusterManager, Codec
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from asparkle.core.contracts import Listener
+    from asparkle.core.filesystems import Options
     from asparkle.core.scheduler import SchedulerConf
     from asparkle.core.scheduler.messages import AllocationConf
 
@@ -38,7 +39,9 @@ class Extensions(Protocol):
 
     def cluster_manager(self, master: Master) -> ClusterManager: ...
 
-    def path(self, contract: type, name: str) -> str: ...
+    def path(self, contract: type | str, name: str) -> str: ...
+
+    def activated_paths(self, contract: type | str) -> Mapping[str, str]: ...
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = ...) -> list[Listener]: ...
 
@@ -88,6 +91,7 @@ class Application:
         policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
+        self._plugins_files = (extensions.activated_paths(FILE_SYSTEM), extensions.activated_paths(Codec))
         self._roots = keys.LOCAL_DIR.read(conf)
         self._directories: ApplicationDirectories | None = None
         self._lock = threading.Lock()  # `begin` may still run in its thread when who awaited it was cancelled
@@ -142,6 +146,13 @@ class Application:
         not wait for.
         """
         return scheduler_conf(self.conf, max_failures=self._max_failures)._replace(allocation=self.allocation)
+
+    @cached_property
+    def file_options(self) -> Options:
+        """What is said of files: Hadoop's settings, and the file systems and codecs of plugins."""
+        from asparkle.core.filesystems import file_options
+
+        return file_options(self.conf, *self._plugins_files)
 
     @property
     def begun(self) -> bool:

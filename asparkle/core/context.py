@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from asparkle.core.conf import SparkConf
     from asparkle.core.events import Event
     from asparkle.core.eventstreams import EventStream, ReadFeed
+    from asparkle.core.filesystems import Options
     from asparkle.core.handles import JobHandle
     from asparkle.core.inputfiles import InputFile
     from asparkle.core.jobs import JobOptions
@@ -195,9 +196,8 @@ class SparkContext(DriverOnly):
             self._check_usable()
             spec = self._application.spec
             from asparkle.core.addedfiles import AddedFiles
-            from asparkle.core.filesystems import hadoop_options
 
-            self._added_or_none = AddedFiles(files_below(spec.directories), hadoop_options(self._conf))
+            self._added_or_none = AddedFiles(files_below(spec.directories), self._application.file_options)
         return self._added_or_none
 
     def _forget_files(self) -> None:
@@ -592,7 +592,7 @@ class SparkContext(DriverOnly):
             "binaryRecords",
             path,
             None,
-            lambda files, least: plan_records(files, length),  # as many as there are records for
+            lambda files, least, options: plan_records(files, length, options),  # as many as there are records for
             read_records,
             length,
             skip_directories=True,
@@ -651,17 +651,17 @@ class SparkContext(DriverOnly):
         operation: str,
         paths: str,
         min_partitions: int | None,
-        cut: Callable[[Sequence[InputFile], int], Sequence[object]],
+        cut: Callable[[Sequence[InputFile], int, Options], Sequence[object]],
         read: Callable[..., Iterator[Any]],
         *more: Any,
         skip_directories: bool = False,
     ) -> RDD[Any]:
-        from asparkle.core.filesystems import check_shared, hadoop_options
+        from asparkle.core.filesystems import check_shared
 
         if min_partitions is not None:
             min_partitions = arguments.whole_number(min_partitions, operation, "minPartitions", 1)
         check_shared(paths, self._application.spec.in_process)
-        options = hadoop_options(self._conf)
+        options = self._application.file_options
         node = sources.Files(paths, options, cut, read, more, min_partitions, skip_directories=skip_directories)
         return self._rdd(node)
 

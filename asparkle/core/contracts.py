@@ -1,4 +1,4 @@
-"""What asparkle asks of its plugins: cluster managers, executors, block stores, cache policies, listeners, sinks.
+"""What asparkle asks of its plugins: cluster managers, executors, stores, policies, codecs, listeners, sinks.
 
 Abstract base classes, so that a later version may add a method with a default.
 """
@@ -6,9 +6,9 @@ Abstract base classes, so that a later version may add a method with a default.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from asparkle.core.namedtuple import NamedTuple
 
@@ -205,6 +205,39 @@ class BlockStore(ABC):
     @abstractmethod
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
+
+
+class Codec(ABC):
+    """One way to compress files.  Both methods are streams: they hold a bounded part of a file in memory.
+
+    The class is called without arguments, in the driver and in workers, where a file is read or written; it raises
+    `errors.MissingDependency` where a package that it needs is not installed.  An object has no state: it serves any
+    number of files, also at once and in several threads.  What is written can be read again, also where several such
+    files are joined to one.  A compressed file is one partition, as nothing is said of where else it could be begun.
+    """
+
+    name: str = ""
+    """What errors call it; the class's name unless set."""
+
+    @abstractmethod
+    def read(self, file: IO[bytes]) -> Iterator[bytes]:
+        """The content of a compressed ``file``, in chunks of some megabytes at most; none is empty.
+
+        Reads ``file`` from front to back, by ``file.read(count)`` alone, which may give less than ``count`` before the
+        end, and leaves it open.  Raises EOFError if the file ends too early and ValueError if it is damaged, which
+        users get as `errors.CorruptInput`, with its path; what ``file`` raises passes.
+        """
+
+    @abstractmethod
+    def write(self, file: IO[bytes]) -> IO[bytes]:
+        """A file to write to, whose content goes to ``file`` compressed, by ``file.write(data)`` alone.
+
+        Closing it, or leaving it as a context manager, writes what is left and leaves ``file`` open.
+        """
+
+
+FILE_SYSTEM: Final = "fsspec:AbstractFileSystem"
+"""The contract of file systems, which is fsspec's own; by its path, as fsspec is an extra."""
 
 
 class Listener(ABC):

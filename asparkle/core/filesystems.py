@@ -11,14 +11,20 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, Final, NamedTuple, TypeAlias
 
+from asparkle.core.codecs import OF_PLUGINS as CODEC
 from asparkle.core.conf import HADOOP, SparkConf, settings_below
 from asparkle.core.errors import ArgumentError, ConfigurationError
 
 Options: TypeAlias = tuple[tuple[str, str], ...]
-"""Hadoop's settings: ``("fs.s3a.access.key", "..."), ...``"""
+"""What a context says of files: Hadoop's settings, ``("fs.s3a.access.key", "..."), ...``, and what its plugins have for
+them: see `file_options`."""
+
+OF_PLUGINS: Final = "asparkle.filesystem:"
+"""What the options for plugins' file systems begin with, before the scheme."""
 
 CHUNK: Final = 1 << 20
 """Bytes read at a time."""
@@ -230,6 +236,11 @@ def hadoop_flag(options: Options, name: str, default: bool) -> bool:
     return text == "true"
 
 
-def hadoop_options(conf: SparkConf) -> Options:
-    """What ``spark.hadoop.*`` sets, by Hadoop's own names."""
-    return tuple(settings_below(conf, HADOOP).items())
+def file_options(conf: SparkConf, file_systems: Mapping[str, str], codecs: Mapping[str, str]) -> Options:
+    """What ``spark.hadoop.*`` sets, by Hadoop's own names, and paths of classes that plugins provide: of file systems
+    by scheme, of codecs by extension or name."""
+    return (
+        *settings_below(conf, HADOOP).items(),
+        *((OF_PLUGINS + scheme, path) for scheme, path in file_systems.items()),
+        *((CODEC + name, path) for name, path in codecs.items()),
+    )

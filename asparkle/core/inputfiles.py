@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import IO, Final, Literal, TypeAlias
 
-from asparkle.core.codecs import Codec, codec_of
+from asparkle.core.codecs import codec_of
 from asparkle.core.errors import ArgumentError, InputIsDirectory, InputNotFound
 from asparkle.core.filesystems import LOCAL, FileSystem, Options, file_system, hadoop_flag, is_remote, local_path
 from asparkle.core.metrics import counters
@@ -50,12 +50,13 @@ class InputFile(NamedTuple):
 
 
 class FileSplit(NamedTuple):
-    """One partition: ``length`` bytes of ``path`` from ``start``; with a ``codec`` or length -1, the whole file."""
+    """One partition: ``length`` bytes of ``path`` from ``start``; with length -1, or a ``codec``, the path of a class,
+    the whole file."""
 
     path: str
     start: int
     length: int
-    codec: Codec | None = None
+    codec: str | None = None
     url: str = ""
 
 
@@ -230,7 +231,9 @@ def _regex(name: str, given: str) -> re.Pattern[str]:
 # ------------------------------------------------------------------------------------------ the pieces
 
 
-def plan_splits(files: Sequence[InputFile], min_partitions: int, least: int = 1) -> list[FileSplit]:
+def plan_splits(
+    files: Sequence[InputFile], min_partitions: int, options: Options = (), least: int = 1
+) -> list[FileSplit]:
     """Cut ``files`` into the pieces that become partitions, in order.
 
     A piece is the total size divided by ``min_partitions`` (rounded down, at least a byte, 0 counting as 1),
@@ -243,12 +246,12 @@ def plan_splits(files: Sequence[InputFile], min_partitions: int, least: int = 1)
         raise ArgumentError(f"minPartitions must not be negative: {min_partitions}")
     goal = sum(file.size for file in files if file.size > 0) // max(min_partitions, 1)
     size = max(least, min(goal, BLOCK_SIZE))
-    return [split for file in files for split in cut(file, size)]
+    return [split for file in files for split in cut(file, size, options)]
 
 
-def cut(file: InputFile, size: int) -> Iterator[FileSplit]:
+def cut(file: InputFile, size: int, options: Options) -> Iterator[FileSplit]:
     """Pieces of ``size`` bytes, the last one of up to a tenth more; a compressed file is one piece."""
-    codec = codec_of(file.path)
+    codec = codec_of(file.path, options)
     start = 0
     if codec is None:
         while (file.size - start) / size > SPLIT_SLOP:

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
-from asparkle.core.codecs import Codec, compressor, extension_of
+from asparkle.core.codecs import extension_of, load_codec
 from asparkle.core.errors import ArgumentError, CommitDenied, OutputExists
 from asparkle.core.filesystems import (
     FileSystem,
@@ -32,7 +32,6 @@ from asparkle.core.filesystems import (
     check_shared,
     file_system,
     hadoop_flag,
-    hadoop_options,
     is_remote,
     local_path,
 )
@@ -52,15 +51,15 @@ _BATCH = 1024  # elements encoded at once
 class WriteText:
     """Elements as lines of UTF-8: strings as they are, bytes where they are valid, else what ``str`` says."""
 
-    def __init__(self, codec: Codec | None) -> None:
+    def __init__(self, codec: str | None, options: Options) -> None:
         self.codec = codec
-        self.extension = extension_of(codec)
+        self.extension = extension_of(codec, options)
 
     def __call__(self, elements: Iterable[Any], file: IO[bytes]) -> None:
         if self.codec is None:
             self._write(iter(elements), file)
             return
-        with compressor(file, self.codec) as compressed:
+        with load_codec(self.codec).write(file) as compressed:
             self._write(iter(elements), compressed)
 
     def _write(self, elements: Iterator[Any], file: IO[bytes]) -> None:
@@ -204,7 +203,7 @@ class OutputDirectory:
 async def save(rdd: RDD[Any], path: str, write: Any) -> None:
     """Run the job that saves an RDD, and see it through to the end."""
     context = rdd._context
-    options = hadoop_options(context._conf)
+    options = context._application.file_options
     check_shared(path, context._application.spec.in_process)
     output = OutputDirectory(_absolute(path), options, replace=not hadoop_flag(options, "validateOutputSpecs", True))
     with context._admission.inside():  # until all is published

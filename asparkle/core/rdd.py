@@ -1636,10 +1636,12 @@ class RDD(DriverOnly, Generic[T_co]):
         from asparkle.core.output import WriteText, save
 
         path = arguments.path(path, "saveAsTextFile", "path")
+        options = self._context._application.file_options
         codec = None
         if compressionCodecClass is not None:
-            codec = codec_named(arguments.text(compressionCodecClass, "saveAsTextFile", "compressionCodecClass"))
-        await save(self, path, WriteText(codec))
+            name = arguments.text(compressionCodecClass, "saveAsTextFile", "compressionCodecClass")
+            codec = codec_named(name, options)
+        await save(self, path, WriteText(codec, options))
 
     async def saveAsPickleFile(self, path: str | os.PathLike[str], batchSize: int = 10) -> None:
         """Write the elements as pickles, for `SparkContext.pickleFile`, here or in PySpark.
@@ -1674,15 +1676,18 @@ class RDD(DriverOnly, Generic[T_co]):
         ...     await sc.sequenceFile(f"{directory}/saved").collect()
         [('a', 1), ('b', 2)]
         """
+        from asparkle.core.codecs import class_name
         from asparkle.core.output import save
-        from asparkle.core.sequencefiles import WritePairs, checked_codec, pair_classes
+        from asparkle.core.sequencefiles import WritePairs, pair_classes
 
         path = arguments.path(path, "saveAsSequenceFile", "path")
+        options = self._context._application.file_options
         codec = None
         if compressionCodecClass is not None:
-            codec = checked_codec(arguments.text(compressionCodecClass, "saveAsSequenceFile", "compressionCodecClass"))
+            name = arguments.text(compressionCodecClass, "saveAsSequenceFile", "compressionCodecClass")
+            codec = class_name(name, options)
         key_class, value_class = await self._in_driver(pair_classes, await self.take(1))
-        await save(self, path, WritePairs(key_class, value_class, codec))
+        await save(self, path, WritePairs(key_class, value_class, codec, options))
 
     # ------------------------------------------------------------------------- actions: reductions
 

@@ -1,4 +1,4 @@
-"""Files on every URL that fsspec knows, by the names and settings that Hadoop has for them.
+"""Files on every URL that fsspec or a plugin knows, by the names and settings that Hadoop has for them.
 
 Hadoop's settings become fsspec's options here, in one function for each family; what is not set is left to
 the family's own defaults (environment variables, credential files, instance metadata).
@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, cast
 from urllib.parse import urlsplit
 
+from asparkle.core.contracts import FILE_SYSTEM
 from asparkle.core.errors import ArgumentError, AsparkleError, MissingDependency, RemoteFileError
-from asparkle.core.filesystems import FileSystem, Status
+from asparkle.core.filesystems import OF_PLUGINS, FileSystem, Status
 
 READ_AHEAD: Final = 1 << 20
 """Bytes asked for at a time where a file is read from front to back."""
@@ -32,19 +33,50 @@ def remote_file_system(url: str, options: Mapping[str, str]) -> tuple[FileSystem
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise MissingDependency(f"{url!r} is not a local path: reading it takes fsspec", "asparkle[fs]") from error
-    known, arguments = fsspec_url(url, options)
-    scheme = known.partition("://")[0]
-    if scheme not in fsspec.available_protocols():
-        raise ArgumentError(f"no file system is known for {scheme}:// in {url!r}")
+    scheme = url.partition("://")[0].lower()
+    plugin = options.get(OF_PLUGINS + scheme)
+    if "::" in url:
+        _check_chain(url, options)
+    if plugin is None:
+        known, arguments = fsspec_url(url, options)
+        scheme = known.partition("://")[0]
+        if scheme not in fsspec.available_protocols():
+            raise ArgumentError(
+                f"no file system is known for {scheme}:// in {url!r}; that of a plugin takes the plugin's name in "
+                "asparkle.plugins"
+            )
     try:
-        fs, path = url_to_fs(known, **arguments)
+        fs, path = url_to_fs(known, **arguments) if plugin is None else _of_plugin(plugin, scheme, url, options)
+    except AsparkleError:
+        raise
     except ImportError as error:
         raise MissingDependency(f"{url!r}: {error}", _PACKAGES.get(scheme, "what fsspec asks for")) from error
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{url!r}: {error}") from error
     except Exception as error:  # some connect at once
         raise RemoteFileError(url, error) from error
-    return (HttpFileSystem if scheme in ("http", "https") else RemoteFileSystem)(fs, url), path
+    served = plugin is None and scheme in ("http", "https")
+    return (HttpFileSystem if served else RemoteFileSystem)(fs, url), path
+
+
+def _of_plugin(where: str, scheme: str, url: str, options: Mapping[str, str]) -> tuple[Any, str]:
+    """The file system of a plugin's class, and the path there, as fsspec makes them of its own classes."""
+    from asparkle.core.loading import load_class
+
+    cls = load_class(where, FILE_SYSTEM)
+    begin = f"fs.{scheme}."
+    settings = {name[len(begin) :]: value for name, value in options.items() if name.startswith(begin)}
+    arguments = {name.replace(".", "_"): value for name, value in settings.items() if name != "impl"}
+    url = scheme + url[len(scheme) :]
+    return cls(**arguments, **cls._get_kwargs_from_urls(url)), cls._strip_protocol(url)
+
+
+def _check_chain(url: str, options: Mapping[str, str]) -> None:
+    """Raises ArgumentError for a file system of a plugin in a chain, in which fsspec knows only its own."""
+    for link in url.split("::"):
+        scheme = link.partition("://")[0].lower()
+        if OF_PLUGINS + scheme in options:
+            raise ArgumentError(f"{url!r}: {scheme}:// is a plugin's, and can't be part of a chain of file systems")
 
 
 _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "hdfs": "pyarrow"} | dict.fromkeys(

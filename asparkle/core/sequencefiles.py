@@ -17,7 +17,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, Final, NamedTuple
 
-from asparkle.core.codecs import CLASSES, PACKAGE, Codec, codec_named, compressor, decompressed
+from asparkle.core.codecs import codec_named, decompressed, load_codec
+from asparkle.core.contracts import Codec
 from asparkle.core.errors import ArgumentError, CorruptInput, UserFunctionError
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import FileSplit, InputFile, open_piece, plan_splits
@@ -133,15 +134,6 @@ def pair_classes(first: list[Any]) -> tuple[str, str]:
     return class_for(key), class_for(value)
 
 
-def checked_codec(name: str) -> str:
-    """The whole name of a codec class, which goes into files.  Raises ArgumentError if Hadoop has no such one."""
-    codec = codec_named(name)
-    for known, short in CLASSES.items():
-        if short == codec:
-            return name if name.startswith(PACKAGE) else PACKAGE + known
-    raise ArgumentError(f"compressionCodecClass = {name!r}: no codec class of Hadoop's stands for it")
-
-
 def _pair(element: Any) -> tuple[Any, Any]:
     try:
         key, value = element
@@ -169,9 +161,11 @@ def _dump(name: str, value: object) -> bytes:
 class SequenceWriter:
     """Writes one file's records; `close` ends the last block and leaves the file open."""
 
-    def __init__(self, file: IO[bytes], key_class: str, value_class: str, codec_class: str | None) -> None:
+    def __init__(
+        self, file: IO[bytes], key_class: str, value_class: str, codec_class: str | None, options: Options = ()
+    ) -> None:
         self._file = file
-        self._codec = codec_named(codec_class) if codec_class else None
+        self._codec = load_codec(codec_named(codec_class, options)) if codec_class else None
         self._sync = os.urandom(16)
         self._since = 0
         self._records: list[tuple[bytes, bytes]] = []
@@ -203,7 +197,7 @@ class SequenceWriter:
 
 def _compressed(data: bytes, codec: Codec) -> bytes:
     buffer = io.BytesIO()
-    with compressor(buffer, codec) as file:
+    with codec.write(buffer) as file:
         file.write(data)
     return buffer.getvalue()
 
@@ -213,12 +207,13 @@ class WritePairs:
 
     extension = ""
 
-    def __init__(self, key_class: str, value_class: str, codec_class: str | None) -> None:
+    def __init__(self, key_class: str, value_class: str, codec_class: str | None, options: Options = ()) -> None:
         self.classes = (key_class, value_class, codec_class)
+        self.options = options
 
     def __call__(self, elements: Iterable[Any], file: IO[bytes]) -> None:
         key_class, value_class, _ = self.classes
-        writer = SequenceWriter(file, *self.classes)
+        writer = SequenceWriter(file, *self.classes, self.options)
         for element in elements:
             key, value = _pair(element)
             writer.append(_dump(key_class, key), _dump(value_class, value))
@@ -228,9 +223,9 @@ class WritePairs:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def plan_sequences(files: Sequence[InputFile], min_partitions: int) -> list[FileSplit]:
+def plan_sequences(files: Sequence[InputFile], min_partitions: int, options: Options = ()) -> list[FileSplit]:
     """As `plan_splits`; no piece is smaller than what lies between two marks."""
-    return plan_splits(files, min_partitions, SYNC_INTERVAL)
+    return plan_splits(files, min_partitions, options, SYNC_INTERVAL)
 
 
 class _Stream:
@@ -306,7 +301,7 @@ class _Header(NamedTuple):
     sync: bytes
 
 
-def _header(stream: _Stream) -> _Header:
+def _header(stream: _Stream, options: Options) -> _Header:
     magic = stream.read(4)
     if magic != b"SEQ\6":
         raise CorruptInput(f"it begins with {magic!r}, and is no SequenceFile of version 6", stream.path)
@@ -316,7 +311,7 @@ def _header(stream: _Stream) -> _Header:
     if compressed:
         name = stream.text()
         try:
-            codec = codec_named(name)
+            codec = load_codec(codec_named(name, options))
         except ArgumentError as error:
             raise CorruptInput(f"it is compressed with {name}, which can't be read", stream.path) from error
     for _ in range(2 * stream.number()):
@@ -328,7 +323,7 @@ def read_raw(split: FileSplit, options: Options) -> Iterator[tuple[_Header, byte
     """(header, key, value) of each record of a piece, keys and values as they were written."""
     with open_piece(split, options) as file:
         stream = _Stream(file, split.path)
-        header = _header(stream)
+        header = _header(stream, options)
         end = float("inf") if split.length < 0 else split.start + split.length
         if split.start > stream.position:
             stream.seek(split.start)

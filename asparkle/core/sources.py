@@ -161,8 +161,8 @@ def _is_array(value: object) -> bool:
 class Files(Source):
     """Files, which are looked for and cut into pieces when a job is planned, and read in tasks.
 
-    ``paths``: as for `inputfiles.expand`, relative to where this was made.  ``cut(files, least)``: the pieces, which
-    become the partitions, for at least ``least`` of them.  ``read(piece, options, *more)``: the elements; a
+    ``paths``: as for `inputfiles.expand`, relative to where this was made.  ``cut(files, least, options)``: the pieces,
+    which become the partitions, for at least ``least`` of them.  ``read(piece, options, *more)``: the elements; a
     function that workers import.
     """
 
@@ -170,7 +170,7 @@ class Files(Source):
         self,
         paths: str,
         options: Options,
-        cut: Callable[[Sequence[InputFile], int], Sequence[object]],
+        cut: Callable[[Sequence[InputFile], int, Options], Sequence[object]],
         read: Callable[..., Iterator[Any]],
         more: tuple[Any, ...] = (),
         min_partitions: int | None = None,
@@ -199,7 +199,7 @@ class Files(Source):
         from asparkle.core.inputfiles import expand
 
         files = expand(self.paths, self.directory, self.options, skip_directories=self.skip_directories)
-        return self.cut(files, least)
+        return self.cut(files, least, self.options)
 
     def payload(self, partition: int) -> object:
         return Live(self.pieces[partition])

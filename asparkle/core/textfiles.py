@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import IO, Literal, overload
 
-from asparkle.core.codecs import decompressed
+from asparkle.core.codecs import decompressed, load_codec
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import FileSplit, open_piece
 from asparkle.core.metrics import count_input
@@ -62,7 +62,7 @@ def _chunks(split: FileSplit, options: Options) -> Iterator[bytes]:
     """The bytes of the lines that belong to ``split``, ends included."""
     with open_piece(split, options) as file:
         if split.codec:
-            yield from decompressed(file, split.codec, split.path)
+            yield from decompressed(file, load_codec(split.codec), split.path)
         elif split.length < 0:
             while chunk := file.read(CHUNK):
                 yield chunk

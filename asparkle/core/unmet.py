@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABCMeta
 
 
 def unmet(target: object, contract: type) -> str:
-    """What of ``contract`` a class does not meet, in words: which method, and what was expected.  Empty if nothing."""
+    """What of ``contract`` a class does not meet, in words: which method, and what was expected.  Empty if nothing.
+
+    A contract that another package defines, no abstract base class, is met by any class derived from it."""
     if not (isinstance(target, type) and issubclass(target, contract)):
         return f"{target!r} is not a class derived from {contract.__name__}"
+    if not isinstance(contract, ABCMeta):
+        return ""
     name = target.__qualname__
     for method in sorted(getattr(target, "__abstractmethods__", ())):
         return f"{name} lacks {_told(contract, method)}"

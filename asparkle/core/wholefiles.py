@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import IO, Final
 
-from asparkle.core.codecs import codec_of, decompressed
+from asparkle.core.codecs import codec_of, decompressed, load_codec
 from asparkle.core.errors import ArgumentError, CorruptInput
 from asparkle.core.filesystems import CHUNK, Options
 from asparkle.core.inputfiles import BLOCK_SIZE, FileSplit, InputFile, cut, file_system_of, open_piece
@@ -22,15 +22,17 @@ OPEN_COST: Final = 4 << 20
 """What opening a file counts, in bytes that could be read in the same time (spark.files.openCostInBytes)."""
 
 
-def group_texts(files: Sequence[InputFile], min_partitions: int) -> list[tuple[InputFile, ...]]:
+def group_texts(files: Sequence[InputFile], min_partitions: int, options: Options = ()) -> list[tuple[InputFile, ...]]:
     """Files for each partition of ``wholeInputFiles``: until they have a ``min_partitions``-th of all bytes."""
     for file in files:
-        codec_of(file.path)  # refuses what can't be read, before a task has begun
+        codec_of(file.path, options)  # refuses what can't be read, before a task has begun
     total = sum(_size(file) for file in files)
     return _grouped(files, -(-total // max(min_partitions, 1)))
 
 
-def group_binaries(files: Sequence[InputFile], min_partitions: int, parallelism: int) -> list[tuple[InputFile, ...]]:
+def group_binaries(
+    files: Sequence[InputFile], min_partitions: int, options: Options = (), *, parallelism: int
+) -> list[tuple[InputFile, ...]]:
     """The same for ``binaryFiles``, whose partitions are of 4 to 128 MB where the files allow it."""
     total = sum(_size(file) + OPEN_COST for file in files)
     share = total // max(min_partitions, parallelism)
@@ -58,9 +60,12 @@ def read_texts(
 ) -> Iterator[tuple[str, str] | tuple[bytes, bytes]]:
     """(URL, text) of each file, decompressed where its name says so; as UTF-8 bytes without ``use_unicode``."""
     for file in files:
-        codec = codec_of(file.path)
+        codec = codec_of(file.path, options)
         with open_piece(file, options) as opened:
-            content = _whole(opened) if codec is None else b"".join(decompressed(opened, codec, file.path))
+            if codec is None:
+                content = _whole(opened)
+            else:
+                content = b"".join(decompressed(opened, load_codec(codec), file.path))
         url = _url(file, options)
         yield (url, decode(content)) if use_unicode else (url.encode(), valid(content))
 
@@ -85,14 +90,14 @@ def _url(file: InputFile, options: Options) -> str:
 # ---------------------------------------------------------------------------------------------- records
 
 
-def plan_records(files: Sequence[InputFile], length: int) -> list[FileSplit]:
+def plan_records(files: Sequence[InputFile], length: int, options: Options = ()) -> list[FileSplit]:
     """Pieces of whole records, of some 32 MB; a file's last one may be a tenth larger."""
     for file in files:
-        if codec_of(file.path) is not None:
+        if codec_of(file.path, options) is not None:
             problem = "is compressed, so its records have no known place; unpack it"
             raise ArgumentError(f"binaryRecords: {file.path!r} {problem}")
     size = max(BLOCK_SIZE // length, 1) * length
-    return [split for file in files for split in cut(file, size)]
+    return [split for file in files for split in cut(file, size, options)]
 
 
 @counts_input

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from asparkle.core.codecs import CODECS
 from asparkle.core.conf import EVENT_LOG, EVENTS_JSONLINES, SHOW_PROGRESS, ConfigKey
 
 PLUGINS = {
@@ -40,6 +41,14 @@ def asparkle_block_stores() -> dict[str, str]:
 
 def asparkle_cache_policies() -> dict[str, str]:
     return {"lru": "asparkle.plugins.policies:LRU"}
+
+
+def asparkle_codecs() -> dict[str, str]:
+    return dict(CODECS)
+
+
+def asparkle_file_systems() -> dict[str, str]:
+    return {"file": "asparkle.core.filesystems:LocalFileSystem"}  # nobody else's; all other schemes are fsspec's
 
 
 def asparkle_metric_sinks() -> dict[str, str]:

@@ -5,17 +5,21 @@ arguments that it does not need.  Hooks are for set-up: each is called at most o
 happens while jobs run goes over the bus, to listeners.
 
 Where a class is asked for, ``"module:Class"`` may be given in its place, and is imported when it is used.
-What runs in workers (stores, policies) must be importable there by that name.
+What runs in workers (stores, policies, codecs, file systems) must be importable there by that name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pluggy import HookimplMarker, HookspecMarker
 
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Codec, Listener, MetricSink
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 hookspec = HookspecMarker("asparkle")
 hookimpl = HookimplMarker("asparkle")
@@ -56,6 +60,39 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
         @hookimpl
         def asparkle_cache_policies():
             return {"lfu": "asparkle_lfu:LeastFrequentlyUsed"}
+    """
+
+
+@hookspec
+def asparkle_codecs() -> Mapping[str, type[Codec] | str]:  # type: ignore[empty-body]
+    """Codecs by file-name extension, which begins with a dot and is in lower case, and by name; asked only of plugins
+    that the context activates.
+
+    A file whose name ends so is read with the codec.  ``compressionCodecClass`` takes the names, and the files that are
+    written end with the first extension of the same class.  A name with a dot is that of a class of Hadoop's, which
+    goes into SequenceFiles.
+
+    Example::
+
+        @hookimpl
+        def asparkle_codecs():
+            return {".br": "asparkle_brotli:Brotli", "brotli": "asparkle_brotli:Brotli"}
+    """
+
+
+@hookspec
+def asparkle_file_systems() -> Mapping[str, type[AbstractFileSystem] | str]:  # type: ignore[empty-body]
+    """File systems by the scheme of their URLs, in lower case, classes derived from fsspec's ``AbstractFileSystem``;
+    asked only of plugins that the context activates, and then before what fsspec knows by itself.
+
+    The class is called with the options that it finds in a URL, as fsspec does, and with what the configuration says as
+    ``spark.hadoop.fs.SCHEME.NAME``, as arguments NAME with ``_`` for dots.
+
+    Example::
+
+        @hookimpl
+        def asparkle_file_systems():
+            return {"vault": "asparkle_vault:VaultFileSystem"}
     """
 
 

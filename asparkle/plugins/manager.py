@@ -1,4 +1,4 @@
-"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a listener, a metric sink.
+"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a codec, a listener, a metric sink.
 
 Built-ins come from a static table.  Plugins are looked at only when a name is not in it, or when the
 context activates some; until then neither pluggy nor any entry point is touched.  Each context has a
@@ -6,7 +6,8 @@ registry of its own: there is no process-wide state.
 
     installed    has an entry point in the group ``asparkle``.  A master URL or a configuration key that
                  uses a name of it finds it; it does nothing otherwise.
-    activated    named in ``asparkle.plugins``, or given as ``plugins=[...]``: its listeners run too.
+    activated    named in ``asparkle.plugins``, or given as ``plugins=[...]``: its listeners run too, and its file
+                 systems and codecs are used.
     blocked      named in ``asparkle.plugins.block`` or ASPARKLE_PLUGINS_BLOCK: never even imported.
 """
 
@@ -18,7 +19,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.conf import METRIC_SINKS, PLUGINS, PLUGINS_BLOCK, SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
+from asparkle.core.contracts import (
+    FILE_SYSTEM,
+    BlockStore,
+    CachePolicy,
+    ClusterManager,
+    Codec,
+    Listener,
+    MetricSink,
+)
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
 from asparkle.core.namedtuple import NamedTuple
@@ -42,13 +51,15 @@ class Kind(NamedTuple):
     what: str
 
 
-KINDS: dict[type, Kind] = {
+KINDS: dict[type | str, Kind] = {
     ClusterManager: Kind("asparkle_cluster_managers", "cluster manager"),
     BlockStore: Kind("asparkle_block_stores", "block store"),
     CachePolicy: Kind("asparkle_cache_policies", "cache policy"),
+    Codec: Kind("asparkle_codecs", "codec"),
+    FILE_SYSTEM: Kind("asparkle_file_systems", "file system"),
     MetricSink: Kind("asparkle_metric_sinks", "metric sink"),
 }
-"""By contract.  A hook of these gives names for classes that meet it."""
+"""By contract, or its path where another package defines it.  A hook of these gives names for classes that meet it."""
 
 
 class PluginRegistry:
@@ -65,10 +76,10 @@ class PluginRegistry:
         self._blocked = {*PLUGINS_BLOCK.read(conf), *map(str.strip, blocked.split(","))}
         self._active: list[str | Listener] = []  # plugins by name, and listeners that were given
         self._sinks: list[MetricSink] = []
-        self._tables: dict[type, dict[str, Any]] = {
+        self._tables: dict[type | str, dict[str, Any]] = {
             contract: getattr(builtin, kind.hook)() for contract, kind in KINDS.items()
         }
-        self._owners: dict[tuple[type, str], str] = {}  # of all that is not asparkle's own
+        self._owners: dict[tuple[type | str, str], str] = {}  # of all that is not asparkle's own
         self._packages: dict[str, tuple[str, str]] = {}  # name and version of what has a plugin's entry point
         self._in_workers: set[str] = set()  # plugins of which workers load something
         self._manager: PluginManager | None = None
@@ -93,7 +104,7 @@ class PluginRegistry:
         manager: ClusterManager = self._class(ClusterManager, master.scheme)()
         return manager
 
-    def path(self, contract: type, name: str) -> str:
+    def path(self, contract: type | str, name: str) -> str:
         """``"module:Class"`` of what meets ``contract`` and is loaded in workers.
 
         Raises ConfigurationError for an unknown name.
@@ -109,6 +120,11 @@ class PluginRegistry:
             problem = f"{target!r} for {name!r} can't be imported by workers: define it at its module's top level"
             raise self._error(contract, name, problem)
         return f"{target.__module__}:{target.__qualname__}"
+
+    def activated_paths(self, contract: type | str) -> dict[str, str]:
+        """`path` by name, of all that activated plugins provide for ``contract``."""
+        active = {name for (kind, name), owner in self._owners.items() if kind == contract and owner in self._activated}
+        return {name: self.path(contract, name) for name in self._tables[contract] if name in active}
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = dict) -> list[Listener]:
         """Those of the activated plugins, and those given, in the order of their naming; before them those that
@@ -152,20 +168,20 @@ class PluginRegistry:
     def _activated(self) -> list[str]:
         return [plugin for plugin in self._active if isinstance(plugin, str)]
 
-    def names(self, contract: type) -> set[str]:
+    def names(self, contract: type | str) -> set[str]:
         """Every name that stands for what meets ``contract``, from asparkle and from all usable plugins."""
         self._scan()
         return set(self._tables[contract])
 
     # ---------------------------------------------------------------------------------- finding names
 
-    def _find(self, contract: type, name: str) -> Any:
+    def _find(self, contract: type | str, name: str) -> Any:
         """The class or its path; None when nobody provides it.  Looks no further than it must."""
         if name not in self._tables[contract]:
             self._scan()
         return self._tables[contract].get(name)
 
-    def _class(self, contract: type, name: str) -> Any:
+    def _class(self, contract: type | str, name: str) -> Any:
         """The class that meets ``contract``.  Raises PluginError for one that does not, ConfigurationError for none."""
         target = self._find(contract, name)
         if target is None:
@@ -179,18 +195,19 @@ class PluginRegistry:
         self._check(contract, name, target)
         return target
 
-    def _check(self, contract: type, name: str, target: object) -> None:
+    def _check(self, contract: type | str, name: str, target: object) -> None:
         if (contract, name) in self._owners:  # asparkle's own are checked by its tests
+            from asparkle.core.loading import contract_of
             from asparkle.core.unmet import unmet
 
-            if problem := unmet(target, contract):
+            if problem := unmet(target, contract_of(contract)):
                 raise self._error(contract, name, f"{name!r}: {problem}")
 
-    def _unknown(self, contract: type, name: str) -> ConfigurationError:
+    def _unknown(self, contract: type | str, name: str) -> ConfigurationError:
         known = ", ".join(sorted(self._tables[contract]))
         return self._with_broken(ConfigurationError(f"unknown {KINDS[contract].what} {name!r}: known are {known}"))
 
-    def _error(self, contract: type, name: str, problem: str) -> PluginError:
+    def _error(self, contract: type | str, name: str, problem: str) -> PluginError:
         owner = self._owners.get((contract, name), "asparkle")
         return PluginError(owner, f"{KINDS[contract].hook}: {problem}")
 

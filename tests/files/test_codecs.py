@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asparkle.core.codecs import codec_named, compressor, decompressed
+from asparkle.core.codecs import codec_named, decompressed, load_codec
 from asparkle.core.errors import CorruptInput, MissingDependency
 
 lz4_frame = pytest.importorskip("lz4.frame", reason="lz4 is not installed")
@@ -31,12 +31,12 @@ SPARKS_LZ4 = b"\x00\x00\x00<\x00\x00\x00\x16\xcfhello world\n\x0c\x00\x18Porld\n
 
 
 def read(data: bytes, codec: str) -> bytes:
-    return b"".join(decompressed(io.BytesIO(data), codec, "/the/file"))
+    return b"".join(decompressed(io.BytesIO(data), load_codec(codec_named(codec)), "/the/file"))
 
 
 def write(content: bytes, codec: str) -> bytes:
     buffer = io.BytesIO()
-    with compressor(buffer, codec) as file:
+    with load_codec(codec_named(codec)).write(buffer) as file:
         file.write(content)
     return buffer.getvalue()
 

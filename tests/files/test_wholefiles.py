@@ -80,7 +80,7 @@ def test_what_cannot_be_decompressed_is_named(threads, tmp_path, name):
 @given(st.lists(st.integers(0, 100)), st.integers(1, 10))
 def test_groups_have_all_files_in_order(sizes, many):
     files = [InputFile(f"/{i}", size) for i, size in enumerate(sizes)]
-    for groups in (group_texts(files, many), group_binaries(files, many, 4)):
+    for groups in (group_texts(files, many), group_binaries(files, many, parallelism=4)):
         assert [file for group in groups for file in group] == files
         assert all(groups)
     assert len(group_texts(files, many)) <= many + 1
@@ -95,7 +95,7 @@ def test_how_many_share_a_partition():
         100: [[3, 7, 4], [1000], [0, 29]],
     }
     large = [InputFile(str(i), 30 << 20) for i in range(8)]
-    assert [len(group) for group in group_binaries(large, 2, 2)] == [5, 3]
+    assert [len(group) for group in group_binaries(large, 2, parallelism=2)] == [5, 3]
 
 
 def test_records(sc, tmp_path):

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
 from asparkle.core.directories import added_files, files_below
-from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
+from asparkle.core.errors import StorageError, TaskKilled
+from asparkle.core.loading import load_class, load_function
 from asparkle.core.logs import log
 from asparkle.core.metrics import GarbageClock
 from asparkle.core.namedtuple import NamedTuple
@@ -29,7 +30,6 @@ from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
 from asparkle.core.serializer import CorruptBlock, read_frames
-from asparkle.core.unmet import unmet
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
@@ -433,30 +433,6 @@ class Worker:
         except Empty:
             self.flush()
             return self.queue.get()
-
-
-def load_class(where: str, contract: type) -> Any:
-    """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it does not meet ``contract``."""
-    found = _load(where, contract.__name__)
-    if problem := unmet(found, contract):
-        raise ConfigurationError(f"{where!r}: {problem}")
-    return found
-
-
-def load_function(where: str) -> Callable[..., Any]:
-    """The function ``"module:function"``, named by a plugin.  Raises ConfigurationError if it is none."""
-    found = _load(where, "a task's scope")
-    if not callable(found):
-        raise ConfigurationError(f"{where!r} is not a function")
-    return found  # type: ignore[no-any-return]
-
-
-def _load(where: str, what: str) -> Any:
-    module, _, name = where.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{where!r}, named as {what}, can't be imported here: {error}") from error
 
 
 _HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
