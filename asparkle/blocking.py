@@ -222,8 +222,8 @@ def _refuse(serializer: object) -> None:
     """What can't be done is refused here, not discovered in a task."""
     if serializer is not None:
         raise ArgumentError(
-            f"serializer = {serializer!r}: asparkle has one serializer, pickle with cloudpickle for functions; "
-            "leave the argument out, and give classes of yours a __reduce__ where they need their own form"
+            f"serializer = {serializer!r}: PySpark's serializers are not asparkle's, which a plugin brings and "
+            "asparkle.serializer names; leave the argument out: pickle, with cloudpickle for functions, does them all"
         )
 
 

@@ -281,7 +281,17 @@ def options() -> str:
     return "\n".join([*lines, "", *refused])
 
 
-CONTRACTS = ["Listener", "MetricSink", "ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy", "Codec"]
+CONTRACTS = [
+    "Listener",
+    "MetricSink",
+    "ClusterManager",
+    "Cluster",
+    "Executor",
+    "BlockStore",
+    "CachePolicy",
+    "Serializer",
+    "Codec",
+]
 
 TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric"]
 

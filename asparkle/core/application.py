@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
-from asparkle.core.contracts import FILE_SYSTEM, AppSpec, BlockStore, CachePolicy, ClusterManager, Codec
+from asparkle.core.contracts import FILE_SYSTEM, AppSpec, BlockStore, CachePolicy, ClusterManager, Codec, Serializer
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
@@ -89,6 +89,7 @@ class Application:
         self.first_executors = self.executors if self.allocation is None else self.allocation.initial
         disk_store = extensions.path(BlockStore, keys.DISK_STORE.read(conf))
         policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
+        serializer = extensions.path(Serializer, keys.SERIALIZER.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
         self._plugins_files = (extensions.activated_paths(FILE_SYSTEM), extensions.activated_paths(Codec))
@@ -113,6 +114,7 @@ class Application:
             directory=os.getcwd(),
             disk_store=disk_store,
             cache_policy=policy,
+            serializer=serializer,
             in_process=self.manager.in_process,
             task_scopes=tuple(extensions.task_scopes()),
             packages=extensions.packages(),

@@ -370,6 +370,7 @@ MAX_QUEUED_JOBS = _int("asparkle.scheduler.maxQueuedJobs", "0", "Jobs that may w
 JOB_DEADLINE = _optional_seconds("asparkle.job.deadline", "How long a job may take, waiting for its turn included, before it is cancelled; also a local property of jobs.  Not set: no limit.", "s")
 DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger than this comes by block, not through the executor's channel.")
 CACHE_POLICY = _text("asparkle.cache.policy", "lru", "Which cached block goes first when memory is short: the name of a cache policy.")
+SERIALIZER = _text("asparkle.serializer", "pickle", "How elements become bytes in shuffles, spills, cached partitions and results: the name of a serializer.")
 DISK_STORE = _text("asparkle.store.disk", "disk", "Where cached partitions go that are kept on disk: the name of a block store.")
 PLUGINS = _list("asparkle.plugins", "Installed plugins to activate, by the name of their entry point.")
 PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, by name; ASPARKLE_PLUGINS_BLOCK in the environment adds to it.")

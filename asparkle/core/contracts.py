@@ -39,6 +39,7 @@ class AppSpec(NamedTuple):
     directory: str  # and its working directory
     disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
     cache_policy: str  # likewise: asparkle.cache.policy
+    serializer: str  # likewise, and in the driver: asparkle.serializer
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
     packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
@@ -205,6 +206,38 @@ class BlockStore(ABC):
     @abstractmethod
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
+
+
+class Serializer(ABC):
+    """How elements become bytes: those of shuffles, spills, cached partitions and results, in batches.
+
+    Functions, broadcast values, what the driver has of a collection and what asparkle says to its workers are pickled,
+    whatever the serializer.  The class is called without arguments, once in each worker and in the driver.  Its methods
+    are called often, also at once in several threads.
+    """
+
+    is_pickle: bool = False
+    """Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads: it then goes to the driver as it
+    is, not in a frame."""
+
+    @abstractmethod
+    def dumps(self, value: Any) -> Sequence[Buffer]:
+        """``value`` as bytes: one chunk at least, each of single bytes.
+
+        ``value`` is a list of elements, or what a task returns; or, in shuffles and spills, tuples of such lists, whose
+        keys and values may be anything: keys that are strings come joined into one.  Chunks are not copied before they
+        are written, and lie multiples of 64 bytes apart where they are read: an array may be a chunk of its own.
+        ``value`` is not to be changed.  Raises anything for a value that can't be serialized: the job fails with
+        `errors.PicklingFailed`, which names it, at once.
+        """
+
+    @abstractmethod
+    def loads(self, chunks: Sequence[Buffer]) -> Any:
+        """What `dumps` was given: equal to it and of the same types, tuples and lists told apart; new each time.
+
+        ``chunks``: as many, and as long, as `dumps` gave, checked against what was written.  They are memory that
+        nobody else uses, mostly writable, and stay valid as long as anything refers to them: an array may be a view.
+        """
 
 
 class Codec(ABC):

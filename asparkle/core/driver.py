@@ -10,7 +10,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -34,6 +34,7 @@ from asparkle.core.plan import JobPlan, Planner
 from asparkle.core.rates import Rate, TurnDealer
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
+from asparkle.core.serializer import Elements, Loads, load_elements
 from asparkle.core.shipping import ShippedStage, Shipping
 from asparkle.core.shown import shown
 from asparkle.core.transforms import Sink
@@ -514,7 +515,8 @@ class Driver:
                 await job.done.wait()
             if job.error is not None:
                 raise job.error
-            return [load(job.results[p]) for p in sorted(job.results)], len(plan.partitions)
+            loads = self._elements.loads
+            return [load(job.results[p], loads) for p in sorted(job.results)], len(plan.partitions)
         finally:
             self._leave(job, "its time is up")
             del job
@@ -556,8 +558,13 @@ class Driver:
 
     async def _unpack(self, job: Job) -> list[Any]:
         if job.is_large:
-            return await in_thread(_load_results, job)
-        return _load_results(job)
+            return await in_thread(_load_results, job, self._elements.loads)
+        return _load_results(job, self._elements.loads)
+
+    @cached_property
+    def _elements(self) -> Elements:
+        """How results were packed."""
+        return load_elements(self.app.serializer)
 
     def cancel_jobs(
         self,
@@ -642,8 +649,8 @@ def _nothing(remote: Remote, stage: ShippedStage, partition: int) -> Sequence[m.
     return ()
 
 
-def _load_results(job: Job) -> list[Any]:
-    loaded = {partition: load(payload) for partition, payload in job.results.items()}
+def _load_results(job: Job, loads: Loads) -> list[Any]:
+    loaded = {partition: load(payload, loads) for partition, payload in job.results.items()}
     return [loaded[partition] for partition in job.partitions]
 
 

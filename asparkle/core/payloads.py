@@ -11,27 +11,29 @@ from typing import Any
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
-from asparkle.core.serializer import CorruptBlock, dumps, map_file, pack_frame, read_frame
+from asparkle.core.serializer import CorruptBlock, Dumps, Loads, dumps, loads, map_file, pack_frame, read_frame
 
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 
 
-def frame(value: Any) -> bytes:
+def frame(value: Any, dump: Dumps = dumps) -> bytes:
     """``value`` as one frame."""
-    return b"".join(pack_frame(dumps(value)))
+    return b"".join(pack_frame(dump(value)))
 
 
-def load_frame(data: bytes) -> Any:
+def load_frame(data: bytes, load: Loads = loads) -> Any:
     """The object of a frame; arrays in it are writable, and nobody else's."""
-    return read_frame(memoryview(bytearray(data)))[0]
+    return read_frame(memoryview(bytearray(data)), 0, load)[0]
 
 
-def pack(chunks: Sequence[Buffer], limit: int, path: str) -> Payload:
-    """A pickle and its buffers (`serializer.dumps`) as a message field: bytes up to ``limit``, else a file."""
+def pack(chunks: Sequence[Buffer], limit: int, path: str, *, is_pickle: bool = True) -> Payload:
+    """A pickle and its buffers (`serializer.dumps`) as a message field: bytes up to ``limit``, else a file.
+
+    Not ``is_pickle``: what another serializer gave."""
     size = sum(memoryview(c).nbytes for c in chunks)
     if size > limit:
         return write_file(pack_frame(chunks), path)
-    return bytes(chunks[0]) if len(chunks) == 1 else b"".join(pack_frame(chunks))
+    return bytes(chunks[0]) if is_pickle and len(chunks) == 1 else b"".join(pack_frame(chunks))
 
 
 def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
@@ -73,16 +75,16 @@ def map_ref(ref: FileRef) -> memoryview:
     return view
 
 
-def load_ref(ref: FileRef) -> Any:
+def load_ref(ref: FileRef, load: Loads = loads) -> Any:
     """The object in a file of one frame."""
-    return read_frame(map_ref(ref))[0]
+    return read_frame(map_ref(ref), 0, load)[0]
 
 
-def load(payload: Any) -> Any:
-    """The object, made anew (except a `Live` one)."""
+def load(payload: Any, load_chunks: Loads = loads) -> Any:
+    """The object, made anew (except a `Live` one); ``load_chunks``: of the serializer that it was packed by."""
     kind = type(payload)
     if kind is Live:
         return payload.value
     if kind is bytes:
-        return pickle.loads(payload) if payload[:2] == _PICKLE else load_frame(payload)
-    return load_ref(FileRef(*payload))
+        return pickle.loads(payload) if payload[:2] == _PICKLE else load_frame(payload, load_chunks)
+    return load_ref(FileRef(*payload), load_chunks)

@@ -26,12 +26,15 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from zlib import crc32
 
 from asparkle.core.contracts import Buffer
-from asparkle.core.errors import AsparkleError, PicklingFailed
+from asparkle.core.errors import AsparkleError, PicklingFailed, TaskKilled
 from asparkle.core.shown import shown
+
+if TYPE_CHECKING:
+    from asparkle.core.contracts import Serializer
 
 ALIGNMENT = 64
 OUT_OF_BAND = 4096  # smaller buffers stay in the pickle: an entry, padding and a view cost more than a copy
@@ -47,6 +50,10 @@ MAX_BUFFERS = 1 << 24
 IOV_MAX = 1024
 _ZEROS = bytes(ALIGNMENT)
 _MAIN = {"__main__"}
+
+
+Dumps: TypeAlias = Callable[[Any], Sequence[Buffer]]
+Loads: TypeAlias = Callable[[Sequence[Buffer]], Any]
 
 
 class CorruptBlock(AsparkleError):
@@ -91,6 +98,38 @@ def _modules_by_value() -> Iterable[str]:
 def loads(buffers: Sequence[Buffer]) -> Any:
     """The inverse of `dumps`; arrays are views of the buffers and as writable as those."""
     return pickle.loads(buffers[0], buffers=buffers[1:])
+
+
+class Elements:
+    """How a context's elements become bytes: its serializer, whose errors name what it could not do."""
+
+    __slots__ = ("_dumps", "is_pickle", "loads")
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._dumps = serializer.dumps
+        self.loads = serializer.loads
+        self.is_pickle = serializer.is_pickle
+
+    def dumps(self, value: Any) -> Sequence[Buffer]:
+        """The serializer's.  Raises `PicklingFailed` where that raises anything."""
+        try:
+            return self._dumps(value)
+        except (AsparkleError, TaskKilled):
+            raise
+        except Exception as error:
+            raise PicklingFailed(f"{shown(value)}, with {_owner(self._dumps)}", reason=str(error)) from error
+
+
+def _owner(method: Any) -> str:
+    return type(getattr(method, "__self__", method)).__qualname__
+
+
+def load_elements(where: str) -> Elements:
+    """Those of the serializer at a path.  Raises ConfigurationError for one that can't be used."""
+    from asparkle.core.contracts import Serializer
+    from asparkle.core.loading import load_class
+
+    return Elements(load_class(where, Serializer)())
 
 
 def _out_of_band(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -168,20 +207,22 @@ def write_all(fd: int, parts: Sequence[Buffer]) -> int:
     return total
 
 
-def read_frame(view: memoryview, offset: int = 0) -> tuple[Any, int]:
+def read_frame(view: memoryview, offset: int = 0, load: Loads = loads) -> tuple[Any, int]:
     """The object of the frame at ``offset`` (a multiple of 64), and the offset after it.
+
+    ``load``: makes it of the chunks that `pack_frame` was given.
 
     No copy is made: arrays are views of ``view``, writable where ``view`` is (`map_file` makes it so,
     copy-on-write).  Raises `CorruptBlock` if the frame is not whole and as it was written.
     """
     chunks, end = _unpack_frame(view, offset)
-    return _load_checked(chunks), end
+    return load(chunks), end
 
 
-def read_frames(view: memoryview, offset: int, end: int) -> Iterable[Any]:
+def read_frames(view: memoryview, offset: int, end: int, load: Loads = loads) -> Iterable[Any]:
     """The objects of all frames from ``offset`` to ``end``, lazily; `CorruptBlock` as for `read_frame`."""
     while offset < end:
-        obj, offset = read_frame(view, offset)
+        obj, offset = read_frame(view, offset, load)
         yield obj
     if offset != end:
         raise CorruptBlock(f"frames end at {offset}, {end} expected")
@@ -220,10 +261,6 @@ def _unpack_frame(view: memoryview, offset: int) -> tuple[list[Buffer], int]:
         chunks.append(buffer)
         position += _aligned(length)
     return chunks, offset + total
-
-
-def _load_checked(chunks: list[Buffer]) -> Any:
-    return pickle.loads(chunks[0], buffers=chunks[1:])
 
 
 def _aligned(n: int) -> int:

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
         Metric,
         Metrics,
         MetricSink,
+        Serializer,
     )
     from asparkle.core.directories import remove_tree
     from asparkle.core.filesystems import local_path
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
-    from asparkle.core.serializer import map_file
+    from asparkle.core.serializer import dumps, loads, map_file
     from asparkle.core.worker.channel import serve
     from asparkle.core.worker.preload import preload
     from asparkle.core.worker.runtime import Worker
@@ -65,13 +66,16 @@ __all__ = [
     "Metrics",
     "Receiver",
     "Replayed",
+    "Serializer",
     "SocketExecutor",
     "Unpacker",
     "Worker",
     "WorkerCluster",
     "clean_up",
+    "dumps",
     "hookimpl",
     "in_thread",
+    "loads",
     "local_path",
     "log",
     "loop_caller",
@@ -107,13 +111,14 @@ __getattr__ = lazy(
             "Metric",
             "MetricSink",
             "Metrics",
+            "Serializer",
         ],
         "asparkle.core.directories": ["remove_tree"],
         "asparkle.core.filesystems": ["local_path"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
-        "asparkle.core.serializer": ["map_file"],
+        "asparkle.core.serializer": ["dumps", "loads", "map_file"],
         "asparkle.core.worker.channel": ["serve"],
         "asparkle.core.worker.preload": ["preload"],
         "asparkle.core.worker.runtime": ["Worker"],

@@ -43,6 +43,10 @@ def asparkle_cache_policies() -> dict[str, str]:
     return {"lru": "asparkle.plugins.policies:LRU"}
 
 
+def asparkle_serializers() -> dict[str, str]:
+    return {"pickle": "asparkle.plugins.serializers:Pickle"}
+
+
 def asparkle_codecs() -> dict[str, str]:
     return dict(CODECS)
 

@@ -5,7 +5,7 @@ arguments that it does not need.  Hooks are for set-up: each is called at most o
 happens while jobs run goes over the bus, to listeners.
 
 Where a class is asked for, ``"module:Class"`` may be given in its place, and is imported when it is used.
-What runs in workers (stores, policies, codecs, file systems) must be importable there by that name.
+What runs in workers (stores, policies, serializers, codecs, file systems) must be importable there by that name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pluggy import HookimplMarker, HookspecMarker
 
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Codec, Listener, MetricSink
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Codec, Listener, MetricSink, Serializer
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -60,6 +60,18 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
         @hookimpl
         def asparkle_cache_policies():
             return {"lfu": "asparkle_lfu:LeastFrequentlyUsed"}
+    """
+
+
+@hookspec
+def asparkle_serializers() -> Mapping[str, type[Serializer] | str]:  # type: ignore[empty-body]
+    """Serializers by name; loaded in workers and in the driver when ``asparkle.serializer`` names one.
+
+    Example::
+
+        @hookimpl
+        def asparkle_serializers():
+            return {"arrow": "asparkle_arrow:ArrowSerializer"}
     """
 
 

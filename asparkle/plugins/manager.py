@@ -1,4 +1,5 @@
-"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a codec, a listener, a metric sink.
+"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a serializer, a codec, a listener, a
+metric sink.
 
 Built-ins come from a static table.  Plugins are looked at only when a name is not in it, or when the
 context activates some; until then neither pluggy nor any entry point is touched.  Each context has a
@@ -27,6 +28,7 @@ from asparkle.core.contracts import (
     Codec,
     Listener,
     MetricSink,
+    Serializer,
 )
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
@@ -55,6 +57,7 @@ KINDS: dict[type | str, Kind] = {
     ClusterManager: Kind("asparkle_cluster_managers", "cluster manager"),
     BlockStore: Kind("asparkle_block_stores", "block store"),
     CachePolicy: Kind("asparkle_cache_policies", "cache policy"),
+    Serializer: Kind("asparkle_serializers", "serializer"),
     Codec: Kind("asparkle_codecs", "codec"),
     FILE_SYSTEM: Kind("asparkle_file_systems", "file system"),
     MetricSink: Kind("asparkle_metric_sinks", "metric sink"),

@@ -29,7 +29,7 @@ from zlib import crc32
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import AsparkleError
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.core.serializer import HEADER, CorruptBlock, dumps, frame_length, pack_frame, read_frame
+from asparkle.core.serializer import HEADER, CorruptBlock, Dumps, Loads, frame_length, loads, pack_frame, read_frame
 from asparkle.core.shuffle.batch import Batch, pack_column, unpack_column
 from asparkle.core.shuffle.spill import read_into
 
@@ -65,7 +65,7 @@ class MapOutputLost(AsparkleError):
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def pack_batch(batch: Batch) -> list[Buffer]:
+def pack_batch(batch: Batch, dumps: Dumps) -> list[Buffer]:
     """The frame of ``batch``, as buffers; raises `PicklingFailed` if a record has no bytes."""
     keys, values, combined = batch
     return pack_frame(dumps((pack_column(keys), None if values is None else pack_column(values), combined)))
@@ -82,7 +82,7 @@ def pack_index(flushes: Sequence[array[int]], reducers: int, position: int) -> b
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def read_reduce_partition(source: MapOutputInfo | str, reducer: int) -> Iterator[Batch]:
+def read_reduce_partition(source: MapOutputInfo | str, reducer: int, load: Loads = loads) -> Iterator[Batch]:
     """The batches of ``reducer`` in one map output (or the path of one), in the order they were written.
 
     Reads lazily, about a megabyte ahead; opens nothing if ``source.sizes`` says that there is nothing.
@@ -90,13 +90,13 @@ def read_reduce_partition(source: MapOutputInfo | str, reducer: int) -> Iterator
     later one, if the file is not whole and as it was written.
     """
     if isinstance(source, str):
-        return _read(source, None, reducer)
+        return _read(source, None, reducer, load)
     if not source.sizes[reducer]:
         return iter(())
-    return _read(source.path, source.inline, reducer)
+    return _read(source.path, source.inline, reducer, load)
 
 
-def _read(path: str, inline: bytes | None, reducer: int) -> Iterator[Batch]:
+def _read(path: str, inline: bytes | None, reducer: int, load: Loads) -> Iterator[Batch]:
     try:
         if inline is not None:
             source: _Source = _Inline(inline)
@@ -104,7 +104,7 @@ def _read(path: str, inline: bytes | None, reducer: int) -> Iterator[Batch]:
             source = _File(path)
         try:
             for start, end in _stretches(source, reducer):
-                yield from source.batches(start, end)
+                yield from source.batches(start, end, load)
         finally:
             source.close()
     except CorruptBlock as error:
@@ -129,7 +129,7 @@ class _Source:
     def close(self) -> None:
         pass
 
-    def batches(self, start: int, end: int) -> Iterator[Batch]:
+    def batches(self, start: int, end: int, load: Loads) -> Iterator[Batch]:
         """The batches between two offsets."""
         while start < end:
             ahead = self.read(start, min(READ_AHEAD, end - start))
@@ -140,14 +140,14 @@ class _Source:
                     raise CorruptBlock(f"the frame at {start + position} does not end before {end}")
                 if length > len(ahead) - position:
                     break
-                obj, position = read_frame(ahead, position)
+                obj, position = read_frame(ahead, position, load)
                 yield _as_batch(obj)
             if position:
                 start += position
             elif len(ahead) < HEADER.size:
                 raise CorruptBlock(f"no frame fits between {start} and {end}")
             else:
-                yield _as_batch(read_frame(self.map(start, length))[0])
+                yield _as_batch(read_frame(self.map(start, length), 0, load)[0])
                 start += length
 
 

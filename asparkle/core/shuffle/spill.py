@@ -13,7 +13,7 @@ from typing import Any
 
 from asparkle.core.errors import StorageError
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.core.serializer import CorruptBlock, dumps, pack_frame, read_frame, write_all
+from asparkle.core.serializer import CorruptBlock, Dumps, Loads, dumps, loads, pack_frame, read_frame, write_all
 
 _RSS_STEP = 4 << 20  # look at /proc once in so many bytes taken
 
@@ -26,11 +26,22 @@ class SpillSpace:
     (/proc/self/statm, where it exists) is above this; None where other tasks share the process.
     ``directories`` are used in turn, and must exist; nothing in them is made or opened before it is needed.
 
+    ``dumps`` and ``loads``: how what is spilled, and written for reducers, becomes bytes and is read again.
+
     `close` frees the disk space at once, also of iterators that were not read to their end; reading
     on from those is an error.  Without it the space is freed as they are garbage-collected.
     """
 
-    def __init__(self, directories: Sequence[str], memory_limit: int, rss_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        directories: Sequence[str],
+        memory_limit: int,
+        rss_limit: int | None = None,
+        dumps: Dumps = dumps,
+        loads: Loads = loads,
+    ) -> None:
+        self.dumps = dumps
+        self.loads = loads
         self.directories = list(directories)
         self.memory_limit = memory_limit
         self.rss_limit = rss_limit
@@ -129,7 +140,7 @@ class SpillFile:
 
     def append(self, obj: object, rows: int = 0) -> Segment:
         """Write ``obj``; raises `StorageError` if there is no room, `PicklingFailed` if it has no bytes."""
-        frame = pack_frame(dumps(obj))
+        frame = pack_frame(self._space.dumps(obj))
         try:
             length = write_all(self._fd, frame)
         except OSError as error:
@@ -148,7 +159,7 @@ class SpillFile:
             raise ValueError("the task that spilled this data is over")
         if read_into(self._fd, data, segment.offset) < segment.length:
             raise CorruptBlock(f"a spill file in {self.directory} was cut off")
-        return read_frame(memoryview(data))[0]
+        return read_frame(memoryview(data), 0, self._space.loads)[0]
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

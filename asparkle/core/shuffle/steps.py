@@ -23,6 +23,7 @@ from asparkle.core.resultiterable import ResultIterable
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator
 
 if TYPE_CHECKING:
+    from asparkle.core.serializer import Loads
     from asparkle.core.shuffle import Batch, MapOutputInfo
     from asparkle.core.worker.task import TaskEnvironment
 
@@ -243,13 +244,14 @@ class ShuffleRead(Step):
     def batches(self, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         shuffle = self.spec.id
         outputs = task.map_outputs(shuffle)
+        loads = task.worker.elements.loads
         return chain.from_iterable(
-            _read(shuffle, map_partition, tid, location, partition)
+            _read(shuffle, map_partition, tid, location, partition, loads)
             for map_partition, (tid, location) in enumerate(outputs)
         )
 
 
-def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: int) -> Iterator[Batch]:
+def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: int, loads: Loads) -> Iterator[Batch]:
     if location is None:
         raise MapOutputMissing(shuffle, map_partition, tid, "it is not known where it lies")
     path, sizes, inline = location
@@ -258,7 +260,7 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
     counted = counters()
     counted.shuffle_read_bytes += sizes[reducer]
     counted.shuffle_read_blocks += 1
-    batches = sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer)
+    batches = sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer, loads)
     try:
         while True:
             started = time.perf_counter()

@@ -17,7 +17,7 @@ from asparkle.core.metrics import counters
 from asparkle.core.pairs import first_two, is_pair
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.payloads import remove_file
-from asparkle.core.serializer import write_all
+from asparkle.core.serializer import Dumps, write_all
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
 from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index
@@ -65,7 +65,7 @@ def write_map_output(
     `PicklingFailed`, `StorageError` (naming the directory that is full or can't be written to), and what
     ``records`` and the user's functions raise.
     """
-    output = _Output(path, partitioner.numPartitions, inline_limit)
+    output = _Output(path, partitioner.numPartitions, inline_limit, space.dumps)
     try:
         if aggregator is None:
             _write_plain(iter(records), Buckets(partitioner, longer), output, space)
@@ -243,7 +243,8 @@ class Buckets:
 class _Output:
     """Frames on their way to a file that appears whole or not at all; or to memory, if they are few."""
 
-    def __init__(self, path: str, reducers: int, inline_limit: int) -> None:
+    def __init__(self, path: str, reducers: int, inline_limit: int, dumps: Dumps) -> None:
+        self._dumps = dumps
         self._path = path
         self._directory = os.path.dirname(path) or "."
         self._inline_limit = inline_limit
@@ -279,7 +280,7 @@ class _Output:
             self._write()
 
     def _append(self, batch: Batch) -> None:
-        parts = pack_batch(batch)
+        parts = pack_batch(batch, self._dumps)
         nbytes = sum(map(len, parts))
         self._parts += parts
         self._records += len(batch.keys)

@@ -8,7 +8,7 @@ its own copy.  What does not fit in the heap goes to disk, if its storage level 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import Any, Final
 
 from asparkle.core.contracts import BlockId, BlockStore
@@ -17,7 +17,7 @@ from asparkle.core.errors import StoreFull
 from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
-from asparkle.core.serializer import CorruptBlock, read_frames
+from asparkle.core.serializer import CorruptBlock, Elements, Loads, read_frames
 from asparkle.core.worker.memory import MemoryStore
 
 _BATCH: Final = 4096
@@ -26,19 +26,24 @@ _BATCH: Final = 4096
 class Frames:
     """A partition as pickled batches of elements."""
 
-    __slots__ = ("chunks",)
+    __slots__ = ("chunks", "loads")
 
-    def __init__(self, chunks: list[bytes]) -> None:
+    def __init__(self, chunks: list[bytes], loads: Loads) -> None:
         self.chunks = chunks
+        self.loads = loads
 
     def elements(self) -> Iterator[Any]:
-        return chain.from_iterable(map(load_frame, self.chunks))
+        return chain.from_iterable(map(load_frame, self.chunks, repeat(self.loads)))
 
 
 class BlockManager:
     """One per worker, shared by its slots."""
 
-    def __init__(self, memory: MemoryStore, disk: BlockStore, report: Callable[[BlocksChanged], None]) -> None:
+    def __init__(
+        self, memory: MemoryStore, disk: BlockStore, report: Callable[[BlocksChanged], None], elements: Elements
+    ) -> None:
+        self.dumps = elements.dumps
+        self.loads = elements.loads
         self.memory = memory
         self.disk = disk
         self.report = report
@@ -60,7 +65,7 @@ class BlockManager:
 
     def _from_disk(self, block: BlockId, view: memoryview) -> Iterable[Any] | None:
         try:
-            return list(chain.from_iterable(read_frames(view, 0, len(view))))
+            return list(chain.from_iterable(read_frames(view, 0, len(view), self.loads)))
         except CorruptBlock:  # a torn file is a lost one
             self.disk.remove(block)
             self.report(BlocksChanged((), (block,), "host"))
@@ -96,7 +101,8 @@ class BlockManager:
     def _put_in_memory(self, block: BlockId, elements: list[Any], size: int, level: Sequence[Any]) -> bool:
         value: Any = elements
         if not is_immutable(elements):
-            value = Frames([frame(elements[i : i + _BATCH]) for i in range(0, len(elements), _BATCH)])
+            batches = [elements[i : i + _BATCH] for i in range(0, len(elements), _BATCH)]
+            value = Frames(list(self._frames(batches)), self.loads)
             size = sum(map(len, value.chunks))
         try:
             evicted = self.memory.put(block, value, size)
@@ -120,7 +126,10 @@ class BlockManager:
         return kept
 
     def _write(self, block: BlockId, elements: Iterator[Any]) -> int:
-        return self.disk.put(block, map(frame, _batches(elements)))
+        return self.disk.put(block, self._frames(_batches(elements)))
+
+    def _frames(self, batches: Iterable[list[Any]]) -> Iterator[bytes]:
+        return map(frame, batches, repeat(self.dumps))
 
     def _stored(self, block: BlockId, level: Sequence[Any], scope: str, size: int, replicate: bool = True) -> None:
         self.levels[block] = level
@@ -135,11 +144,11 @@ class BlockManager:
             return None if view is None else [bytes(view)]
         if type(value) is Frames:
             return value.chunks
-        return map(frame, _batches(iter(value)))
+        return self._frames(_batches(iter(value)))
 
     def adopt(self, block: BlockId, level: Sequence[Any], view: memoryview) -> None:
         """Keep a replica of a block that another executor computed."""
-        elements = list(chain.from_iterable(read_frames(view, 0, len(view))))
+        elements = list(chain.from_iterable(read_frames(view, 0, len(view), self.loads)))
         one = (*level[:4], 1)
         if level[1] and self._put_in_memory(block, elements, estimate_size(elements), one):
             return

@@ -129,12 +129,12 @@ def _pack_result(worker: Worker, tid: int, value: Any, counters: Counters) -> Pa
     started = time.perf_counter()
     path = os.path.join(worker.app.directories[0], "results", str(tid))
     try:
-        chunks = dumps(value)
+        chunks = worker.elements.dumps(value)
     except Exception as error:  # pickling runs users' code
         from asparkle.core.closures import diagnose
 
         raise diagnose(value, "the task's result", error) from error
-    packed = pack(chunks, worker.app.direct_result, path)
+    packed = pack(chunks, worker.app.direct_result, path, is_pickle=worker.elements.is_pickle)
     counters.result_bytes = sum(map(len, chunks))
     counters.result_seconds = time.perf_counter() - started
     return packed

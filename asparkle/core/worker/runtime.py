@@ -29,7 +29,7 @@ from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
-from asparkle.core.serializer import CorruptBlock, read_frames
+from asparkle.core.serializer import CorruptBlock, load_elements, read_frames
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
@@ -117,6 +117,7 @@ class Worker:
         self._stopped = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.task_scopes = [load_function(where) for where in app.task_scopes]
+        self.elements = load_elements(app.serializer)
         self.blocks = self._block_manager()
 
     def _block_manager(self) -> BlockManager:
@@ -124,7 +125,7 @@ class Worker:
         disk: BlockStore = load_class(self.app.disk_store, BlockStore)(
             [os.path.join(d, "blocks") for d in self.app.directories]
         )
-        return BlockManager(MemoryStore(self.app.storage_memory, policy), disk, self.report_later)
+        return BlockManager(MemoryStore(self.app.storage_memory, policy), disk, self.report_later, self.elements)
 
     # ------------------------------------------------------------------------- from the driver
 
@@ -357,7 +358,7 @@ class Worker:
             return None
         view = map_ref(ref)
         remove_file(ref.path)
-        return [x for batch in read_frames(view, 0, len(view)) for x in batch]
+        return [x for batch in read_frames(view, 0, len(view), self.elements.loads) for x in batch]
 
     def export(self, block: BlockId) -> FileRef | None:
         """Write a block of this worker to a file of its own."""

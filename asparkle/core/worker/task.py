@@ -91,9 +91,10 @@ class TaskEnvironment:
     def space(self) -> SpillSpace:
         """What this attempt may hold in memory before it spills, and where to; closed at its end."""
         if self._space is None:
-            app = self.worker.app
+            app, elements = self.worker.app, self.worker.elements
+            limit = None if app.in_process else app.worker_memory
             self._space = SpillSpace(
-                self.worker.spill_directories, app.worker_memory, None if app.in_process else app.worker_memory
+                self.worker.spill_directories, app.worker_memory, limit, elements.dumps, elements.loads
             )
             self.context._add_cleanup(self._close_space)
         return self._space
