@@ -293,7 +293,7 @@ CONTRACTS = [
     "Codec",
 ]
 
-TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric"]
+TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric", "BlockFacts"]
 
 PROFILES = ["ResourceProfile", "ResourceProfileBuilder", "ExecutorResourceRequests", "TaskResourceRequests"]
 

@@ -134,7 +134,7 @@ def test_unknown_names_list_what_is_known():
     registry = PluginRegistry(SparkConf(), [moon_plugin()])
     with pytest.raises(ConfigurationError, match=r"unknown master 'mars://x'.*local\[N\].*moon://\.\.\."):
         registry.cluster_manager(Master("mars", rest="x"))
-    with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are lru"):
+    with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are cost, fifo, lfu, lru"):
         registry.path(CachePolicy, "mru")
     with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk"):
         registry.path(BlockStore, "tape")
@@ -150,9 +150,9 @@ def test_a_context_brings_its_own_plugins():
 
 
 def test_classes_for_workers_are_given_by_path():
-    lfu = plugin(asparkle_cache_policies=lambda: {"lfu": Tidal, "mru": "x.y:Z"})
-    registry = PluginRegistry(SparkConf(), [lfu])
-    assert registry.path(CachePolicy, "lfu") == f"{__name__}:Tidal"
+    tides = plugin(asparkle_cache_policies=lambda: {"tidal": Tidal, "mru": "x.y:Z"})
+    registry = PluginRegistry(SparkConf(), [tides])
+    assert registry.path(CachePolicy, "tidal") == f"{__name__}:Tidal"
     assert registry.path(CachePolicy, "mru") == "x.y:Z"
 
 

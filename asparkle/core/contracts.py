@@ -166,23 +166,41 @@ class ClusterManager(ABC):
         """Undo `prestart` when `open` will not follow."""
 
 
+class BlockFacts(NamedTuple):
+    """What a cache policy may know of a block that is stored."""
+
+    size: int  # bytes that it takes of the store's memory
+    seconds: float = 0.0  # that computing it took; 0 where it is a copy of what another executor has
+    on_disk: bool = False  # it goes to disk when it leaves: to have it back is to read it, not to compute it
+
+
 class CachePolicy(ABC):
     """Which blocks leave a full store first.  Called under the store's lock; must be quick.
 
-    The class is called without arguments, once in each worker.
+    The class is called without arguments, once in each worker.  A policy is told of every block of the store, and of
+    no other; it says in which order they should leave, and the store which of them do: never one for another of the
+    same RDD, and no more than must.
     """
 
     @abstractmethod
     def touch(self, block: BlockId) -> None:
         """``block`` was stored or read."""
 
+    def stored(self, block: BlockId, facts: BlockFacts) -> None:
+        """``block`` was stored, and this is known of it.  Calls `touch`, for policies that need not know."""
+        self.touch(block)
+
     @abstractmethod
     def forget(self, block: BlockId) -> None:
-        """``block`` has left the store."""
+        """``block`` has left the store: for another one, or because nobody wants it any more."""
 
     @abstractmethod
     def victims(self) -> Iterable[BlockId]:
-        """The blocks of the store, the one to go first in front."""
+        """The blocks of the store, the one to go first in front.
+
+        Read before the next call of any method, and mostly no further than the first few: an iterator that finds them
+        one by one is better than a list.
+        """
 
 
 class BlockStore(ABC):

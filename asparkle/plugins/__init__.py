@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asparkle.core.conf import KEYS, ConfigKey
     from asparkle.core.contracts import (
         AppSpec,
+        BlockFacts,
         BlockId,
         BlockStore,
         Buffer,
@@ -49,6 +50,7 @@ __all__ = [
     "API_VERSION",
     "KEYS",
     "AppSpec",
+    "BlockFacts",
     "BlockId",
     "BlockStore",
     "Buffer",
@@ -97,6 +99,7 @@ __getattr__ = lazy(
         "asparkle.core.conf": ["ConfigKey", "KEYS"],
         "asparkle.core.contracts": [
             "AppSpec",
+            "BlockFacts",
             "BlockId",
             "BlockStore",
             "Buffer",

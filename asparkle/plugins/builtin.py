@@ -40,7 +40,12 @@ def asparkle_block_stores() -> dict[str, str]:
 
 
 def asparkle_cache_policies() -> dict[str, str]:
-    return {"lru": "asparkle.plugins.policies:LRU"}
+    return {
+        "lru": "asparkle.plugins.policies:LRU",
+        "lfu": "asparkle.plugins.policies:LFU",
+        "fifo": "asparkle.plugins.policies:FIFO",
+        "cost": "asparkle.plugins.policies:CostAware",
+    }
 
 
 def asparkle_serializers() -> dict[str, str]:

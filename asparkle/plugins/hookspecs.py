@@ -59,7 +59,7 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
 
         @hookimpl
         def asparkle_cache_policies():
-            return {"lfu": "asparkle_lfu:LeastFrequentlyUsed"}
+            return {"mru": "asparkle_mru:MostRecentlyUsed"}
     """
 
 

@@ -7,11 +7,13 @@ its own copy.  What does not fit in the heap goes to disk, if its storage level 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
+from time import perf_counter
 from typing import Any, Final
 
-from asparkle.core.contracts import BlockId, BlockStore
+from asparkle.core.contracts import BlockFacts, BlockId, BlockStore
 from asparkle.core.elements import estimate_size, is_immutable
 from asparkle.core.errors import StoreFull
 from asparkle.core.payloads import frame, load_frame
@@ -36,6 +38,12 @@ class Frames:
         return chain.from_iterable(map(load_frame, self.chunks, repeat(self.loads)))
 
 
+class _Spent(threading.local):
+    """Seconds that a thread has spent on computing blocks which were kept."""
+
+    seconds = 0.0
+
+
 class BlockManager:
     """One per worker, shared by its slots."""
 
@@ -48,6 +56,7 @@ class BlockManager:
         self.disk = disk
         self.report = report
         self.levels: dict[BlockId, Sequence[Any]] = {}
+        self._spent = _Spent()
 
     def read(self, block: BlockId) -> Iterable[Any] | None:
         """The elements of a block that is here or on this host; None where it must be computed."""
@@ -76,8 +85,12 @@ class BlockManager:
         block = (cached.rdd, partition)
         use_disk, use_memory = cached.level[0], cached.level[1]
         if use_memory:
+            began, others = perf_counter(), self._spent.seconds
             gathered, size, whole = self._gather(elements, self.memory.limit)
-            if whole and self._put_in_memory(block, gathered, size, cached.level):
+            took = perf_counter() - began
+            seconds = took - (self._spent.seconds - others)  # without those that another computation would find
+            if whole and self._put_in_memory(block, gathered, size, cached.level, seconds):
+                self._spent.seconds = others + took
                 return gathered
             elements = chain(gathered, elements)
         if not use_disk:
@@ -98,14 +111,16 @@ class BlockManager:
                 return gathered, size, False
             step = min(step * 2, 1 << 17)
 
-    def _put_in_memory(self, block: BlockId, elements: list[Any], size: int, level: Sequence[Any]) -> bool:
+    def _put_in_memory(
+        self, block: BlockId, elements: list[Any], size: int, level: Sequence[Any], seconds: float = 0.0
+    ) -> bool:
         value: Any = elements
         if not is_immutable(elements):
             batches = [elements[i : i + _BATCH] for i in range(0, len(elements), _BATCH)]
             value = Frames(list(self._frames(batches)), self.loads)
             size = sum(map(len, value.chunks))
         try:
-            evicted = self.memory.put(block, value, size)
+            evicted = self.memory.put(block, value, BlockFacts(size, seconds, bool(level[0])))
         except StoreFull:
             return False
         self._stored(block, level, "worker", size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
-from asparkle.core.contracts import BlockId, CachePolicy
-from asparkle.core.errors import StoreFull
+from asparkle.core.contracts import BlockFacts, BlockId, CachePolicy
+from asparkle.core.errors import ConfigurationError, StoreFull
 
 
 class MemoryStore:
@@ -28,29 +29,36 @@ class MemoryStore:
             self._policy.touch(block)
             return found[0]
 
-    def put(self, block: BlockId, value: Any, size: int) -> list[tuple[BlockId, Any]]:
+    def put(self, block: BlockId, value: Any, facts: BlockFacts) -> list[tuple[BlockId, Any]]:
         """Keep ``value``; returns the blocks that had to leave for it, with their values.
 
         Blocks of the same RDD never leave for each other, so that an RDD which does not fit keeps what it
         has instead of chasing its own tail.  Raises `StoreFull`, and then nothing has changed.
         """
+        size = facts.size
         with self._lock:
             room = self.limit - self.used + self._blocks.get(block, (None, 0))[1]
-            leaving: list[BlockId] = []
-            for victim in self._policy.victims() if room < size else ():
-                if room >= size:
-                    break
-                if victim[0] != block[0]:
-                    leaving.append(victim)
-                    room += self._blocks[victim][1]
-            if room < size:
-                raise StoreFull("the memory store", size, self.limit)
+            leaving = self._leaving(block[0], size, room) if room < size else ()
             evicted = [(victim, self._remove(victim)) for victim in leaving]
             self._remove(block)
             self._blocks[block] = (value, size)
             self.used += size
-            self._policy.touch(block)
+            self._policy.stored(block, facts)
             return evicted
+
+    def _leaving(self, rdd: int, size: int, room: int) -> Iterable[BlockId]:
+        """The blocks that leave for one of ``rdd``, so that the ``room`` becomes ``size``."""
+        leaving: dict[BlockId, None] = {}
+        for victim in self._policy.victims():
+            if victim not in self._blocks:
+                policy = type(self._policy).__qualname__
+                raise ConfigurationError(f"{policy}.victims() gave {victim!r}, which is no block of the store")
+            if victim[0] != rdd and victim not in leaving:
+                leaving[victim] = None
+                room += self._blocks[victim][1]
+                if room >= size:
+                    return leaving
+        raise StoreFull("the memory store", size, self.limit)
 
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
@@ -58,7 +66,9 @@ class MemoryStore:
             return self._remove(block) is not None
 
     def _remove(self, block: BlockId) -> Any | None:
-        value, size = self._blocks.pop(block, (None, 0))
+        if block not in self._blocks:
+            return None
+        value, size = self._blocks.pop(block)
         self.used -= size
         self._policy.forget(block)
         return value
