@@ -227,6 +227,7 @@ def helpers() -> str:
 TEXTS = {
     "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
     "API_VERSION": "What plugins are written against.",
+    "Rank": "What scheduling policies rank by: a tuple of numbers.",
 }
 """Of names whose values have no docstring."""
 
@@ -291,9 +292,10 @@ CONTRACTS = [
     "CachePolicy",
     "Serializer",
     "Codec",
+    "SchedulingPolicy",
 ]
 
-TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric", "BlockFacts"]
+TABLES = ["AppSpec", "ExecutorInfo", "Lost", "Metrics", "Metric", "BlockFacts", "TaskSetFacts", "PoolFacts"]
 
 PROFILES = ["ResourceProfile", "ResourceProfileBuilder", "ExecutorResourceRequests", "TaskResourceRequests"]
 
@@ -343,7 +345,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "LogListener": lambda: _text(load("asparkle.plugins.listeners:LogListener")),
     "ProgressListener": lambda: _text(load("asparkle.plugins.progress:ProgressListener")),
     "JsonLinesListener": lambda: _text(load("asparkle.plugins.jsonlines:JsonLinesListener")),
-    "read_events": lambda: _text(load("asparkle.plugins.jsonlines:read_events")),
+    "read_events": lambda: _text(load("asparkle.plugins:read_events")),
     "replay": lambda: _text(load("asparkle.plugins:replay")),
     "metrics": metrics,
     "helpers": helpers,

@@ -17,6 +17,8 @@ from asparkle.core.conf import (
 )
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
 from asparkle.core.scheduler.messages import SchedulerConf
+from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.scheduling import FAIR, FIFO
 
 # ---------------------------------------------------------------------------------------------- SparkConf
 
@@ -114,7 +116,6 @@ def test_durations(text, unit, value):
         ("spark.task.maxFailures", "four", "a whole number, 1 or more"),
         ("spark.task.maxFailures", "0", "a whole number, 1 or more"),
         ("spark.speculation", "maybe", "true or false"),
-        ("spark.scheduler.mode", "LIFO", "FIFO or FAIR"),
         ("spark.executor.memory", "1.5g", "a size such as 512m or 1g (a bare number: MiB)"),
         ("spark.driver.maxResultSize", "-1", "a size such as"),
         ("spark.locality.wait", "soon", "a duration such as 3s or 100ms (a bare number: milliseconds)"),
@@ -145,8 +146,14 @@ def test_python_booleans_and_lists():
 # ------------------------------------------------------------------------------------- scheduler settings
 
 
+def scheduler_settings(conf, **more):
+    return scheduler_conf(conf, PluginRegistry(conf).scheduling_policy, **more)
+
+
 def test_the_schedulers_defaults_are_the_tables():
-    assert scheduler_conf(SparkConf()) == SchedulerConf()
+    parsed = scheduler_settings(SparkConf())
+    assert type(parsed.policy) is FIFO
+    assert parsed._replace(policy=None) == SchedulerConf()
 
 
 def test_settings_reach_the_scheduler():
@@ -157,15 +164,21 @@ def test_settings_reach_the_scheduler():
             ("spark.excludeOnFailure.enabled", True),
         ]
     )
-    parsed = scheduler_conf(conf, max_failures=1)
-    assert (parsed.fair, parsed.locality_wait, parsed.exclude, parsed.max_failures) == (True, 1.0, True, 1)
+    parsed = scheduler_settings(conf, max_failures=1)
+    assert (type(parsed.policy), parsed.locality_wait, parsed.exclude, parsed.max_failures) == (FAIR, 1.0, True, 1)
+
+
+def test_an_unknown_mode_is_an_error():
+    with pytest.raises(ConfigurationError, match="unknown scheduling policy 'LIFO': known are FAIR, FIFO"):
+        scheduler_settings(SparkConf().set("spark.scheduler.mode", "LIFO"))
 
 
 def test_pools_come_from_a_toml_file(tmp_path):
     file = tmp_path / "pools.toml"
     file.write_text('[pool.production]\nschedulingMode = "FAIR"\nweight = 2\nminShare = 3\n[pool.test]\n')
-    parsed = scheduler_conf(SparkConf().set("spark.scheduler.allocation.file", file))
-    assert parsed.pools == {"production": ("FAIR", 2, 3), "test": ("FIFO", 1, 0)}
+    parsed = scheduler_settings(SparkConf().set("spark.scheduler.allocation.file", file))
+    pools = {name: (type(policy), *shares) for name, (policy, *shares) in parsed.pools.items()}
+    assert pools == {"production": (FAIR, 2, 3), "test": (FIFO, 1, 0)}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +186,8 @@ def test_pools_come_from_a_toml_file(tmp_path):
     [
         ("[pool.a]\nweight = 0", "pool 'a': weight = 0: expected a whole number, 1 or more"),
         ("[pool.a]\nminShare = -1", "pool 'a': minShare = -1"),
-        ("[pool.a]\nschedulingMode = 'LIFO'", "expected FIFO or FAIR"),
+        ("[pool.a]\nschedulingMode = 'LIFO'", "pool 'a': schedulingMode = 'LIFO': unknown scheduling policy 'LIFO'"),
+        ("[pool.a]\nschedulingMode = 3", "schedulingMode = 3: expected FIFO, FAIR or a policy's name"),
         ("[pool.a]\nshares = 1", "pool 'a' has 'shares'; known are schedulingMode, weight, minShare"),
         ("[pools.a]", r"expected tables \[pool.<name>\]"),
         ("pool = 1", r"expected tables \[pool.<name>\]"),
@@ -185,13 +199,13 @@ def test_a_bad_pools_file_is_named(tmp_path, text, problem):
     file = tmp_path / "pools.toml"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=problem) as caught:
-        scheduler_conf(SparkConf().set("spark.scheduler.allocation.file", file))
+        scheduler_settings(SparkConf().set("spark.scheduler.allocation.file", file))
     assert str(file) in str(caught.value)
 
 
 def test_a_missing_pools_file_is_an_error(tmp_path):
     with pytest.raises(ConfigurationError, match="No such file"):
-        scheduler_conf(SparkConf().set("spark.scheduler.allocation.file", tmp_path / "none.toml"))
+        scheduler_settings(SparkConf().set("spark.scheduler.allocation.file", tmp_path / "none.toml"))
 
 
 @pytest.mark.parametrize("pairs", [{"a": "b"}, {"spark.a": "b"}, None, 5, ["spark.a"], [("a", 1, 2)]])

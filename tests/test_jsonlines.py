@@ -16,7 +16,8 @@ from asparkle import SparkContext
 from asparkle.core.conf import SparkConf
 from asparkle.core.errors import ConfigurationError
 from asparkle.core.events import JobEnded, JobStarted, StageInfo, UnknownEvent
-from asparkle.plugins.jsonlines import JsonLinesListener, read_events
+from asparkle.plugins import read_events
+from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder
 
 

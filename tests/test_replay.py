@@ -22,8 +22,8 @@ from asparkle.core.events import (
     TaskEnded,
     UnknownEvent,
 )
-from asparkle.plugins import Replayed, hookimpl, replay
-from asparkle.plugins.jsonlines import JsonLinesListener, read_events
+from asparkle.plugins import Replayed, hookimpl, read_events, replay
+from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder
 
 pytestmark = pytest.mark.anyio

@@ -26,7 +26,7 @@ from asparkle.core.masters import Master, default_memory, parse_master
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from asparkle.core.contracts import Listener
+    from asparkle.core.contracts import Listener, SchedulingPolicy
     from asparkle.core.filesystems import Options
     from asparkle.core.scheduler import SchedulerConf
     from asparkle.core.scheduler.messages import AllocationConf
@@ -42,6 +42,8 @@ class Extensions(Protocol):
     def path(self, contract: type | str, name: str) -> str: ...
 
     def activated_paths(self, contract: type | str) -> Mapping[str, str]: ...
+
+    def scheduling_policy(self, name: str) -> SchedulingPolicy: ...
 
     def listeners(self, dropped: Callable[[], Mapping[str, int]] = ...) -> list[Listener]: ...
 
@@ -67,6 +69,7 @@ class Application:
         master = parse_master(self.master_url)
         self.manager = extensions.cluster_manager(master)
         self.listeners = extensions.listeners
+        self._scheduling_policy = extensions.scheduling_policy
         self.job_properties = extensions.job_properties()
         self.listener_queue_size = keys.LISTENER_QUEUE_SIZE.read(conf)
         self.progress_interval = keys.EVENTS_PROGRESS.read(conf)
@@ -147,7 +150,9 @@ class Application:
         Not read at once: the whole scheduler is imported for them, which a process that `begin` has started need
         not wait for.
         """
-        return scheduler_conf(self.conf, max_failures=self._max_failures)._replace(allocation=self.allocation)
+        return scheduler_conf(self.conf, self._scheduling_policy, max_failures=self._max_failures)._replace(
+            allocation=self.allocation
+        )
 
     @cached_property
     def file_options(self) -> Options:

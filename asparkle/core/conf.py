@@ -17,6 +17,7 @@ from asparkle.core.errors import ArgumentError, ArgumentTypeError, Configuration
 if TYPE_CHECKING:
     import re
 
+    from asparkle.core.contracts import SchedulingPolicy
     from asparkle.core.scheduler.messages import SchedulerConf
 
 T = TypeVar("T")
@@ -173,6 +174,12 @@ def _parse_pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise ValueError(text) from error
+
+
+def _parse_mode(text: str) -> str:
+    """Spark's own modes in any case, others as their plugins call them."""
+    mode = text.strip()
+    return mode.upper() if mode.upper() in ("FIFO", "FAIR") else mode
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
@@ -343,7 +350,7 @@ REDACTION = ConfigKey("spark.redaction.regex", "regular expression", "a regular 
 TASK_MAX_FAILURES = _int("spark.task.maxFailures", "4", "Attempts at one task before its job fails.")
 STAGE_MAX_ATTEMPTS = _int("spark.stage.maxConsecutiveAttempts", "4", "Attempts at one stage that in succession end with a lost shuffle, before its jobs fail.")
 LOCALITY_WAIT = _seconds("spark.locality.wait", "3s", "The longest time a task waits for a slot near its data.")
-SCHEDULER_MODE = _choice("spark.scheduler.mode", ("FIFO", "FAIR"), "FIFO", "How jobs that run at once share the slots.")
+SCHEDULER_MODE = ConfigKey("spark.scheduler.mode", "text", "text", _parse_mode, "FIFO", "How jobs that run at once share the slots: `FIFO`, `FAIR`, or the name of a plugin's scheduling policy.")
 ALLOCATION_FILE = ConfigKey[str | None]("spark.scheduler.allocation.file", "path", "a path", str, None, "A TOML file with the FAIR scheduler's pools.")
 REAPER_KILL_TIMEOUT = _seconds("spark.task.reaper.killTimeout", "2s", "How long a cancelled task may go on before its worker process is killed.")
 MAX_RESULT_SIZE = _bytes("spark.driver.maxResultSize", "1g", "The most that the results of one job may take in all; 0: no limit.  What tasks in the driver's own process return is not copied, and not counted.")
@@ -401,21 +408,24 @@ def settings_below(conf: SparkConf, prefix: str) -> dict[str, str]:
     return {key[len(prefix) :]: value for key, value in conf.getAll() if key.startswith(prefix)}
 
 
-def scheduler_conf(conf: SparkConf, *, max_failures: int | None = None) -> SchedulerConf:
-    """The scheduler's settings; reads the pools' file.  ``max_failures``: from ``local[N,F]``, goes first.
+def scheduler_conf(
+    conf: SparkConf, policy: Callable[[str], SchedulingPolicy], *, max_failures: int | None = None
+) -> SchedulerConf:
+    """The scheduler's settings; reads the pools' file.  ``policy``: what a mode's name stands for.  ``max_failures``:
+    from ``local[N,F]``, goes first.
 
-    Raises ConfigurationError."""
+    Raises ConfigurationError, and what ``policy`` raises."""
     from asparkle.core.scheduler.messages import SchedulerConf
 
     pools = {}
     if path := ALLOCATION_FILE.read(conf):
         from asparkle.core.poolfile import read_pools
 
-        pools = read_pools(path)
+        pools = read_pools(path, policy)
     return SchedulerConf(
         max_failures=max_failures or TASK_MAX_FAILURES.read(conf),
         max_stage_attempts=STAGE_MAX_ATTEMPTS.read(conf),
-        fair=SCHEDULER_MODE.read(conf) == "FAIR",
+        policy=policy(SCHEDULER_MODE.read(conf)),
         pools=pools,
         locality_wait=LOCALITY_WAIT.read(conf),
         prefetch_horizon=SCHEDULER_PREFETCH.read(conf),

@@ -6,7 +6,7 @@ Abstract base classes, so that a later version may add a method with a default.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -201,6 +201,59 @@ class CachePolicy(ABC):
         Read before the next call of any method, and mostly no further than the first few: an iterator that finds them
         one by one is better than a list.
         """
+
+
+class TaskSetFacts(NamedTuple):
+    """What a scheduling policy may know of a task set: the tasks of one stage that are still to be done."""
+
+    stage: int  # its number
+    name: str  # and its name
+    pool: str  # of its job, as the local property `spark.scheduler.pool` said
+    submission: int  # of its job: lower than that of all later ones
+    properties: Mapping[str, str]  # local properties of its job
+    tasks: int  # that the stage was started with
+    left: int  # of these, that have not succeeded yet
+    running: int  # attempts at them that are presumed to run
+
+
+class PoolFacts(NamedTuple):
+    """What a scheduling policy may know of a pool that has task sets."""
+
+    name: str
+    weight: int  # as the pools' file says; 1 unless said
+    min_share: int  # likewise; 0 unless said
+    running: int  # attempts of all its task sets that are presumed to run
+
+
+Rank: TypeAlias = tuple[float, ...]
+
+
+class SchedulingPolicy(ABC):
+    """Which jobs get free slots first.  Called on the event loop; must be quick.
+
+    The class is called without arguments, once in each context that names it: in ``spark.scheduler.mode``, or as a
+    pool's ``schedulingMode`` in the file of pools.  A free slot goes to the task set of the lowest rank that can use
+    it, whatever runs already; of those with one rank, to the one whose job was submitted first.
+
+    A policy of a plugin that raises, or returns what is no rank, is not asked again: an error is logged that names it,
+    and jobs that come later get slots in the order of their submission, after those that the policy has ranked.
+    """
+
+    pools: bool = False
+    """Whether, as the mode of a context, it shares slots between pools, by `rank_pool`; the task sets of a pool are
+    then ranked by the pool's own mode, FIFO unless the file of pools says otherwise.  If not, there are no pools: all
+    task sets are ranked together."""
+    fixed: bool = False
+    """Whether ranks depend on nothing that changes while tasks run (``left``, ``running``).  Then each is asked for
+    once, which is quicker."""
+
+    @abstractmethod
+    def rank(self, tasks: TaskSetFacts) -> Rank:
+        """What the task set is compared by, the lowest first: a tuple of numbers, which may be empty."""
+
+    def rank_pool(self, pool: PoolFacts) -> Rank:
+        """The same, of a pool.  Pools of one rank come in the order of their names."""
+        return ()
 
 
 class BlockStore(ABC):

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
         Metric,
         Metrics,
         MetricSink,
+        PoolFacts,
+        Rank,
+        SchedulingPolicy,
         Serializer,
+        TaskSetFacts,
     )
     from asparkle.core.directories import remove_tree
     from asparkle.core.filesystems import local_path
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Worker
     from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
+    from asparkle.plugins.reading import read_events
     from asparkle.plugins.replaying import Replayed, replay
 
 __all__ = [
@@ -66,10 +71,14 @@ __all__ = [
     "Metric",
     "MetricSink",
     "Metrics",
+    "PoolFacts",
+    "Rank",
     "Receiver",
     "Replayed",
+    "SchedulingPolicy",
     "Serializer",
     "SocketExecutor",
+    "TaskSetFacts",
     "Unpacker",
     "Worker",
     "WorkerCluster",
@@ -84,6 +93,7 @@ __all__ = [
     "map_file",
     "pack",
     "preload",
+    "read_events",
     "remove_file",
     "remove_tree",
     "replay",
@@ -114,7 +124,11 @@ __getattr__ = lazy(
             "Metric",
             "MetricSink",
             "Metrics",
+            "PoolFacts",
+            "Rank",
+            "SchedulingPolicy",
             "Serializer",
+            "TaskSetFacts",
         ],
         "asparkle.core.directories": ["remove_tree"],
         "asparkle.core.filesystems": ["local_path"],
@@ -127,6 +141,7 @@ __getattr__ = lazy(
         "asparkle.core.worker.runtime": ["Worker"],
         "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
         "asparkle.plugins.hookspecs": ["hookimpl"],
+        "asparkle.plugins.reading": ["read_events"],
         "asparkle.plugins.replaying": ["Replayed", "replay"],
     },
 )

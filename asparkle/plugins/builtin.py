@@ -60,5 +60,9 @@ def asparkle_file_systems() -> dict[str, str]:
     return {"file": "asparkle.core.filesystems:LocalFileSystem"}  # nobody else's; all other schemes are fsspec's
 
 
+def asparkle_scheduling_policies() -> dict[str, str]:
+    return {"FIFO": "asparkle.plugins.scheduling:FIFO", "FAIR": "asparkle.plugins.scheduling:FAIR"}
+
+
 def asparkle_metric_sinks() -> dict[str, str]:
     return {"statsd": "asparkle.plugins.statsd:StatsdSink"}

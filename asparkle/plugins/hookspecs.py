@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 from pluggy import HookimplMarker, HookspecMarker
 
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Codec, Listener, MetricSink, Serializer
+from asparkle.core.contracts import (
+    BlockStore,
+    CachePolicy,
+    ClusterManager,
+    Codec,
+    Listener,
+    MetricSink,
+    SchedulingPolicy,
+    Serializer,
+)
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -60,6 +69,18 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
         @hookimpl
         def asparkle_cache_policies():
             return {"mru": "asparkle_mru:MostRecentlyUsed"}
+    """
+
+
+@hookspec
+def asparkle_scheduling_policies() -> Mapping[str, type[SchedulingPolicy] | str]:  # type: ignore[empty-body]
+    """Scheduling policies by name; used when ``spark.scheduler.mode``, or a pool's ``schedulingMode``, has the name.
+
+    Example::
+
+        @hookimpl
+        def asparkle_scheduling_policies():
+            return {"SHORTEST": "asparkle_shortest:ShortestFirst"}
     """
 
 

@@ -28,6 +28,7 @@ from asparkle.core.contracts import (
     Codec,
     Listener,
     MetricSink,
+    SchedulingPolicy,
     Serializer,
 )
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
@@ -60,6 +61,7 @@ KINDS: dict[type | str, Kind] = {
     Serializer: Kind("asparkle_serializers", "serializer"),
     Codec: Kind("asparkle_codecs", "codec"),
     FILE_SYSTEM: Kind("asparkle_file_systems", "file system"),
+    SchedulingPolicy: Kind("asparkle_scheduling_policies", "scheduling policy"),
     MetricSink: Kind("asparkle_metric_sinks", "metric sink"),
 }
 """By contract, or its path where another package defines it.  A hook of these gives names for classes that meet it."""
@@ -106,6 +108,21 @@ class PluginRegistry:
             raise self._with_broken(unknown_master(url, others))
         manager: ClusterManager = self._class(ClusterManager, master.scheme)()
         return manager
+
+    def scheduling_policy(self, name: str) -> SchedulingPolicy:
+        """A new policy; one of a plugin does no harm when it fails.  Raises ConfigurationError for an unknown name."""
+        policy_class = self._class(SchedulingPolicy, name)
+        owner = self._owners.get((SchedulingPolicy, name))
+        if owner is None:
+            policy: SchedulingPolicy = policy_class()
+            return policy
+        from asparkle.plugins.guards import GuardedPolicy
+
+        try:
+            return GuardedPolicy(policy_class(), owner, name)
+        except Exception as error:
+            problem = f"{policy_class.__qualname__}() raised {type(error).__name__}: {error}"
+            raise self._error(SchedulingPolicy, name, problem) from error
 
     def path(self, contract: type | str, name: str) -> str:
         """``"module:Class"`` of what meets ``contract`` and is loaded in workers.

@@ -32,6 +32,8 @@ from asparkle.core.scheduler import (
     TaskStarted,
     TaskSucceeded,
 )
+from asparkle.plugins import SchedulingPolicy
+from asparkle.plugins.scheduling import FAIR, FIFO
 
 from .invariants import check
 
@@ -48,13 +50,20 @@ def result(number: int, tasks: int, parents: Sequence[int] = (), **options: Any)
     return StageSpec(number, tasks, tuple(parents), None, **options)
 
 
+def with_policies(*, policy: Any = "FIFO", **settings: Any) -> SchedulerConf:
+    """A configuration in which policies, of pools too, are said by name."""
+    named: dict[object, SchedulingPolicy] = {"FIFO": FIFO(), "FAIR": FAIR()}
+    pools = {name: (named.get(mode, mode), *shares) for name, (mode, *shares) in settings.pop("pools", {}).items()}
+    return SchedulerConf(policy=named.get(policy, policy), pools=pools, **settings)
+
+
 class Bench:
     """``all``: every command so far.  Attempts are named by what they compute: (stage, partition)."""
 
     def __init__(self, listening: bool = False, deep: bool = True, **conf: Any) -> None:
         self.deep = deep
         conf.setdefault("prefetch_horizon", 0.0)  # nothing ahead, unless it is the subject
-        self.scheduler = Scheduler(SchedulerConf(**conf), listening=listening)
+        self.scheduler = Scheduler(with_policies(**conf), listening=listening)
         self.now = 0.0
         self.all: list[Any] = []
         self.where: dict[int, tuple[str, int]] = {}

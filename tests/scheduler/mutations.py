@@ -42,6 +42,7 @@ collected by pytest: it runs the suite some sixty times.
     barrier-keeps-success      what succeeded in a failed barrier attempt is kept
     fair-ignores-weight        pools share alike
     fair-ignores-min-share     a minimum share is none
+    ranks-are-never-asked-for-again     a set's rank stays what it was when its stage began
     fifo-by-stage              FIFO goes by stage ids
     no-delay                   held partitions go anywhere at once
     absent-hosts-hold          hints of hosts without executors hold partitions up
@@ -212,15 +213,16 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "barrier-keeps-success": ("barriers.py", "        self.succeeded.clear()\n", ""),
     "fair-ignores-weight": (
-        "pools.py",
-        "return (1, self.running / self.weight, self.name)",
-        "return (1, self.running, self.name)",
+        "../../plugins/scheduling.py",
+        "return (1, pool.running / pool.weight)",
+        "return (1, pool.running)",
     ),
-    "fair-ignores-min-share": ("pools.py", "if self.running < self.min_share:", "if False:"),
-    "fifo-by-stage": (
+    "fair-ignores-min-share": ("../../plugins/scheduling.py", "if pool.running < pool.min_share:", "if False:"),
+    "fifo-by-stage": ("pools.py", "return (rank, tasks.seq, stage.stage)", "return (rank, stage.stage, tasks.seq)"),
+    "ranks-are-never-asked-for-again": (
         "pools.py",
-        "return (tasks.running if tasks.pool.fair else 0, tasks.seq, tasks.stage.id)",
-        "return (tasks.running if tasks.pool.fair else 0, tasks.stage.id, tasks.seq)",
+        "            self._changed_sets[tasks] = None\n",
+        "            pass\n",
     ),
     "no-delay": (
         "tasksets.py",

@@ -54,6 +54,7 @@ from asparkle.core.scheduler import (
     TaskSucceeded,
 )
 
+from .bench import with_policies
 from .invariants import check, check_work_conserving, leftovers
 
 Nonces = dict[tuple[int, int], int]  # (indeterminate stage, partition): which computation of it
@@ -790,7 +791,7 @@ class Workload:
 def random_conf(rng: random.Random, **fixed: Any) -> SchedulerConf:
     settings: dict[str, Any] = {
         "max_failures": rng.choice([1, 2, 4, 4]),
-        "fair": rng.random() < 0.5,
+        "policy": rng.choice(["FIFO", "FAIR"]),
         "pools": {"a": ("FAIR", 2, 1), "b": ("FIFO", 1, 0)},
         "locality_wait": rng.choice([0.0, 0.05, 3.0]),
         "prefetch_horizon": rng.choice([0.0, 0.005, 0.05]),
@@ -804,7 +805,7 @@ def random_conf(rng: random.Random, **fixed: Any) -> SchedulerConf:
         "exclude_application_executor": rng.choice([1, 2]),
         "exclude_application_node": rng.choice([1, 2]),
     }
-    return SchedulerConf(**{**settings, **fixed})
+    return with_policies(**{**settings, **fixed})
 
 
 def random_chances(rng: random.Random, storm: float = 1.0) -> Chances:
@@ -828,9 +829,9 @@ def random_chances(rng: random.Random, storm: float = 1.0) -> Chances:
     )
 
 
-def random_run(rng: random.Random, jobs: int = 6, **options: Any) -> Simulation:
+def random_run(rng: random.Random, jobs: int = 6, conf: SchedulerConf | None = None, **options: Any) -> Simulation:
     """Some jobs on some executors through all kinds of trouble, judged at every step."""
-    sim = Simulation(rng, random_conf(rng), random_chances(rng), **options)
+    sim = Simulation(rng, conf or random_conf(rng), random_chances(rng), **options)
     return drive(sim, Workload(rng), rng.randrange(1, jobs + 1))
 
 

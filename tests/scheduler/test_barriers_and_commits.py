@@ -46,7 +46,7 @@ class TestBarrierLaunch:
         assert bench.launched == [(0, 2)]
 
     def test_under_fair_it_is_not_starved_by_a_busy_pool(self) -> None:
-        bench = Bench(fair=True).executor("a", 2)
+        bench = Bench(policy="FAIR").executor("a", 2)
         bench.job(result(0, 1000), pool="x")
         bench.job(result(1, 2, barrier=True), pool="y")
         for _ in range(5):

@@ -352,7 +352,9 @@ class TestCancelling:
 class TestForgetting:
     def test_nothing_remains_of_finished_jobs(self) -> None:
         bench = (
-            Bench(speculation=True, exclude=True, fair=True, prefetch_horizon=0.01).executor("a", 2).executor("b", 2)
+            Bench(speculation=True, exclude=True, policy="FAIR", prefetch_horizon=0.01)
+            .executor("a", 2)
+            .executor("b", 2)
         )
         for n in range(0, 40, 4):
             bench.job(stage(n, 3, hosts=[["host-a"], ["nowhere"], ["host-b"]]), result(n + 1, 4, [n]), pool=f"p{n}")

@@ -28,7 +28,7 @@ class TestRules:
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {name for name in names if name.startswith("asparkle.")}
-        pure = {"asparkle.core.events", "asparkle.core.namedtuple"}
+        pure = {"asparkle.core.contracts", "asparkle.core.events", "asparkle.core.namedtuple"}
         assert all(name.startswith("asparkle.core.scheduler") or name in pure for name in ours)
         roots = {name.split(".")[0] for name in names - ours}
         assert roots <= sys.stdlib_module_names

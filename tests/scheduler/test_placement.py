@@ -47,14 +47,14 @@ class TestFair:
         return counts
 
     def test_pools_share_by_weight(self) -> None:
-        bench = Bench(fair=True, pools={"x": ("FIFO", 2, 0), "y": ("FIFO", 1, 0)}).executor("a", 6)
+        bench = Bench(policy="FAIR", pools={"x": ("FIFO", 2, 0), "y": ("FIFO", 1, 0)}).executor("a", 6)
         bench.job(result(0, 1000), pool="x")
         bench.job(result(1, 1000), pool="y")
         counts = self.shares(bench)
         assert counts[0] == pytest.approx(2 * counts[1], rel=0.2)
 
     def test_a_minimum_share_goes_before_weights(self) -> None:
-        bench = Bench(fair=True, pools={"x": ("FIFO", 100, 0), "y": ("FIFO", 1, 3)}).executor("a", 4)
+        bench = Bench(policy="FAIR", pools={"x": ("FIFO", 100, 0), "y": ("FIFO", 1, 3)}).executor("a", 4)
         bench.job(result(1, 1000), pool="y")
         bench.job(result(0, 1000), pool="x")
         for tid in range(4):
@@ -63,7 +63,7 @@ class TestFair:
         assert sorted(running) == [0, 1, 1, 1]
 
     def test_the_smaller_part_of_a_minimum_share_goes_first(self) -> None:
-        bench = Bench(fair=True, pools={"x": ("FIFO", 1, 4), "y": ("FIFO", 1, 2)})
+        bench = Bench(policy="FAIR", pools={"x": ("FIFO", 1, 4), "y": ("FIFO", 1, 2)})
         bench.job(result(0, 9), pool="x")
         bench.job(result(1, 9), pool="y")
         bench.executor("a", 6)
@@ -71,7 +71,7 @@ class TestFair:
         assert sorted(stages) == [0, 0, 0, 0, 1, 1]
 
     def test_a_new_pool_gets_the_next_slots(self) -> None:
-        bench = Bench(fair=True).executor("a", 2)
+        bench = Bench(policy="FAIR").executor("a", 2)
         bench.job(result(0, 10), pool="x")
         bench.job(result(1, 10), pool="y")
         assert bench.launched == []
@@ -79,21 +79,21 @@ class TestFair:
         assert bench.launched == [(1, 0)]
 
     def test_jobs_of_a_fair_pool_share_it(self) -> None:
-        bench = Bench(fair=True, pools={"x": ("FAIR", 1, 0)}).executor("a", 2)
+        bench = Bench(policy="FAIR", pools={"x": ("FAIR", 1, 0)}).executor("a", 2)
         bench.job(result(0, 10), pool="x")
         bench.job(result(1, 10), pool="x")
         bench.succeed((0, 0))
         assert bench.launched == [(1, 0)]
 
     def test_jobs_of_a_fifo_pool_queue_up(self) -> None:
-        bench = Bench(fair=True, pools={"x": ("FIFO", 1, 0)}).executor("a", 2)
+        bench = Bench(policy="FAIR", pools={"x": ("FIFO", 1, 0)}).executor("a", 2)
         bench.job(result(0, 10), pool="x")
         bench.job(result(1, 10), pool="x")
         bench.succeed((0, 0))
         assert bench.launched == [(0, 2)]
 
     def test_killed_attempts_are_no_share(self) -> None:
-        bench = Bench(fair=True).executor("a", 3)
+        bench = Bench(policy="FAIR").executor("a", 3)
         gone = bench.job(result(0, 2), pool="x")
         bench.job(result(1, 9), pool="y")
         bench.cancel(job=gone)
@@ -102,7 +102,7 @@ class TestFair:
         assert bench.launched == [(2, 0)]
 
     def test_work_ahead_is_no_share_and_never_more_than_a_horizon(self) -> None:
-        bench = Bench(fair=True, prefetch_horizon=1.0).executor("a", 1)
+        bench = Bench(policy="FAIR", prefetch_horizon=1.0).executor("a", 1)
         bench.job(result(0, 1000), pool="x")
         for _ in range(20):
             bench.succeed(bench.scheduler.executors()[0].running[0], seconds=0.1)
@@ -361,7 +361,7 @@ class TestRecall:
         assert bench.launched == []
 
     def test_for_a_set_that_ranks_higher(self) -> None:
-        bench = Bench(prefetch_horizon=0.005, fair=True, pools={"vip": ("FIFO", 1, 1)}).executor("a", 1)
+        bench = Bench(prefetch_horizon=0.005, policy="FAIR", pools={"vip": ("FIFO", 1, 1)}).executor("a", 1)
         bench.job(result(0, 9))
         bench.job(result(1, 1), pool="vip")
         bench.wait(0.006)

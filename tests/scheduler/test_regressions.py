@@ -19,7 +19,7 @@ def test_a_job_that_fails_by_exclusion_launches_nothing_in_the_same_turn() -> No
 def test_what_has_a_slot_is_launched_before_what_is_sent_ahead() -> None:
     """An executor runs what comes first: (0, 1) was in the batch of (0, 0) and took the slot of (1, 0), so
     that a barrier task had none (random_run of seed 5100)."""
-    bench = Bench(prefetch_horizon=1.0, fair=True)
+    bench = Bench(prefetch_horizon=1.0, policy="FAIR")
     bench.job(result(0, 9), pool="x")
     bench.job(result(1, 9), pool="y")
     bench.executor("a", 2)
@@ -31,7 +31,7 @@ def test_what_has_a_slot_is_launched_before_what_is_sent_ahead() -> None:
 
 def test_a_barrier_stage_that_ties_with_a_busy_pool_gets_its_slots() -> None:
     """Each time all of the pool's tasks had ended the tie went by name, and a slot to the pool."""
-    bench = Bench(fair=True).executor("a", 2)
+    bench = Bench(policy="FAIR").executor("a", 2)
     bench.job(result(0, 100), pool="a")
     bench.job(result(1, 2, barrier=True), pool="b")
     bench.succeed((0, 0), (0, 1))

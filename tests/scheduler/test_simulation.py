@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asparkle.core.scheduler import Determinism, JobSpec, SchedulerConf, StageSpec
+from asparkle.plugins.scheduling import FAIR
 
 from .invariants import check
 from .simulation import (
@@ -128,7 +129,7 @@ def large(seed: int) -> Simulation:
         kill_executor=0.5,
         add_executor=0.5,
     )
-    conf = SchedulerConf(max_failures=50, max_stage_attempts=1000, speculation=True, fair=True)
+    conf = SchedulerConf(max_failures=50, max_stage_attempts=1000, speculation=True, policy=FAIR())
     sim = Simulation(rng, conf, chances, deep=False, listening=True)
     names = [f"e{n}" for n in range(60)]
     for n, name in enumerate(names[:40]):

@@ -45,11 +45,11 @@ these; others get it after a wait which is a small multiple of the stage's mean 
 The wait begins anew while near executors make progress and no slot is idle (delay scheduling, Zaharia et
 al., EuroSys 2010; SPARK-18886).
 
-**When.**  `pools` ranks task sets by FIFO or FAIR; a free slot goes to the first in rank that has something
-for it (`dispatch`).  Then work is sent *ahead*: about `prefetch_horizon` seconds of it by the measured mean,
-nothing if tasks are long, one per slot if nothing is known.  The scheduler presumes that an executor runs
-the first ``slots`` attempts in the order in which they were sent, and those that it says it runs.  What
-waits longer than was meant is recalled, for an idle executor or for a set that ranks higher (`recalls`).
+**When.**  `pools` ranks task sets as a policy says: FIFO, FAIR or a plugin's.  A free slot goes to the first in
+rank that has something for it (`dispatch`).  Then work is sent *ahead*: about `prefetch_horizon` seconds of it by
+the measured mean, nothing if tasks are long, one per slot if nothing is known.  The scheduler presumes that an
+executor runs the first ``slots`` attempts in the order in which they were sent, and those that it says it runs.
+What waits longer than was meant is recalled, for an idle executor or for a set that ranks higher (`recalls`).
 
 **How many.**  With dynamic allocation the machine says how many executors there should be, and releases those that are
 needed no more; an executor is forgotten in the same turn (`allocation`).

@@ -28,7 +28,7 @@ class Dispatch:
         self._announcer = announcer
         self.fleet = Fleet(self._begun, self._ended)
         self._pools = pools
-        self._fair = turn.conf.fair
+        self._fixed = pools.fixed
         self.offers: deque[Executor] = deque()  # may have got a free slot, or a shorter queue
         self._touched: list[Executor] = []  # may need work ahead
         self._next_tid = 0
@@ -305,7 +305,7 @@ class Dispatch:
             assert tasks is not None
             tasks.running += 1
             tasks.pool.running += 1
-            if self._fair:
+            if not self._fixed:
                 self._pools.moved(tasks)
             if tasks.watch is not None:
                 tasks.watch.begun(attempt)
@@ -318,5 +318,5 @@ class Dispatch:
         assert tasks is not None
         tasks.running -= 1
         tasks.pool.running -= 1
-        if self._fair:
+        if not self._fixed:
             self._pools.moved(tasks)

@@ -134,7 +134,7 @@ class Lineage:
             elif stage.tasks is not None:
                 ready = stage.tasks.ready
                 self._pools.leave(stage.tasks)
-                self._pools.join(stage.tasks, heir.spec.pool, heir.seq)
+                self._pools.join(stage.tasks, heir.spec, heir.seq)
                 if ready:
                     self._pools.ready(stage.tasks)
         if stage.jobs:
@@ -209,7 +209,7 @@ class Lineage:
         if tasks is None:
             tasks = stage.tasks = TaskSet(stage, self._uncomputed(stage))
             owner = next(iter(stage.jobs.values()))
-            self._pools.join(tasks, owner.spec.pool, owner.seq)
+            self._pools.join(tasks, owner.spec, owner.seq)
             places = self._blocks.finder(stage)
             if places is not None:
                 tasks.place_all(places)

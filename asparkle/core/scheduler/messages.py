@@ -22,9 +22,12 @@ import enum
 import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from asparkle.core.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from asparkle.core.contracts import SchedulingPolicy
 
 BlockId: TypeAlias = tuple[int, int]  # (rdd, partition)
 
@@ -422,8 +425,8 @@ class SchedulerConf(NamedTuple):
 
     max_failures: int = 4  # spark.task.maxFailures
     max_stage_attempts: int = 4  # spark.stage.maxConsecutiveAttempts
-    fair: bool = False  # spark.scheduler.mode == FAIR
-    pools: Mapping[str, tuple[str, int, int]] = MappingProxyType({})  # name: (mode, weight, min share)
+    policy: SchedulingPolicy | None = None  # spark.scheduler.mode; None: in the order of submission
+    pools: Mapping[str, tuple[SchedulingPolicy | None, int, int]] = MappingProxyType({})  # (mode, weight, min share)
     locality_wait: float = 3.0  # spark.locality.wait: the longest wait for a better place, seconds
     prefetch_horizon: float = 0.005  # asparkle.scheduler.prefetch: seconds of work sent ahead to an executor
     speculation: bool = False  # spark.speculation

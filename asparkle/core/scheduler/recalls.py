@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 
 from asparkle.core.scheduler.fleet import Fleet
-from asparkle.core.scheduler.pools import Pools, Rank
+from asparkle.core.scheduler.pools import Key, Pools
 from asparkle.core.scheduler.records import QUEUED, Attempt, Executor
 from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.turn import Turn
@@ -65,7 +65,7 @@ class Recalls:
         if self._fleet.ahead and (self._fleet.idle or self._waiting):
             self._arm()
 
-    def _ranks_below(self, rank: Rank, attempt: Attempt) -> bool:
+    def _ranks_below(self, rank: Key, attempt: Attempt) -> bool:
         tasks = attempt.stage.tasks
         return tasks is not None and self._pools.rank(tasks) > rank
 

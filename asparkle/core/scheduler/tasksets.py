@@ -16,13 +16,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from asparkle.core.scheduler.records import Attempt, Executor, Flags, Host, Stage, flags
 
 if TYPE_CHECKING:
     from asparkle.core.scheduler.barriers import Gathering
     from asparkle.core.scheduler.exclusion import Bars
+    from asparkle.core.scheduler.messages import JobSpec
     from asparkle.core.scheduler.pools import Pool
     from asparkle.core.scheduler.speculation import Watch
 
@@ -60,6 +61,8 @@ class TaskSet:
         "failures",
         "far_mean",
         "gathering",
+        "job",
+        "key",
         "left",
         "live",
         "luck",
@@ -128,7 +131,9 @@ class TaskSet:
         self.shuffles: tuple[tuple[int, int], ...] = ()
         self.peers: Sequence[str] | None = None
         self.pool: Pool
-        self.seq = 0
+        self.job: JobSpec
+        self.seq = 0  # of the job
+        self.key: tuple[Any, ...]  # Pools ranks it by
         self.ready = False  # Pools ranks it
         self.paused = False  # a parent is incomplete
         self.bars: Bars | None = None
