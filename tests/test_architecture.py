@@ -40,7 +40,7 @@ OPTIONAL = {
     "asparkle.sql.dataframe": {"pandas"},
     "asparkle.plugins.progress": {"tqdm"},
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
-    "asparkle.plugins.codecs": {"lz4", "zstandard"},
+    "asparkle.core.compression": {"lz4", "zstandard"},
     "asparkle.plugins.eventlog.files": {"lz4", "zstandard"},
 }
 CIRCLES = {  # through imports inside functions

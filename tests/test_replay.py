@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from asparkle import SparkContext
-from asparkle.core.codecs import compressor
+from asparkle.core.codecs import codec_named, load_codec
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import Listener, MetricSink
 from asparkle.core.errors import ArgumentError, ConfigurationError, CorruptInput, PluginError
@@ -204,7 +204,7 @@ async def test_compressed_logs_are_read(live, tmp_path, suffix):
     directory, events, _ = live
     path, recorder = tmp_path / f"events.jsonl{suffix}", EventRecorder()
     codecs = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".deflate": "deflate", ".lz4": "lz4", ".zst": "zstd"}
-    with path.open("wb") as file, compressor(file, codecs[suffix]) as compressed:
+    with path.open("wb") as file, load_codec(codec_named(codecs[suffix])).write(file) as compressed:
         compressed.write((directory / "events.jsonl").read_bytes())
     assert await replay(path, plugins=[recorder]) == Replayed(len(events), 0)
     assert recorder.recorded == events == list(read_events(path))

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from asparkle.core.filesystems import Options
 
 PACKAGE: Final = "org.apache.hadoop.io.compress."
-_GZIP, _BZIP2, _XZ = "asparkle.plugins.codecs:Gzip", "asparkle.plugins.codecs:Bzip2", "asparkle.plugins.codecs:Xz"
-_DEFLATE, _ZSTD = "asparkle.plugins.codecs:Deflate", "asparkle.plugins.codecs:Zstd"
-_LZ4 = "asparkle.plugins.codecs:Lz4"
+_GZIP, _BZIP2, _XZ = "asparkle.core.compression:Gzip", "asparkle.core.compression:Bzip2", "asparkle.core.compression:Xz"
+_DEFLATE, _ZSTD = "asparkle.core.compression:Deflate", "asparkle.core.compression:Zstd"
+_LZ4 = "asparkle.core.compression:Lz4"
 CODECS: Final[dict[str, str]] = {
     ".gz": _GZIP,
     ".bz2": _BZIP2,
@@ -59,7 +59,7 @@ def codec_named(name: str, options: Options = ()) -> str:
     Raises ArgumentError for an unknown one, MissingDependency where its package is not installed.
 
     >>> codec_named("org.apache.hadoop.io.compress.GzipCodec")
-    'asparkle.plugins.codecs:Gzip'
+    'asparkle.core.compression:Gzip'
     """
     table = _table(options)
     path = table.get(name) or table.get(PACKAGE + name)

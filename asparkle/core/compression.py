@@ -14,8 +14,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Final, cast
 
-from asparkle.errors import MissingDependency
-from asparkle.plugins import Codec
+from asparkle.core.contracts import Codec
+from asparkle.core.errors import MissingDependency
 
 _CHUNK: Final = 1 << 20  # bytes given at a time
 _COMPRESSED: Final = 1 << 14  # bytes decompressed at once where the result's length can't be limited
