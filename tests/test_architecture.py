@@ -42,6 +42,7 @@ OPTIONAL = {
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
     "asparkle.core.compression": {"lz4", "zstandard"},
     "asparkle.plugins.eventlog.files": {"lz4", "zstandard"},
+    **{module: {"pytest"} for module in MODULES if module.startswith("asparkle.testing.")},  # others' tests import it
 }
 CIRCLES = {  # through imports inside functions
     ("asparkle.core.filesystems", "asparkle.core.remotefiles"),  # a file system, and those that a package brings

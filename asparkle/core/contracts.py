@@ -65,7 +65,12 @@ class ExecutorInfo(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Why an executor is gone; the meaning of the fields is that of `scheduler.messages.ExecutorLost`."""
+    """Why an executor is gone.
+
+    ``reason``: in words, for messages.  ``blame``: whether what ran there may have brought it about, and so counts as
+    failed: not where the executor was released, or `Executor.kill` was called.  ``running``: the attempts that ran,
+    where that is known.  ``blocks_survive``: what it wrote to disk can still be read by others on its host.
+    """
 
     reason: str
     blame: bool = True
@@ -76,8 +81,8 @@ class Lost(NamedTuple):
 class Executor(ABC):
     """One ordered duplex channel to a worker runtime.
 
-    Messages arrive in the order in which they were sent, each at most once; what was under way when the
-    executor is lost may not arrive at all.
+    Messages arrive in the order in which they were sent, each at most once, of any size.  None is left out while
+    the executor lives; what was under way when it is lost may not arrive at all.
     """
 
     info: ExecutorInfo
@@ -88,11 +93,17 @@ class Executor(ABC):
 
     @abstractmethod
     async def receive(self) -> Sequence[ToDriver] | Lost:
-        """The next reports, at least one; or, once and last, that the executor is lost and why."""
+        """The next reports, at least one; or, once and last, that the executor is lost and why.
+
+        Cancelled, it loses nothing.
+        """
 
     @abstractmethod
     def kill(self) -> bool:
-        """End the worker by force, now; `receive` then says so.  False where that can't be done (a thread)."""
+        """End the worker by force, now; `receive` then says so.  False where that can't be done (a thread).
+
+        Does nothing to a worker that is gone.
+        """
 
 
 class Cluster(ABC):
@@ -108,7 +119,8 @@ class Cluster(ABC):
     async def added(self) -> Executor:
         """The next executor that is ready to be sent tasks.  Waits for ever when there will be none.
 
-        Raises `errors.NoExecutors` when executors can't be started, so that jobs fail instead of waiting.
+        Each is returned once: of two with one id, the later has the greater epoch.  Raises `errors.NoExecutors` when
+        executors can't be started, so that jobs fail instead of waiting.
         """
 
     @abstractmethod
@@ -116,8 +128,8 @@ class Cluster(ABC):
         """How many executors, of ``AppSpec.slots_per_executor`` slots each, the application would like.
 
         Called before any is asked for by `added`, and again whenever the number changes, as it does under dynamic
-        allocation; with 1 where the manager is ``in_process``.  A smaller number ends none of those there are: see
-        `release`.
+        allocation; with 1 where the manager is ``in_process``.  Does not wait for them.  A smaller number ends none of
+        those there are: see `release`.
         """
 
     def lost(self, executor: str) -> None:
@@ -133,8 +145,10 @@ class Cluster(ABC):
 
 
 class ClusterManager(ABC):
-    """Brings executors.  Leaving the context ends them all, and leaves nothing behind on any path.
+    """Brings executors, in which tasks give what they give anywhere.  Leaving the context ends them all, and leaves
+    nothing behind on any path.
 
+    The class is called without arguments, and starts nothing.  The event loop may be asyncio's or trio's.
     ``in_process``: its executors live in the driver's process, and are handed objects as they are.
     """
 
@@ -175,7 +189,7 @@ class BlockFacts(NamedTuple):
 
 
 class CachePolicy(ABC):
-    """Which blocks leave a full store first.  Called under the store's lock; must be quick.
+    """Which blocks leave a full store first.  Called under the store's lock; must be quick, with many blocks, too.
 
     The class is called without arguments, once in each worker.  A policy is told of every block of the store, and of
     no other; it says in which order they should leave, and the store which of them do: never one for another of the
@@ -192,14 +206,14 @@ class CachePolicy(ABC):
 
     @abstractmethod
     def forget(self, block: BlockId) -> None:
-        """``block`` has left the store: for another one, or because nobody wants it any more."""
+        """``block`` has left the store, or was never there.  The policy keeps nothing of it."""
 
     @abstractmethod
     def victims(self) -> Iterable[BlockId]:
-        """The blocks of the store, the one to go first in front.
+        """The blocks of the store, each once, and no others; the one to go first in front.
 
-        Read before the next call of any method, and mostly no further than the first few: an iterator that finds them
-        one by one is better than a list.
+        Asking changes nothing.  Mostly no more than the first few are read: an iterator that finds them one by one is
+        better than a list.  Until it is left, no other method is called.
         """
 
 
@@ -263,16 +277,25 @@ class BlockStore(ABC):
     of ``spark.local.dir``.  They are the application's own, the same for all of the host's workers, and are
     deleted with what is in them when it ends; what a store keeps elsewhere is its own to delete.  A block
     outlives the worker that put it: every worker of the host finds it, under the same `BlockId`.
+
+    Uses no more descriptors and threads the more blocks there have been.
     """
 
     @abstractmethod
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:
-        """Keep the bytes; returns how many.  Raises `errors.StoreFull` or `errors.StorageError`, having
-        kept nothing."""
+        """Keep the bytes, those of all chunks in order; returns how many.
+
+        What was put before under the same id is replaced.  A block is seen as a whole or not at all, by whoever asks
+        for it meanwhile.  Raises `errors.StoreFull` or `errors.StorageError`, having kept nothing of it.  What
+        ``chunks`` raises is passed on, likewise: they are computed as they are asked for.
+        """
 
     @abstractmethod
     def get(self, block: BlockId) -> memoryview | None:
-        """The bytes that were put, as one view (a memory map, say), or None."""
+        """The bytes that were put, as one view (a memory map, say), or None where there is no such block.
+
+        The view stays as it is when the block is removed or put again.
+        """
 
     @abstractmethod
     def remove(self, block: BlockId) -> bool:
@@ -351,7 +374,8 @@ class Listener(ABC):
     must not block it; a plain method runs in a thread of its own and may.  Either gets an event some time after it
     happened; with ``at_once``, a plain method is called on the event loop, before anybody learns of it otherwise.
     An exception is logged once, with the listener's name; then, by ``on_error``, the listener stays (the default)
-    or is removed.
+    or is removed.  A listener keeps up with the events, or misses some: they wait in a queue of its own, of
+    ``asparkle.listener.queue.size``.
     """
 
     name: str = ""
@@ -365,11 +389,18 @@ class Listener(ABC):
 
     @abstractmethod
     def on_event(self, event: Any) -> Awaitable[None] | None:
-        """One event.  Called never at once with another call of the same listener."""
+        """One event.  Called never at once with another call of the same listener.
+
+        Events of later versions may be of other types, and what is added while jobs run has not heard of all that came
+        before: a listener passes over what it does not know.
+        """
 
     def close(self) -> Awaitable[None] | None:
         """After the last event: the context stops, or the listener is removed.  A coroutine if, and only
-        if, ``on_event`` is one.  Not called when the flush's deadline has passed."""
+        if, ``on_event`` is one.  Not called when the flush's deadline has passed.
+
+        Gives back what the listener has taken: threads, files, connections.
+        """
         return None
 
 
@@ -403,10 +434,11 @@ class MetricSink(ABC):
 
     The class is called with the context's `SparkConf`, when the context is made, and raises
     `errors.ConfigurationError` for settings that it can't use; it starts and opens nothing then.  A sink serves
-    one context.  Its methods are called one at a time, in a thread of its own: they may block, and hold up neither
-    jobs nor other sinks.  The first exception of each of them is logged, with the sink's name, and fails nothing.
-    When the context stops, the last report and `close` have ``asparkle.listener.flush.timeout``; a sink that has not
-    returned then is left behind, and this is logged.
+    one context, beside those of other contexts.  Its methods are called one at a time, in a thread of its own: they may
+    block, and hold up neither jobs nor other sinks.  Each returns or raises in time, whether or not anybody answers.
+    The first exception of each of them is logged, with the sink's name, and fails nothing.  When the context stops, the
+    last report and `close` have ``asparkle.listener.flush.timeout``; a sink that has not returned then is left behind,
+    and this is logged.
     """
 
     name: str = ""

@@ -48,7 +48,8 @@ class SocketExecutor(Executor):
     """A channel to one worker, over a connected socket whose other end the worker reads and writes.
 
     ``ended``: waits until the worker is gone, and says in words how it went ("its process was killed by SIGKILL").
-    ``end``: makes it go by force, at once; does nothing to one that is gone; None where that can't be done.
+    ``end``: makes it go by force, at once; one that is gone it leaves alone, or raises ProcessLookupError; None where
+    that can't be done.
 
     What the socket leads to is trusted: results are unpickled.  So it must be inherited by the worker, or led to it by
     something that has authenticated both sides.
@@ -151,9 +152,9 @@ class SocketExecutor(Executor):
         return True
 
     def _end_by_force(self) -> None:
-        assert self._end is not None
-        with suppress(ProcessLookupError):  # it is gone already
-            self._end()
+        if self._end is not None:
+            with suppress(ProcessLookupError):  # it has just gone
+                self._end()
 
     async def release(self) -> None:
         """End the worker, which is not needed any more: by asking it, then by force."""

@@ -1,0 +1,128 @@
+"""asparkle's own implementations keep the promises of their contracts, like anyone's."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from asparkle import SparkConf
+from asparkle.backends.disk import DiskStore
+from asparkle.backends.inline import InlineManager
+from asparkle.backends.processes import ProcessesManager
+from asparkle.backends.threads import ThreadsManager
+from asparkle.core.worker.memory import LRU
+from asparkle.plugins.eventlog import EventLogListener
+from asparkle.plugins.eventlog.files import log_files
+from asparkle.plugins.jsonlines import JsonLinesListener
+from asparkle.plugins.listeners import EventRecorder, LogListener
+from asparkle.plugins.progress import ProgressListener
+from asparkle.plugins.statsd import StatsdSink
+from asparkle.testing import (
+    BlockStoreConformance,
+    CachePolicyConformance,
+    ExecutorBackendConformance,
+    InProcessBackendConformance,
+    ListenerConformance,
+    MetricSinkConformance,
+    small_disk,
+)
+
+from .subprocesses import SubprocessManager
+
+
+class TestInline(InProcessBackendConformance):
+    master = "inline"
+
+    def make(self):
+        return InlineManager()
+
+
+class TestThreads(InProcessBackendConformance):
+    master = "threads[2]"
+
+    def make(self):
+        return ThreadsManager()
+
+
+class TestProcesses(ExecutorBackendConformance):
+    master = "processes[2]"
+
+    def make(self):
+        return ProcessesManager()
+
+
+class TestSubprocesses(ExecutorBackendConformance):
+    """Twenty lines, as a third party writes them."""
+
+    master = "sub://2"
+    bad_masters = ["sub://", "sub://many", "sub://0"]
+
+    def make(self):
+        return SubprocessManager()
+
+
+class TestDiskStore(BlockStoreConformance):
+    def make(self, directories):
+        return DiskStore(directories)
+
+    def full(self, store):
+        return small_disk(1 << 20)
+
+
+class TestLRU(CachePolicyConformance):
+    def make(self):
+        return LRU()
+
+
+class TestEventRecorder(ListenerConformance):
+    def make(self):
+        return EventRecorder()
+
+
+class TestLogListener(ListenerConformance):
+    def make(self):
+        return LogListener()
+
+
+class TestJsonLinesListener(ListenerConformance):
+    def make(self):
+        return JsonLinesListener(self.directory / "events.jsonl")
+
+
+class TestEventLogListener(ListenerConformance):
+    def make(self):
+        conf = SparkConf().set("spark.eventLog.dir", str(self.directory))
+        return EventLogListener(log_files(conf), block_updates=True)
+
+
+class TestProgressListener(ListenerConformance):
+    def make(self):
+        return ProgressListener()
+
+
+@pytest.fixture(scope="module")
+def terminal():
+    theirs, ours = os.openpty()
+    with os.fdopen(ours, "w") as stream:
+        yield stream
+    os.close(theirs)
+
+
+class TestProgressListenerOnATerminal(ListenerConformance):
+    @pytest.fixture(autouse=True)
+    def _on_a_terminal(self, terminal):
+        self.terminal = terminal
+
+    def make(self):
+        return ProgressListener(self.terminal)
+
+
+class TestStatsdSink(MetricSinkConformance):
+    bad_settings = [{"asparkle.metrics.statsd.address": "no port"}]
+
+    def make(self, conf):
+        return StatsdSink(conf)
+
+    def towards(self, host, port):
+        return {"asparkle.metrics.statsd.address": f"{host}:{port}"}
