@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ["asparkle.testing.pytest_plugin"]  # once, whether or not it is installed, too
+
 EXPECTED = (
     "IPython is installed",  # the other half of a pair
     "needs the programs of an installed PySpark",  # `.ci/run` runs these, and the checkers, in a step of their own

@@ -294,7 +294,7 @@ class BlockStore(ABC):
     def get(self, block: BlockId) -> memoryview | None:
         """The bytes that were put, as one view (a memory map, say), or None where there is no such block.
 
-        The view stays as it is when the block is removed or put again.
+        The view stays as it is when the block is removed or put again, or others are read.
         """
 
     @abstractmethod

@@ -34,7 +34,7 @@ from asparkle.core.payloads import load
 from asparkle.core.shown import shown
 from asparkle.plugins.manager import MANAGERS, PluginRegistry
 from asparkle.testing import work
-from asparkle.testing.leaks import census, grown
+from asparkle.testing.leaks import Census, census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
 from asparkle.testing.work import Call
@@ -128,6 +128,7 @@ class Fleet:
         self.tids = itertools.count(1)
         self.seats: list[Seat] = []
         self.error: BaseException | None = None
+        self.starting = 0.0  # seconds that executors took to come
         self.cluster: Cluster
         self._entered, self._leave, self._left = anyio.Event(), anyio.Event(), anyio.Event()
         self._scope = anyio.CancelScope()
@@ -188,13 +189,19 @@ class Fleet:
 
     async def bring(self, executors: int) -> list[Seat]:
         """As many executors as that, and no more."""
+        began = time.monotonic()
         await self.target(executors)
         with self.kit.promised("Cluster.set_target", BRINGS):
             enough = await within(self.kit.patience - 1, lambda: len(self.live_seats) >= executors or self.error)
             expect(self.error is None, f"said that there are none to be had: {self.error}")
             expect(enough, f"brought {len(self.live_seats)} executors in {self.kit.patience - 1:g} s, not {executors}")
             expect(len(self.live_seats) == executors, f"brought {len(self.live_seats)} executors, not {executors}")
+        self.starting = max(self.starting, time.monotonic() - began)
         return self.live_seats
+
+    async def long_enough(self) -> None:
+        """Give executors time to come that should not."""
+        await anyio.sleep(SOON + min(1.5 * self.starting, self.kit.patience / 2))
 
 
 class _OnPurpose(Exception):
@@ -273,8 +280,8 @@ class AnyBackendConformance(Conformance):
         try:
             async with anyio.create_task_group() as tasks:
                 fleet = Fleet(self, tasks)
+                await fleet.enter(self.make(), app)
                 try:
-                    await fleet.enter(self.make(), app)
                     yield fleet
                 finally:
                     if leave:
@@ -283,6 +290,10 @@ class AnyBackendConformance(Conformance):
                     tasks.cancel_scope.cancel()
         finally:
             directories.remove()
+
+    def grown(self, before: Census) -> str:
+        """What there is more of than before, in words."""
+        return grown(before, self.directory, patience=self.patience / 2)
 
     def run(self, loop: str, function: Callable[[], Awaitable[None]]) -> None:
         """Run a test's coroutine; it has some time for all that it does."""
@@ -323,7 +334,7 @@ class AnyBackendConformance(Conformance):
         before = census(self.directory)
         self._begin_and_abandon()
         with self.promised("ClusterManager.abandon", "Undo `prestart` when `open` will not follow"):
-            more = grown(before, self.directory)
+            more = self.grown(before)
             expect(not more, f"left {more}")
 
     def _begin_and_abandon(self) -> None:
@@ -376,7 +387,7 @@ class AnyBackendConformance(Conformance):
         with self.promised("ClusterManager.open", LEAVING):
             left = still_there(workers)
             expect(not left, f"left workers, the processes {left}, when it was left {how}")
-            more = grown(before, self.directory)
+            more = self.grown(before)
             expect(not more, f"left {more}, when it was left {how}, and its executors were {when}")
 
     async def occupy(self, seat: Seat, when: str) -> None:
@@ -466,7 +477,7 @@ class AnyBackendConformance(Conformance):
         with self.promised("ClusterManager", "tasks give what they give anywhere", within=6 * self.patience):
             anyio.run(main, backend=loop)
         with self.promised("ClusterManager.open", LEAVING):
-            more = grown(before, self.directory)
+            more = self.grown(before)
             expect(not more, f"left {more}, after jobs")
 
     def test_jobs_give_right_results(self, loop: str) -> None:
@@ -627,7 +638,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
 
         self.run(self.loops[0], test)
         with self.promised("ClusterManager.open", LEAVING):
-            more = grown(before, self.directory)
+            more = self.grown(before)
             expect(not more, f"left {more}, when it was left with workers that were never ready")
 
     def test_workers_that_cant_start(self) -> None:
@@ -771,7 +782,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
                     expect(lost.blame is False, f"said blame={lost.blame} of an executor that was released")
                 fleet.cluster.lost(seat.id)
                 with self.promised("Cluster.release", "The target sinks by as many"):
-                    await anyio.sleep(2 * SOON)
+                    await fleet.long_enough()
                     expect(len(fleet.seats) == 2, "brought another executor for one that was released")
                 with self.promised("Cluster.release", "Each is to end in a moment"):
                     await until(lambda: not lives(pid) or zombie(pid))
@@ -790,7 +801,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
                 with self.promised("Cluster.release", "only lowers the target"):
                     await fleet.cluster.release([seat.id])
                     fleet.cluster.lost(seat.id)
-                    await anyio.sleep(2 * SOON)
+                    await fleet.long_enough()
                     expect(len(fleet.seats) == 2, "brought another for an executor that was released when it was lost")
                 await fleet.target(2)
                 with self.promised("Cluster.set_target", BRINGS):
@@ -802,7 +813,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
                     other.executor.kill()
                     await other.ends("Executor.receive", LAST)
                     fleet.cluster.lost(other.id)
-                    await anyio.sleep(2 * SOON)
+                    await fleet.long_enough()
                     expect(len(fleet.live_seats) == 1, "brought another, when the target had sunk")
 
         self.run(self.loops[0], test)
@@ -822,7 +833,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
                 await seats[0].ends("Executor.receive", LAST)
                 fleet.cluster.lost(seats[0].id)
                 with self.promised("Cluster.lost", "bring another, if the target asks for it"):
-                    await anyio.sleep(2 * SOON)
+                    await fleet.long_enough()
                     expect(len(fleet.seats) == 3, "brought another, when there were more than the target asks for")
 
         self.run(self.loops[0], test)

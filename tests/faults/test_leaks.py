@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,44 +15,10 @@ from waiting import wait_until
 from asparkle import SparkConf, SparkContext
 from asparkle.aio import SparkContext as AsyncSparkContext
 from asparkle.core.errors import JobFailed
+from asparkle.testing.leaks import census, grown
 
 MASTERS = ["inline", "threads[2]", "processes[2]"]
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts processes and descriptors in /proc")
-
-
-def children() -> list[int]:
-    """Processes that descend from this one."""
-    found, parents = [], {os.getpid()}
-    for entry in sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
-        try:
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent in parents:
-            parents.add(int(entry.name))
-            found.append(int(entry.name))
-    return found
-
-
-def census(directory: Path) -> dict[str, int]:
-    gc.collect()
-    return {
-        "processes": len(children()),
-        "threads": sum(1 for t in threading.enumerate() if t.name.startswith("asparkle")),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "files": len(os.listdir(directory)),
-    }
-
-
-def grown(directory: Path, before: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """What there is more of than before, after a while.  Less is no leak: an earlier test's threads may have ended."""
-    deadline = time.monotonic() + 5
-    while True:
-        now = census(directory)
-        more = {name: (before[name], count) for name, count in now.items() if count > before[name]}
-        if not more or time.monotonic() > deadline:
-            return more
-        time.sleep(0.02)
 
 
 def one_in_ten_fails(x: int) -> int:
@@ -89,9 +53,9 @@ def test_200_contexts_with_failing_and_cancelled_jobs_leave_nothing(master: str,
     before = census(tmp_path)
     for i in range(200):
         anyio.run(use, i)
-    assert grown(tmp_path, before) == {}
-    assert before["processes"] == 0
-    assert before["files"] == 0
+    assert grown(before, tmp_path) == ""
+    assert before.processes == {}
+    assert before.files == {}
 
 
 @LINUX
@@ -101,7 +65,7 @@ def test_a_blocking_context_that_is_garbage_collected_leaves_nothing(master: str
     sc = SparkContext(conf=SparkConf().setMaster(master).set("spark.local.dir", str(tmp_path)))
     assert sc.parallelize(range(4)).cache().count() == 4
     del sc
-    assert grown(tmp_path, before) == {}
+    assert grown(before, tmp_path) == ""
 
 
 @LINUX
@@ -117,7 +81,7 @@ def test_an_exception_inside_the_block_leaves_nothing(master: str, tmp_path: Pat
 
     with pytest.raises(KeyError, match="the user's own"):
         anyio.run(use)
-    assert grown(tmp_path, before) == {}
+    assert grown(before, tmp_path) == ""
 
 
 @pytest.mark.parametrize("master", MASTERS)

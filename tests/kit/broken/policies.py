@@ -1,0 +1,152 @@
+"""Cache policies that are broken on purpose, each in one way.  Run by `test_broken`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from asparkle.core.worker.memory import LRU
+from asparkle.testing import CachePolicyConformance
+
+
+class NeverForgets(LRU):
+    def forget(self, block):
+        pass
+
+
+class TestNeverForgets(CachePolicyConformance):
+    def make(self):
+        return NeverForgets()
+
+
+class NamesTwice(LRU):
+    """One entry for each time that a block was read."""
+
+    def __init__(self):
+        self.reads = []
+
+    def touch(self, block):
+        self.reads.append(block)
+
+    def forget(self, block):
+        self.reads = [other for other in self.reads if other != block]
+
+    def victims(self):
+        return list(self.reads)
+
+
+class TestNamesTwice(CachePolicyConformance):
+    def make(self):
+        return NamesTwice()
+
+
+class NamesOthers(LRU):
+    """Also the blocks before."""
+
+    def victims(self):
+        return [*super().victims(), *((rdd, partition + 1000) for rdd, partition in super().victims())]
+
+
+class TestNamesOthers(CachePolicyConformance):
+    def make(self):
+        return NamesOthers()
+
+
+class KeepsTheFirst(LRU):
+    """Never names the block that came first."""
+
+    def victims(self):
+        return list(super().victims())[1:]
+
+
+class TestKeepsTheFirst(CachePolicyConformance):
+    def make(self):
+        return KeepsTheFirst()
+
+
+class KnowsNoStrangers(LRU):
+    def forget(self, block):
+        del self._order[block]
+
+
+class TestKnowsNoStrangers(CachePolicyConformance):
+    def make(self):
+        return KnowsNoStrangers()
+
+
+class Remembers(LRU):
+    """Counts reads, also of blocks that have left."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = Counter()
+
+    def touch(self, block):
+        super().touch(block)
+        self.reads[block] += 1
+
+
+class TestRemembers(CachePolicyConformance):
+    def make(self):
+        return Remembers()
+
+
+class Searches(LRU):
+    """A list that is looked through for each block."""
+
+    def __init__(self):
+        self.order = []
+
+    def touch(self, block):
+        self.forget(block)
+        self.order.append(block)
+
+    def forget(self, block):
+        if block in self.order:
+            self.order.remove(block)
+
+    def victims(self):
+        return list(self.order)
+
+
+class TestSearches(CachePolicyConformance):
+    patience = 1.0
+
+    def make(self):
+        return Searches()
+
+
+class ForgetsWhatItNames(LRU):
+    def victims(self):
+        while self._order:
+            yield self._order.popitem(last=False)[0]
+
+
+class TestForgetsWhatItNames(CachePolicyConformance):
+    def make(self):
+        return ForgetsWhatItNames()
+
+
+class Shared(LRU):
+    blocks = {}
+
+    def __init__(self):
+        self._order = self.blocks
+
+    def touch(self, block):
+        self._order.pop(block, None)
+        self._order[block] = None
+
+
+class TestShared(CachePolicyConformance):
+    def make(self):
+        return Shared()
+
+
+class WantsALimit(LRU):
+    def __init__(self, limit):
+        super().__init__()
+
+
+class TestWantsALimit(CachePolicyConformance):
+    def make(self):
+        return WantsALimit(10)
