@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asparkle.testing.policies import CachePolicyConformance
     from asparkle.testing.promises import Conformance, PromiseBroken, expect
     from asparkle.testing.samples import sample_events
+    from asparkle.testing.simulation import SimulatedAttempt, SimulatedCluster, SimulatedJob
     from asparkle.testing.sinks import MetricSinkConformance, sample_metrics
     from asparkle.testing.stores import BlockStoreConformance, small_disk
 
@@ -37,6 +38,9 @@ __all__ = [
     "ListenerConformance",
     "MetricSinkConformance",
     "PromiseBroken",
+    "SimulatedAttempt",
+    "SimulatedCluster",
+    "SimulatedJob",
     "expect",
     "no_leaks",
     "sample_events",
@@ -54,6 +58,7 @@ __getattr__ = lazy(
         "asparkle.testing.policies": ["CachePolicyConformance"],
         "asparkle.testing.promises": ["Conformance", "PromiseBroken", "expect"],
         "asparkle.testing.samples": ["sample_events"],
+        "asparkle.testing.simulation": ["SimulatedAttempt", "SimulatedCluster", "SimulatedJob"],
         "asparkle.testing.sinks": ["MetricSinkConformance", "sample_metrics"],
         "asparkle.testing.stores": ["BlockStoreConformance", "small_disk"],
     },

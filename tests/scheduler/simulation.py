@@ -10,10 +10,8 @@ read from two computations of an indeterminate output is found out: one partitio
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +21,6 @@ from asparkle.core.scheduler import (
     BarrierReached,
     BlocksChanged,
     CommitRequested,
-    DeadlineReached,
     Determinism,
     DiscardResults,
     Emit,
@@ -41,7 +38,6 @@ from asparkle.core.scheduler import (
     MapOutput,
     Recall,
     ReleaseBarrier,
-    Scheduler,
     SchedulerConf,
     ShuffleRemoved,
     StageDone,
@@ -53,6 +49,7 @@ from asparkle.core.scheduler import (
     TaskStarted,
     TaskSucceeded,
 )
+from asparkle.testing.simulation import VirtualDriver
 
 from .bench import with_policies
 from .invariants import check, check_work_conserving, leftovers
@@ -127,7 +124,7 @@ class JobRecord:
     cancelled: bool = False
 
 
-class Simulation:
+class Simulation(VirtualDriver):
     def __init__(
         self,
         rng: random.Random,
@@ -138,18 +135,13 @@ class Simulation:
         deep: bool = True,
         seconds: float = 0.01,
     ) -> None:
+        super().__init__(conf or SchedulerConf(), listening=listening)
         self.rng = rng
-        self.conf = conf or SchedulerConf()
         self.chances = chances or Chances()
-        self.scheduler = Scheduler(self.conf, listening=listening)
         self.deep = deep  # check the machine's inside after every event
         self.seconds = seconds
-        self.now = 0.0
-        self.history: list[tuple[float, Any]] = []  # commands
         self.emitted: list[Any] = []
         self.events = 0
-        self._future: list[tuple[float, int, Callable[[], None]]] = []
-        self._n = 0
         self.workers: dict[str, Worker] = {}
         self.epochs: Counter[str] = Counter()
         self.files: dict[tuple[int, int, int], Value] = {}  # (shuffle, map partition, tid)
@@ -176,39 +168,19 @@ class Simulation:
 
     # ---------------------------------------------------------------------------------- the outside
 
-    def at(self, delay: float, action: Callable[[], None]) -> None:
-        self._n += 1
-        heapq.heappush(self._future, (self.now + delay, self._n, action))
-
-    def step(self) -> bool:
-        """The next thing happens; False if nothing ever will."""
+    def waits(self) -> bool:
         deadline = self.scheduler.next_deadline()
-        if self._future and (deadline is None or self._future[0][0] <= deadline):
-            self.now, _, action = heapq.heappop(self._future)
-            action()
-            return True
-        if deadline is not None and (self._future or any(not job.over for job in self.jobs.values())):
-            assert deadline <= self.now + 400 * 24 * 3600
-            self.now = max(self.now, deadline)
-            self.tell(DeadlineReached())
-            return True
-        return False
+        assert deadline is None or deadline <= self.now + 400 * 24 * 3600
+        return any(not job.over for job in self.jobs.values())
 
     def run(self, steps: int = 200_000) -> None:
-        """Until nothing more happens."""
-        for _ in range(steps):
-            if not self.step():
-                return
-        raise AssertionError(f"still busy after {steps} steps: {self.scheduler.jobs()} {self.scheduler.stages()}")
+        super().run(steps)
 
     def tell(self, event: Any) -> None:
         """Hand an event to the scheduler, judge and carry out its commands."""
         self.events += 1
         self._note(event)
-        commands = self.scheduler.handle(event, self.now)
-        for command in commands:
-            self.history.append((self.now, command))
-            getattr(self, "_" + type(command).__name__.lower())(command)
+        super().tell(event)
         if self.deep:
             check(self.scheduler)
             check_work_conserving(self.scheduler)
