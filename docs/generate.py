@@ -349,6 +349,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "replay": lambda: _text(load("asparkle.plugins:replay")),
     "metrics": metrics,
     "helpers": helpers,
+    "SimulatedCluster": lambda: described("asparkle.testing:SimulatedCluster"),
+    "SimulatedAttempt": lambda: table("asparkle.testing:SimulatedAttempt"),
+    "SimulatedJob": lambda: table("asparkle.testing:SimulatedJob"),
 }
 
 

@@ -598,7 +598,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
 
     class TestMine(ExecutorBackendConformance):
         master = "mine://2"
-        bad_masters = ["mine://many"]
+        bad_masters = ("mine://", "mine://many")
 
         def make(self):
             return MyManager()

@@ -40,7 +40,7 @@ class VirtualDriver:
         self._n += 1
         heapq.heappush(self._future, (self.now + delay, self._n, action))
 
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         """Whether anybody still waits for what the scheduler may do when its next deadline is reached."""
         raise NotImplementedError
 
@@ -51,7 +51,7 @@ class VirtualDriver:
             self.now, _, action = heapq.heappop(self._future)
             action()
             return True
-        if deadline is not None and (self._future or self.waits()):
+        if deadline is not None and (self._future or self._waits()):
             self.now = max(self.now, deadline)
             self.tell(s.DeadlineReached())
             return True
@@ -212,9 +212,10 @@ class SimulatedCluster(VirtualDriver):
         return job
 
     def cancel(self, job: SimulatedJob, reason: str = "it was cancelled") -> None:
+        """Nobody waits for the job any more."""
         self.tell(s.JobCancelled(job.job, reason=reason))
 
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         return any(job.ended is None for job in self.jobs)
 
     # ------------------------------------------------------------------------------------- commands

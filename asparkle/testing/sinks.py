@@ -41,7 +41,7 @@ class MetricSinkConformance(Conformance):
     """Tests a `MetricSink`: derive from it, name the class ``Test...``, and say how a sink is made.
 
     class TestMySink(MetricSinkConformance):
-        bad_settings = [{"my.port": "http"}]
+        bad_settings = ({"my.port": "http"},)
 
         def make(self, conf):
             return MySink(conf)

@@ -74,6 +74,12 @@ def test_every_method_of_a_contract_has_a_tested_promise(contract: str) -> None:
     assert methods <= {name for name, _ in promises()}
 
 
+@pytest.mark.parametrize("name", asparkle.testing.__all__)
+def test_every_public_name_is_in_the_guide(name: str) -> None:
+    assert getattr(asparkle.testing, name)
+    assert name in (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+
+
 # ------------------------------------------------------------------------------ how a broken promise is told
 
 

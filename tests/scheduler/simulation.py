@@ -168,7 +168,7 @@ class Simulation(VirtualDriver):
 
     # ---------------------------------------------------------------------------------- the outside
 
-    def waits(self) -> bool:
+    def _waits(self) -> bool:
         deadline = self.scheduler.next_deadline()
         assert deadline is None or deadline <= self.now + 400 * 24 * 3600
         return any(not job.over for job in self.jobs.values())

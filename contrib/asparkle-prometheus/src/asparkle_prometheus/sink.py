@@ -7,10 +7,12 @@ Names follow Prometheus' conventions: ``asparkle_`` in front, ``_total`` behind 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from math import inf
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, make_wsgi_app, push_to_gateway
 from prometheus_client.core import (
@@ -28,8 +30,9 @@ from asparkle.plugins import Metric, Metrics, MetricSink
 from asparkle_prometheus.endpoint import Endpoint
 
 PREFIX = "asparkle.prometheus."
-PUSH_TIMEOUT = 5.0
-"""Seconds that the push gateway has for an answer."""
+PUSH_TIMEOUT = 3.0
+"""Seconds that the push gateway has for an answer: fewer than ``asparkle.listener.flush.timeout``, which the last push
+has to be over in."""
 
 log = logging.getLogger("asparkle.prometheus")
 
@@ -47,7 +50,7 @@ class PrometheusSink(MetricSink):
 
     def __init__(self, conf: SparkConf | None = None) -> None:
         settings = _settings(SparkConf() if conf is None else conf)
-        self._pushgateway = settings.get("pushgateway", "").strip()
+        self._pushgateway = _gateway(settings.get("pushgateway", "").strip())
         self._address = settings.get("address", "127.0.0.1")
         port = settings.get("port", "" if self._pushgateway else "0")
         self._port = _port(port) if port else None
@@ -133,6 +136,18 @@ def _settings(conf: SparkConf) -> dict[str, str]:
     for name in settings.keys() - {*known}:
         raise ConfigurationError(f"unknown key {PREFIX}{name}: known are {', '.join(PREFIX + key for key in known)}")
     return settings
+
+
+def _gateway(text: str) -> str:
+    """``text``, if something can be pushed there, or if it is empty."""
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        if not text or (url.scheme in ("http", "https") and url.hostname and not re.search(r"\s", text)):
+            _ = url.port  # raises ValueError for one that is none
+            return text
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{PREFIX}pushgateway = {text!r}: expected host:port, or a URL")
 
 
 def _port(text: str) -> int:
