@@ -16,6 +16,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -232,7 +233,7 @@ class AnyBackendConformance(Conformance):
     settings: ClassVar[dict[str, str]] = {}
     """More of a context's settings, if the backend needs any."""
     loops: ClassVar[Sequence[str]] = ("asyncio", "trio")
-    """The event loops that it supports."""
+    """The event loops that it supports; trio is tried where it is installed."""
     executors: ClassVar[int] = 2
 
     @abstractmethod
@@ -246,7 +247,8 @@ class AnyBackendConformance(Conformance):
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         if "loop" in metafunc.fixturenames:
-            metafunc.parametrize("loop", self.loops)
+            installed = [loop for loop in self.loops if loop != "trio" or find_spec("trio")]
+            metafunc.parametrize("loop", installed)
 
     @pytest.fixture(autouse=True)
     def _in_scratch_directories(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

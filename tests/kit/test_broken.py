@@ -19,6 +19,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "CI"}, "PYTHONPATH": str(ROOT)}
 
+pytestmark = pytest.mark.slow
+
 STORES = {
     "ForgetsTheFirstChunk": [
         "BlockStore.get: The bytes that were put",
