@@ -279,6 +279,11 @@ def test_executors_and_cores_make_a_master_where_none_is_named(tmp_path, options
     assert settings(tmp_path, *options.split())["spark.master"] == master
 
 
+def test_under_dynamic_allocation_they_are_the_first_ones_and_make_no_master(tmp_path):
+    found = settings(tmp_path, "--num-executors", "2", "--conf", "spark.dynamicAllocation.enabled=true")
+    assert (found.get("spark.master"), found["spark.executor.instances"]) == (None, "2")
+
+
 def test_modules_and_zip_files_are_found_by_driver_and_workers(tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib/single.py").write_text("def one(x): return x + 1\n")
