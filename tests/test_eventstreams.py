@@ -176,7 +176,7 @@ async def test_a_stream_in_a_cycle_leaves_when_it_is_collected():
 
 
 async def test_what_does_not_fit_is_counted_and_logged_once_and_holds_up_no_job(caplog):
-    async with SparkContext("threads[2]", conf=small_queue()) as sc:
+    async with SparkContext("threads[1]", conf=small_queue()) as sc:
         stream, quick = sc.events(TaskEnded), sc.events(JobEnded)
         for _ in range(3):
             assert await sc.parallelize(range(20), 20).count() == 20
@@ -285,11 +285,13 @@ def test_nothing_is_lost_from_the_call_on_and_the_rest_can_be_read_after_the_end
 
 def test_leaving_a_blocking_loop_leaves_the_bus(sc):
     bus = sc._context._bus
-    job = sc.submit(sc.parallelize([1]).count)
-    for _ in sc.events(JobEnded):
+    stream = sc.events(JobEnded)
+    sc.parallelize([1]).count()
+    for _ in stream:
         break
+    assert bus.active  # the variable has it
+    del stream
     wait_until(lambda: not bus.active)
-    job.result()
     with sc.events(JobEnded) as stream:
         sc.parallelize([1]).count()
         assert next(stream).failure == ""

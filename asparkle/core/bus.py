@@ -24,16 +24,16 @@ from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError
-from asparkle.core.logs import log, logging_for_nobody
-from asparkle.core.loop import LoopCaller, loop_caller
+from asparkle.core.logs import log, logging_again, logging_for_nobody
+from asparkle.core.loop import LoopCaller, cancel_detached, loop_caller, start_detached
 from asparkle.core.shown import shown
 
 Handler: TypeAlias = "Callable[[Any], Awaitable[None] | None]"
 _END = object()  # behind the last event in a thread's queue
+_MOMENT = 0.5  # seconds that a coroutine has for what it does when it is cancelled
 _BATCH = 32  # events that a coroutine gets before others have their turn on the loop
 
 
@@ -112,7 +112,8 @@ class _TaskFeed(Feed):
         self._wake: anyio.Event | None = None
         self._handler, self._close = _calls_of(listener)
         self._failures = Failures(self, listener)
-        self._over = False
+        self._task: object = None
+        self._done = False
         self._deadline = inf
         self._scope: anyio.CancelScope | None = None
 
@@ -129,8 +130,15 @@ class _TaskFeed(Feed):
         if self._wake is not None:
             self._wake.set()
 
+    def start(self) -> None:
+        # The event loop's own task, and nobody's child: one that never ends can be left behind.
+        self._task = start_detached(self._run, f"listener {self.name}", self._over)
+
+    def _over(self) -> None:
+        self._done = True
+
     def is_over(self) -> bool:
-        return self._over
+        return self._done
 
     def end_by(self, deadline: float) -> None:
         """What the listener has not got at ``deadline`` (of the loop's clock) it does not get."""
@@ -138,7 +146,17 @@ class _TaskFeed(Feed):
         if self._scope is not None:
             self._scope.deadline = deadline
 
-    async def run(self) -> None:
+    async def join(self, deadline: float) -> None:
+        """Waits for the task, which is cancelled at the deadline, and has a moment then."""
+        with anyio.CancelScope(shield=True):
+            while not self._done and anyio.current_time() < deadline + _MOMENT:
+                await anyio.sleep(0.001)
+        if not self._done:
+            self._give_up_queue()
+            log().warning("listener did not return in time: its task is left behind", listener=self.name)
+            cancel_detached(self._task)
+
+    async def _run(self) -> None:
         logging_for_nobody()
         # Shielded: whoever cancels the bus's host still has the queue flushed, until the deadline.
         try:
@@ -149,11 +167,13 @@ class _TaskFeed(Feed):
         except (Exception, SystemExit) as error:
             self._failures.failed(error, "close")
         finally:
-            self._over = True
             self._bus.remove(self)
-            self._drop(len(self._queue))
-            self._queue.clear()
-            self._failures.say_dropped(last=True)
+            self._give_up_queue()
+
+    def _give_up_queue(self) -> None:
+        self._drop(len(self._queue))
+        self._queue.clear()
+        self._failures.say_dropped(last=True)
 
     async def _deliver(self) -> None:
         while await self._filled():
@@ -263,11 +283,14 @@ class _DirectFeed(Feed):
         return 0
 
     def put(self, event: object) -> None:
+        whose = logging_for_nobody()
         try:
             self._handler(event)
         except (Exception, SystemExit) as error:  # a sys.exit() in a listener ends no job
             if self._failures.failed(error, type(event).__name__):
                 self._bus.remove(self)
+        finally:
+            logging_again(whose)
 
     def end(self) -> None:
         super().end()
@@ -281,8 +304,9 @@ class _DirectFeed(Feed):
 class Bus:
     """Carries events to listeners.  ``async with Bus() as bus: ...``
 
-    Leaving it, on any path, delivers what is queued for at most ``flush_timeout`` seconds, closes the
-    listeners and leaves no task behind, and no thread but that of a plain function which never returns.
+    Leaving it, on any path, delivers what is queued for at most ``flush_timeout`` seconds, and closes the listeners.
+    Nothing is left behind but the thread of a plain function which never returns, and the task of a coroutine which
+    is not to be cancelled: this is logged.
     """
 
     active = False
@@ -297,7 +321,6 @@ class Bus:
         self._dropped: dict[str, int] = {}
         self._routes: dict[type, tuple[Feed, ...]] = {}
         self._deliveries: list[_TaskFeed | _ThreadFeed] = []  # removed ones too, until they have ended
-        self._tasks: TaskGroup | None = None
         self._thread = 0  # the event loop's, once there is one
         self._call_in_loop: LoopCaller
         self._closed = False
@@ -332,8 +355,8 @@ class Bus:
             return direct
         if _is_async(handler):
             feed = _TaskFeed(self, listener, events, name)
-            if self._tasks is not None:
-                self._tasks.start_soon(feed.run, name=f"listener {name}")
+            if self._thread and not self._closed:
+                feed.start()
         else:
             feed = _ThreadFeed(self, listener, events, name)
         if not self._closed:
@@ -362,7 +385,7 @@ class Bus:
 
     def soon(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call ``function`` on the bus's event loop: now, if we are there; soon, from another thread."""
-        if self._tasks is None or self.is_here():
+        if not self._thread or self.is_here():
             function(*arguments)
         else:
             self._call_in_loop(lambda: function(*arguments))
@@ -389,16 +412,14 @@ class Bus:
 
     async def __aenter__(self) -> Bus:
         self._thread, self._call_in_loop = threading.get_ident(), loop_caller()
-        self._tasks = await anyio.create_task_group().__aenter__()
         for feed in self._deliveries:
             if isinstance(feed, _TaskFeed):
-                self._tasks.start_soon(feed.run, name=f"listener {feed.name}")
+                feed.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._tasks is not None
         self._closed = True
         for other in self._feeds:
             self.remove(other)
@@ -406,12 +427,8 @@ class Bus:
         for feed in self._deliveries:
             if isinstance(feed, _TaskFeed):
                 feed.end_by(deadline)
-        try:
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            for feed in self._deliveries:
-                if isinstance(feed, _ThreadFeed):
-                    await feed.join(deadline)
+        for feed in self._deliveries:
+            await feed.join(deadline)
 
 
 def _calls_of(listener: Listener | Handler) -> tuple[Handler, Callable[[], Awaitable[None] | None] | None]:

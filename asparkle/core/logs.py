@@ -6,15 +6,15 @@ stderr).  Both are imported with the first record, not before.
 
 Whoever wants the records as events `hear`s them: those that the host's own level and processors let through.  A record
 belongs to the application in whose tasks, or in threads begun by these, it was logged; one that was logged elsewhere
-(in a task of the user's, in a worker that lives in the driver's process), to all.  What a listener logs is no event:
-it would hear itself for ever.
+(in a task of the user's, in a worker that lives in the driver's process), to all.  What a listener or a metric
+sink logs is no event: a listener would hear itself for ever.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, MutableMapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from asparkle.core.errors import ArgumentError
@@ -44,9 +44,13 @@ def logging_for(application: object) -> None:
     _application.set(application)
 
 
-def logging_for_nobody() -> None:
-    """What this task or thread logs from now on is no event."""
-    _application.set(_NOBODYS)
+def logging_for_nobody() -> Token[object]:
+    """What this task or thread logs is no event: from now on, or until it is `logging_again`."""
+    return _application.set(_NOBODYS)
+
+
+def logging_again(token: Token[object]) -> None:
+    _application.reset(token)
 
 
 def log(name: str = "asparkle") -> BoundLogger:

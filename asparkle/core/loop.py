@@ -112,6 +112,12 @@ def _start_detached_on_trio(
     return trio.lowlevel.spawn_system_task(run, name=name)
 
 
+def cancel_detached(task: object) -> None:
+    """Cancel what `start_detached` has begun; on asyncio, whatever shields it.  On trio there is no such thing."""
+    if isinstance(task, asyncio.Task):
+        task.cancel()
+
+
 async def clean_up(function: Callable[[], Any]) -> None:
     """Run ``function`` in a thread, whatever is cancelled; or here, at the interpreter's end, when from Python 3.12
     on no thread can be started any more."""

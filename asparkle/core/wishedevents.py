@@ -29,12 +29,11 @@ class WishedEvents:
 
     def __init__(self, bus: Bus, scheduler: Scheduler, tasks: TaskGroup, interval: float) -> None:
         self._bus = bus
-        self._logs = LogEvents(bus)
         self._progress = ProgressEvents(bus, scheduler, tasks, interval)
 
     def update(self) -> Callable[[Any], None]:
         """Somebody has begun or ceased to listen.  Returns what all other events are to be given to."""
-        hear(self._bus, self._logs.hear if self._bus.wants(LogWritten) else None)
+        hear(self._bus, self._hear if self._bus.wants(LogWritten) else None)
         if self._bus.wants(StageProgress):
             self._progress.begin()
             return self._progress.post
@@ -45,25 +44,10 @@ class WishedEvents:
         hear(self._bus, None)
         self._progress.end()
 
-
-class LogEvents:
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-        self._telling = False
-
-    def hear(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
+    def _hear(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         """In any thread."""
-        if self._telling and self._bus.is_here():
-            return  # a listener that is called at once has logged it
         texts = {name: value if isinstance(value, str) else shown(value) for name, value in fields.items()}
-        self._bus.soon(self._tell, LogWritten(time.monotonic(), level, message, texts))
-
-    def _tell(self, event: LogWritten) -> None:
-        self._telling = True
-        try:
-            self._bus.post(event)
-        finally:
-            self._telling = False
+        self._bus.soon(self._bus.post, LogWritten(time.monotonic(), level, message, texts))
 
 
 class ProgressEvents:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextvars import copy_context
 from math import inf
 from operator import add, attrgetter
 from typing import Any, Final, Literal
@@ -20,6 +19,7 @@ from typing import Any, Final, Literal
 import anyio
 
 from asparkle.conf import SparkConf
+from asparkle.core.logs import logging_for_nobody
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.events import (
     ApplicationEnded,
@@ -373,14 +373,8 @@ class SinkThread(threading.Thread):
         self._interval = interval
         self._failed: set[str] = set()
 
-    def start(self) -> None:
-        self._variables = copy_context()  # by which what it logs is the application's
-        super().start()
-
     def run(self) -> None:
-        self._variables.run(self._serve)
-
-    def _serve(self) -> None:
+        logging_for_nobody()
         if not self._try("open", self._sink.open, self._read):
             return
         while not self.stopping.wait(self._interval):
