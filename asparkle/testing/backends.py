@@ -33,7 +33,7 @@ from asparkle.core.errors import ConfigurationError, JobFailed, NoExecutors
 from asparkle.core.masters import parse_master
 from asparkle.core.payloads import load
 from asparkle.core.shown import shown
-from asparkle.plugins.manager import MANAGERS, PluginRegistry
+from asparkle.plugins.manager import PluginRegistry
 from asparkle.testing import work
 from asparkle.testing.leaks import Census, census, grown
 from asparkle.testing.promises import Conformance, expect
@@ -266,7 +266,7 @@ class AnyBackendConformance(Conformance):
         return conf.setAll([(key.replace("_", "."), str(value)) for key, value in settings.items()])
 
     def plugins(self) -> list[object]:
-        found, _ = providing(MANAGERS, type(self.manager), parse_master(self.master).scheme)
+        found, _ = providing(ClusterManager, type(self.manager), parse_master(self.master).scheme)
         return found
 
     def application(self) -> Application:

@@ -14,7 +14,6 @@ import pytest
 
 from asparkle.core.contracts import BlockId, CachePolicy
 from asparkle.core.shown import shown
-from asparkle.plugins.manager import POLICIES
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
 from asparkle.testing.work import identity
@@ -172,7 +171,7 @@ class CachePolicyConformance(Conformance):
         """Blocks of a real job leave a store that is too small, and the job's results are right."""
         from asparkle import SparkConf, SparkContext
 
-        plugins, name = providing(POLICIES, type(self.policy))
+        plugins, name = providing(CachePolicy, type(self.policy))
         conf = SparkConf().set("asparkle.cache.policy", name).set("spark.executor.memory", "2m")
         conf.set("spark.local.dir", str(self.directory))
         with (

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from asparkle.plugins import builtin
 from asparkle.plugins.hookspecs import hookimpl
-from asparkle.plugins.manager import BUILTIN
+from asparkle.plugins.manager import KINDS
 
 NAME = "under-test"
 
 
-def providing(hook: str, kind: type, name: str = NAME) -> tuple[list[object], str]:
+def providing(contract: type, kind: type, name: str = NAME) -> tuple[list[object], str]:
     """The plugins that a context needs, and the name by which it finds ``kind`` then: its own if it is built in."""
+    hook = KINDS[contract].hook
     path = f"{kind.__module__}:{kind.__qualname__}"
-    for builtin, where in BUILTIN[hook].items():
+    for known, where in getattr(builtin, hook)().items():
         if where == path:
-            return [], builtin
+            return [], known
 
     def provide(self: object) -> dict[str, Any]:
         return {name: kind}

@@ -20,7 +20,6 @@ import pytest
 from asparkle.core.contracts import BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError, StoreFull
 from asparkle.core.shown import shown
-from asparkle.plugins.manager import STORES
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
@@ -322,7 +321,7 @@ class BlockStoreConformance(Conformance):
         """Cached partitions of a real job are put there, found by other workers, and removed."""
         from asparkle import SparkConf, SparkContext, StorageLevel
 
-        plugins, name = providing(STORES, type(self.store))
+        plugins, name = providing(BlockStore, type(self.store))
         conf = SparkConf().set("asparkle.store.disk", name).set("spark.local.dir", str(self.directory / "local"))
         with (
             self.promised("BlockStore", "Keeps serialized cached partitions", within=30.0),

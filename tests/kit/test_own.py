@@ -11,11 +11,11 @@ from asparkle.backends.disk import DiskStore
 from asparkle.backends.inline import InlineManager
 from asparkle.backends.processes import ProcessesManager
 from asparkle.backends.threads import ThreadsManager
-from asparkle.core.worker.memory import LRU
 from asparkle.plugins.eventlog import EventLogListener
 from asparkle.plugins.eventlog.files import log_files
 from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder, LogListener
+from asparkle.plugins.policies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.progress import ProgressListener
 from asparkle.plugins.statsd import StatsdSink
 from asparkle.testing import (
@@ -73,6 +73,21 @@ class TestDiskStore(BlockStoreConformance):
 class TestLRU(CachePolicyConformance):
     def make(self):
         return LRU()
+
+
+class TestLFU(CachePolicyConformance):
+    def make(self):
+        return LFU()
+
+
+class TestFIFO(CachePolicyConformance):
+    def make(self):
+        return FIFO()
+
+
+class TestCost(CachePolicyConformance):
+    def make(self):
+        return CostAware()
 
 
 class TestEventRecorder(ListenerConformance):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from asparkle.core.worker.memory import LRU
+from asparkle.plugins.policies import LRU
 from asparkle.testing import CachePolicyConformance
 
 

@@ -9,6 +9,7 @@ import pytest
 from asparkle_mru import MRU
 
 from asparkle import SparkConf, SparkContext
+from asparkle.testing import CachePolicyConformance
 
 
 def test_its_entry_point_is_found():
@@ -41,3 +42,8 @@ def test_scans_over_more_than_the_cache_holds(policy, computed):
             for rdd in rdds:
                 assert rdd.map(len).sum() == 2_000_000
         assert count.value == computed
+
+
+class TestPromises(CachePolicyConformance):
+    def make(self):
+        return MRU()

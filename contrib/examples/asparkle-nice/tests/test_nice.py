@@ -11,6 +11,7 @@ import pytest
 
 from asparkle import SparkContext
 from asparkle.errors import ConfigurationError
+from asparkle.testing import ExecutorBackendConformance
 
 
 def test_its_entry_point_is_found():
@@ -54,3 +55,11 @@ def test_a_worker_that_is_killed_is_replaced():
 def test_other_urls_are_refused(url):
     with pytest.raises(ConfigurationError, match=f"master = '{url}': expected nice://N or nice://N/LEVEL"):
         SparkContext(url, "refused")
+
+
+class TestPromises(ExecutorBackendConformance):
+    master = "nice://2"
+    bad_masters = ("nice://", "nice://many", "nice://2/20")
+
+    def make(self):
+        return asparkle_nice.NiceManager()

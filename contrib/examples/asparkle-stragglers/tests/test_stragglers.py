@@ -8,9 +8,11 @@ from importlib.metadata import entry_points
 
 import asparkle_stragglers
 import pytest
+from asparkle_stragglers import Stragglers
 
 from asparkle import SparkConf, SparkContext
 from asparkle.errors import ConfigurationError
+from asparkle.testing import ListenerConformance
 
 
 def conf(**settings: str) -> SparkConf:
@@ -45,3 +47,8 @@ def test_a_factor_that_is_no_number_is_refused():
     settings = conf(**{"asparkle.stragglers.factor": "much"})
     with pytest.raises(ConfigurationError, match=r"asparkle\.stragglers\.factor = 'much': expected a number"):
         SparkContext("inline", "refused", conf=settings)
+
+
+class TestPromises(ListenerConformance):
+    def make(self):
+        return Stragglers(3)
