@@ -140,6 +140,7 @@ MACHINERY = {
     "metrics",
     "reading",
     "replaying",
+    "survey",
 }
 OWN_PLUGINS = [
     module
@@ -400,6 +401,11 @@ def asparkle_undocumented():
 )
 def test_what_is_not_documented_is_found(lacks, missing):
     assert lacks() == missing
+
+
+@pytest.mark.parametrize("command", builtin.COMMANDS)
+def test_every_command_is_documented(command):
+    assert re.search(rf"^asparkle {command}\b", (ROOT / "docs/launcher.md").read_text(), re.MULTILINE)
 
 
 # ---------------------------------------------------------------------------------------------- the project

@@ -89,11 +89,12 @@ class PluginError(AsparkleError):
     """A plugin can't be used: it failed to import, claims a name that is taken, is blocked, was written
     for another API version, or a hook of it returned what the hook's contract does not allow.
 
-    ``plugin``: its name."""
+    ``plugin``: its name; ``problem``: the message without it."""
 
     def __init__(self, plugin: str, problem: str) -> None:
         super().__init__(f"plugin {plugin!r}: {problem}")
         self.plugin = plugin
+        self.problem = problem
 
 
 class NotSupported(PySparkAttributeError):

@@ -1,1 +1,1 @@
-"""``asparkle run`` and ``asparkle shell``: programs and a prompt, with the options of spark-submit."""
+"""The command ``asparkle``: programs, a prompt, what is installed and what is configured."""

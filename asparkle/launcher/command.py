@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from asparkle.core.conf import SparkConf, check_conf
 from asparkle.core.errors import AsparkleError, ConfigurationError
@@ -13,28 +13,44 @@ from asparkle.core.masters import parse_master
 from asparkle.core.version import VERSION
 from asparkle.launcher import settings
 from asparkle.launcher.options import Parser, add_options
+from asparkle.plugins.builtin import COMMANDS
 
 _RUN = """Run a Python program with asparkle's settings.  What stands behind the script is the program's own.
 Settings come, the first that has one, from the command line, PYSPARK_SUBMIT_ARGS, the properties file and MASTER."""
 
+_PLUGINS = """What is installed: asparkle's own plugins and all others, what each provides, and whether a program that
+is started with these options uses it, would have to name it, or can't use it."""
+_CONF = """Every configuration key, with the value that holds for a program that is started with these options, and
+where it is set.  What the program sets itself is not known here.  The exit status is 1 where a value is bad."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: that of the program, 1 if it raised, 2 for what is wrong with the command line."""
-    parser = _parser()
-    options: argparse.Namespace | None = None
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = ""  # known to be one
     try:
-        options = parser.parse_args(arguments)
-        return _start(options)
+        if words and words[0][:1] != "-" and words[0] not in COMMANDS:
+            command = words[0]
+            return _run_plugins(command, words[1:])
+        options = _parser(with_plugins=words[:1] in (["-h"], ["--help"])).parse_args(words)
+        command = options.command
+        return _START[command](options)
     except AsparkleError as error:
-        command = f"asparkle {options.command}" if options and options.command else "asparkle"
-        print(f"{command}: {error}", file=sys.stderr)
+        print(f"{f'asparkle {command}'.strip()}: {error}", file=sys.stderr)
         return 2
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="asparkle", description="RDDs without a JVM.", allow_abbrev=False)
+def _parser(with_plugins: bool = False) -> Parser:
+    """``with_plugins``: their commands are described, too."""
+    parser = Parser(
+        prog="asparkle",
+        description="RDDs without a JVM.",
+        epilog=_plugins_commands() if with_plugins else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"asparkle {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="run | shell", required=True)
+    commands = parser.add_subparsers(dest="command", metavar=" | ".join(COMMANDS), required=True)
     run = commands.add_parser("run", help="run a program", description=_RUN, allow_abbrev=False)
     add_options(run)
     run.add_argument("--pyspark", action="store_true", help="what the program imports as pyspark is asparkle")
@@ -44,7 +60,35 @@ def _parser() -> Parser:
     shell = commands.add_parser("shell", help="a prompt with a context", description="A prompt with a context, sc.")
     add_options(shell)
     shell.add_argument("--pyspark", action="store_true", help="what is imported as pyspark is asparkle")
+    plugins = commands.add_parser("plugins", help="what is installed", description=_PLUGINS, allow_abbrev=False)
+    add_options(plugins)
+    plugins.add_argument("--json", action="store_true", help="for programs: a list of objects")
+    conf = commands.add_parser("conf", help="what is configured, and where", description=_CONF, allow_abbrev=False)
+    add_options(conf)
+    conf.add_argument("prefix", nargs="?", default="", help="only keys that begin so, such as spark.eventLog")
+    conf.add_argument("--set", action="store_true", help="only keys that are set")
+    conf.add_argument("--json", action="store_true", help="for programs: a list of objects")
     return parser
+
+
+def _run_plugins(command: str, words: list[str]) -> int:
+    """Run a plugin's command.  Raises ConfigurationError for one that nobody has, PluginError for one that can't be
+    run."""
+    from asparkle.launcher.commands import known, load
+
+    commands, broken = known()
+    if command not in commands:
+        hints = [str(error) for error in broken.values()]
+        names = ", ".join([*COMMANDS, *sorted(commands)])
+        raise ConfigurationError("; ".join([f"no such command: known are {names}", *hints]))
+    return load(command, *commands[command])(words)
+
+
+def _plugins_commands() -> str | None:
+    from asparkle.launcher.commands import described
+
+    lines = [f"  {name:12} {text}" for name, text in described()]
+    return "\n".join(["commands of plugins:", *lines]) if lines else None
 
 
 def _start(options: argparse.Namespace) -> int:
@@ -68,6 +112,31 @@ def _start(options: argparse.Namespace) -> int:
     from asparkle.launcher.script import run_script
 
     return run_script(options.script, options.arguments)
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from asparkle.launcher.installed import show
+
+    return show(_conf_of(options), as_json=options.json)
+
+
+def _conf(options: argparse.Namespace) -> int:
+    from asparkle.launcher.configured import show
+
+    given = settings.sources(options, os.environ)
+    return show(_conf_of(options), given, options.prefix, only_set=options.set, as_json=options.json)
+
+
+def _conf_of(options: argparse.Namespace) -> SparkConf:
+    return SparkConf(loadDefaults=False).setAll(settings.collect(options, os.environ).items())
+
+
+_START: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _start,
+    "shell": _start,
+    "plugins": _plugins,
+    "conf": _conf,
+}
 
 
 def _check(values: dict[str, str]) -> None:

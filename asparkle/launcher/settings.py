@@ -29,18 +29,23 @@ def collect(options: argparse.Namespace, environment: Mapping[str, str]) -> dict
     Raises ConfigurationError for a bad option or properties file, or a file that does not exist.
     """
     values: dict[str, str] = {}
-    if "MASTER" in environment:
-        values["spark.master"] = environment["MASTER"]
-    submit_args = submitted(environment)
-    for file in _properties_files(options, environment):
-        values |= read_properties(file)
-    values |= submit_args
-    values |= chosen(options)
+    for _, given in sources(options, environment):
+        values |= given
     for key in _LISTS:
         if key in values:
             values[key] = ",".join(_existing(values[key], key))
     _choose_master(values)
     return values
+
+
+def sources(options: argparse.Namespace, environment: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Where settings come from, and which; a later one goes before.  Raises ConfigurationError."""
+    found = []
+    if "MASTER" in environment:
+        found.append(("MASTER", {"spark.master": environment["MASTER"]}))
+    submit_args = submitted(environment)
+    found += [(file, read_properties(file)) for file in _properties_files(options, environment)]
+    return [*found, (SUBMIT_ARGS, submit_args), ("command line", chosen(options))]
 
 
 def submitted(environment: Mapping[str, str]) -> dict[str, str]:

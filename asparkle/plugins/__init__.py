@@ -13,7 +13,7 @@ from asparkle.core.version import API_VERSION
 
 if TYPE_CHECKING:
     from asparkle.core.bytestream import Unpacker, pack
-    from asparkle.core.conf import KEYS, ConfigKey
+    from asparkle.core.conf import KEYS, ConfigKey, parse_address, parse_bytes, parse_seconds
     from asparkle.core.contracts import (
         AppSpec,
         BlockFacts,
@@ -92,6 +92,9 @@ __all__ = [
     "loop_caller",
     "map_file",
     "pack",
+    "parse_address",
+    "parse_bytes",
+    "parse_seconds",
     "preload",
     "read_events",
     "remove_file",
@@ -106,7 +109,7 @@ __getattr__ = lazy(
     __name__,
     {
         "asparkle.core.bytestream": ["Unpacker", "pack"],
-        "asparkle.core.conf": ["ConfigKey", "KEYS"],
+        "asparkle.core.conf": ["ConfigKey", "KEYS", "parse_address", "parse_bytes", "parse_seconds"],
         "asparkle.core.contracts": [
             "AppSpec",
             "BlockFacts",

@@ -26,6 +26,9 @@ ACTIVATED_BY: dict[str, ConfigKey[Any]] = {
 }
 """Keys that activate one of them."""
 
+COMMANDS = ("run", "shell", "plugins", "conf")
+"""Of the command line: no plugin's can have these names."""
+
 
 def asparkle_cluster_managers() -> dict[str, str]:
     return {

@@ -11,11 +11,11 @@ What runs in workers (stores, policies, serializers, codecs, file systems) must 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker, HookspecMarker
 
-from asparkle.core.conf import SparkConf
+from asparkle.core.conf import ConfigKey, SparkConf
 from asparkle.core.contracts import (
     BlockStore,
     CachePolicy,
@@ -186,4 +186,40 @@ def asparkle_task_scopes() -> Sequence[str]:  # type: ignore[empty-body]
         @hookimpl
         def asparkle_task_scopes():
             return ["asparkle_niceness:lowered"]
+    """
+
+
+@hookspec
+def asparkle_configuration() -> Sequence[ConfigKey[Any]]:  # type: ignore[empty-body]
+    """The configuration keys that a plugin reads.
+
+    Their names begin with ``asparkle.`` or ``spark.`` and are nobody else's; by custom with ``asparkle.`` and the
+    plugin's name.  In a context that uses the plugin, whether it activates it or has a name that it provides, what is
+    set of them is parsed when the context is made, so that a bad value fails there; and so does a key that nobody
+    declares, of a family (``asparkle.moon.``) of which asparkle itself has none.  ``KEY.read(conf)`` gives the parsed
+    value, or that of the default.  ``asparkle conf`` lists them.
+
+    Example::
+
+        PHASE = ConfigKey("asparkle.moon.phase", "int", "a whole number", int, "0", "Days since the moon was new.")
+
+        @hookimpl
+        def asparkle_configuration():
+            return [PHASE]
+    """
+
+
+@hookspec
+def asparkle_commands() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """Commands of the command line ``asparkle``, by name, as ``"module:function"``.
+
+    ``asparkle NAME ...`` imports the function and calls it with the list of what stands behind the name; it returns
+    the exit status, or None for 0.  ``asparkle --help`` shows the first line of its docstring.  Before that nothing is
+    imported of it.
+
+    Example::
+
+        @hookimpl
+        def asparkle_commands():
+            return {"tides": "asparkle_moon.tides:main"}
     """

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from asparkle.core.conf import METRIC_SINKS, PLUGINS, PLUGINS_BLOCK, SparkConf
+from asparkle.core.conf import METRIC_SINKS, PLUGINS, PLUGINS_BLOCK, ConfigKey, SparkConf
 from asparkle.core.contracts import (
     FILE_SYSTEM,
     BlockStore,
@@ -35,7 +35,16 @@ from asparkle.core.errors import ConfigurationError, MissingDependency, PluginEr
 from asparkle.core.masters import Master, unknown_master
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.plugins import API_VERSION, builtin
-from asparkle.plugins.checks import is_path, listeners_of, properties_of, scopes_of, table_of
+from asparkle.plugins.checks import (
+    commands_of,
+    family_of,
+    is_path,
+    keys_of,
+    listeners_of,
+    properties_of,
+    scopes_of,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -43,8 +52,10 @@ if TYPE_CHECKING:
     from pluggy import PluginManager
 
 GROUP = "asparkle"
+BLOCK_VARIABLE = "ASPARKLE_PLUGINS_BLOCK"
 LISTENERS = "asparkle_listeners"
 JOB_PROPERTIES, TASK_SCOPES = "asparkle_job_properties", "asparkle_task_scopes"
+CONFIGURATION, COMMANDS = "asparkle_configuration", "asparkle_commands"
 
 
 class Kind(NamedTuple):
@@ -77,7 +88,7 @@ class PluginRegistry:
 
     def __init__(self, conf: SparkConf, plugins: Iterable[object] = ()) -> None:
         self._conf = conf
-        blocked = os.environ.get("ASPARKLE_PLUGINS_BLOCK", "")
+        blocked = os.environ.get(BLOCK_VARIABLE, "")
         self._blocked = {*PLUGINS_BLOCK.read(conf), *map(str.strip, blocked.split(","))}
         self._active: list[str | Listener] = []  # plugins by name, and listeners that were given
         self._sinks: list[MetricSink] = []
@@ -85,6 +96,11 @@ class PluginRegistry:
             contract: getattr(builtin, kind.hook)() for contract, kind in KINDS.items()
         }
         self._owners: dict[tuple[type | str, str], str] = {}  # of all that is not asparkle's own
+        self.keys: dict[str, tuple[str, ConfigKey[Any]]] = {}
+        """Keys of the plugins that were looked at, by name: which plugin's, and the key."""
+        self.commands: dict[str, tuple[str, str]] = {}
+        """Commands of theirs, likewise: which plugin's, and ``"module:function"``."""
+        self._used: set[str] = set()  # plugins whose keys were checked
         self._packages: dict[str, tuple[str, str]] = {}  # name and version of what has a plugin's entry point
         self._in_workers: set[str] = set()  # plugins of which workers load something
         self._manager: PluginManager | None = None
@@ -95,6 +111,8 @@ class PluginRegistry:
         named = dict.fromkeys((*PLUGINS.read(conf), *implied))
         for plugin in (*named, *plugins):
             self._activate(plugin)
+        for name in self._activated:
+            self._use(name)
         for name in dict.fromkeys(METRIC_SINKS.read(conf)):
             self._sinks.append(self._class(MetricSink, name)(conf))
 
@@ -190,16 +208,45 @@ class PluginRegistry:
 
     def names(self, contract: type | str) -> set[str]:
         """Every name that stands for what meets ``contract``, from asparkle and from all usable plugins."""
-        self._scan()
+        self.scan()
         return set(self._tables[contract])
+
+    def provided_by(self, plugin: str) -> dict[str, list[str]]:
+        """By hook, what a plugin that was looked at provides: names, keys, commands; none for what has no names."""
+        if self._manager is None or not self._manager.has_plugin(plugin):
+            return {}
+        callers = self._manager.get_hookcallers(self._manager.get_plugin(plugin)) or []
+        names: dict[str, list[str]] = {caller.name: [] for caller in callers}
+        for (contract, name), owner in self._owners.items():
+            if owner == plugin:
+                names[KINDS[contract].hook].append(name)
+        for hook, table in ((CONFIGURATION, self.keys), (COMMANDS, self.commands)):
+            if hook in names:
+                names[hook] = [name for name, (owner, _) in table.items() if owner == plugin]
+        return {hook: sorted(found) for hook, found in sorted(names.items())}
 
     # ---------------------------------------------------------------------------------- finding names
 
     def _find(self, contract: type | str, name: str) -> Any:
         """The class or its path; None when nobody provides it.  Looks no further than it must."""
         if name not in self._tables[contract]:
-            self._scan()
+            self.scan()
+        if owner := self._owners.get((contract, name)):
+            self._use(owner)
         return self._tables[contract].get(name)
+
+    def _use(self, plugin: str) -> None:
+        """Checks what is set of a plugin's keys.  Raises ConfigurationError."""
+        if plugin in self._used:
+            return
+        self._used.add(plugin)
+        own = {name: key for name, (owner, key) in self.keys.items() if owner == plugin}
+        for key in own.values():
+            key.read(self._conf)
+        families = tuple(filter(None, map(family_of, own)))
+        for name, _ in self._conf.getAll():
+            if families and name.startswith(families) and name not in self.keys:
+                raise ConfigurationError(f"unknown key {name} of plugin {plugin!r}: known are {', '.join(sorted(own))}")
 
     def _class(self, contract: type | str, name: str) -> Any:
         """The class that meets ``contract``.  Raises PluginError for one that does not, ConfigurationError for none."""
@@ -245,7 +292,7 @@ class PluginRegistry:
         return None
 
     def _take_tables(self, plugin: str) -> None:
-        """Adds the names that a plugin provides: all, or none when one is taken."""
+        """Adds the names, keys and commands that a plugin provides: all, or none when one is taken."""
         additions = {
             contract: table_of(plugin, kind.hook, self._ask(plugin, kind.hook)) for contract, kind in KINDS.items()
         }
@@ -254,6 +301,15 @@ class PluginRegistry:
                 if name in self._tables[contract]:
                     owner = self._owners.get((contract, name), "asparkle itself")
                     raise PluginError(plugin, f"{KINDS[contract].hook}: {name!r} is already provided by {owner}")
+        keys = keys_of(plugin, self._ask(plugin, CONFIGURATION))
+        commands = commands_of(plugin, self._ask(plugin, COMMANDS))
+        taken = dict.fromkeys(builtin.COMMANDS, "asparkle itself")
+        taken |= {name: owner for name, (owner, _) in (self.keys | self.commands).items()}
+        for hook, name in [*((CONFIGURATION, name) for name in keys), *((COMMANDS, name) for name in commands)]:
+            if name in taken:
+                raise PluginError(plugin, f"{hook}: {name!r} is already provided by {taken[name]}")
+        self.keys |= {name: (plugin, key) for name, key in keys.items()}
+        self.commands |= {name: (plugin, path) for name, path in commands.items()}
         for contract, table in additions.items():
             self._tables[contract] |= table
             self._owners |= dict.fromkeys(((contract, name) for name in table), plugin)
@@ -277,14 +333,14 @@ class PluginRegistry:
         if module := builtin.PLUGINS.get(name):
             self._active.append(self._register(import_module(module), name))
             return
-        entries = {entry.name: entry for entry in _entry_points()}
+        entries = installed()
         if name not in entries:
             known = ", ".join(sorted({*entries, *builtin.PLUGINS}))
             raise PluginError(name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}")
         if name not in self._active:
             self._active.append(self._register_entry(entries[name]))
 
-    def _scan(self) -> None:
+    def scan(self) -> None:
         """Loads every installed plugin that is not blocked.  A broken one is noted, not raised."""
         if self._scanned:
             return
@@ -352,7 +408,7 @@ class PluginRegistry:
     def _with_broken(self, error: ConfigurationError) -> ConfigurationError:
         """Adds what might have provided the unknown name, had it been usable."""
         hints = [str(problem) for problem in self.broken.values()]
-        hints += [f"plugin {name!r} is blocked" for name in sorted(self._blocked & _installed_names())]
+        hints += [f"plugin {name!r} is blocked" for name in sorted(self._blocked & installed().keys())]
         return ConfigurationError("; ".join([str(error), *hints]))
 
 
@@ -362,5 +418,6 @@ def _entry_points() -> Sequence[EntryPoint]:
     return sorted(set(entry_points(group=GROUP)), key=lambda entry: entry.name)
 
 
-def _installed_names() -> set[str]:
-    return {entry.name for entry in _entry_points()}
+def installed() -> dict[str, EntryPoint]:
+    """Entry points of plugins, by name."""
+    return {entry.name: entry for entry in _entry_points()}

@@ -23,6 +23,8 @@ T = TypeVar("T")
 Key: TypeAlias = "tuple[Any, ...]"
 """A policy's rank, and what makes it unique."""
 
+_new = tuple.__new__  # a named tuple's own is a function of Python's, which would take longer than most ranks
+
 
 class Ranking(Generic[T]):
     """Items by a key that may change: a heap in which outdated entries are skipped."""
@@ -210,22 +212,14 @@ class Pools:
         stage, job, policy = tasks.stage.spec, tasks.job, tasks.pool.policy
         rank: Key = ()
         if policy is not None:
-            rank = policy.rank(
-                TaskSetFacts(
-                    stage.stage,
-                    stage.name,
-                    job.pool,
-                    tasks.seq,
-                    job.properties,
-                    tasks.total,
-                    tasks.left,
-                    tasks.running,
-                )
-            )
+            name, properties = job.pool, job.properties
+            facts = (stage.stage, stage.name, name, tasks.seq, properties, tasks.total, tasks.left, tasks.running)
+            rank = policy.rank(_new(TaskSetFacts, facts))
         return (rank, tasks.seq, stage.stage)
 
     def _pool_key(self, pool: Pool) -> Key:
         if not self._ranks_pools:
             return ()
         assert self._policy is not None
-        return (self._policy.rank_pool(PoolFacts(pool.name, pool.weight, pool.min_share, pool.running)), pool.name)
+        facts = (pool.name, pool.weight, pool.min_share, pool.running)
+        return (self._policy.rank_pool(_new(PoolFacts, facts)), pool.name)
