@@ -63,6 +63,12 @@ def test_two_plugins_may_share_a_family():
     }
 
 
+def test_one_packages_plugins_may_share_a_key():
+    key = phase()
+    registry = PluginRegistry(conf(asparkle_moon_phase="1"), [with_keys(key), with_keys(key, name="luna")])
+    assert registry.keys == {"asparkle.moon.phase": ("moon", key)}
+
+
 SOURCE = """
 from asparkle.plugins import ConfigKey, MetricSink, hookimpl
 

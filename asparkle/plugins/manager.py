@@ -301,10 +301,12 @@ class PluginRegistry:
                 if name in self._tables[contract]:
                     owner = self._owners.get((contract, name), "asparkle itself")
                     raise PluginError(plugin, f"{KINDS[contract].hook}: {name!r} is already provided by {owner}")
-        keys = keys_of(plugin, self._ask(plugin, CONFIGURATION))
+        declared = keys_of(plugin, self._ask(plugin, CONFIGURATION))
         commands = commands_of(plugin, self._ask(plugin, COMMANDS))
         taken = dict.fromkeys(builtin.COMMANDS, "asparkle itself")
         taken |= {name: owner for name, (owner, _) in (self.keys | self.commands).items()}
+        # an object of a package's may be given beside what its entry point names: they share the package's keys
+        keys = {name: key for name, key in declared.items() if (self.keys.get(name) or ("", None))[1] is not key}
         for hook, name in [*((CONFIGURATION, name) for name in keys), *((COMMANDS, name) for name in commands)]:
             if name in taken:
                 raise PluginError(plugin, f"{hook}: {name!r} is already provided by {taken[name]}")

@@ -27,7 +27,7 @@ def test_every_key_and_every_metric_is_documented():
                 return lambda metric, *rest: named.append(metric)
             return super().__getattribute__(name)
 
-    named = [settings.ENDPOINT, settings.PROTOCOL, settings.TIMEOUT]
+    named = [key.name for key in settings.KEYS]
     Measurements(Meter("test"))
     assert len(named) > 8
     for name in named:

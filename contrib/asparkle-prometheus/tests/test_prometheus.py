@@ -269,12 +269,29 @@ def test_a_gateway_that_is_not_there_is_logged_once_and_fails_no_job(caplog):
         ("port", "http", "asparkle.prometheus.port = 'http': expected a port, or 0"),
         ("port", "-1", "asparkle.prometheus.port = '-1': expected"),
         ("port", "65536", "asparkle.prometheus.port = '65536': expected"),
-        ("adress", "0.0.0.0", "unknown key asparkle.prometheus.adress: known are asparkle.prometheus.address, "),
+        (
+            "adress",
+            "0.0.0.0",
+            "unknown key asparkle.prometheus.adress of plugin 'prometheus': known are asparkle.prometheus.address, ",
+        ),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_when_the_context_is_made(key, value, problem):
     with pytest.raises(ConfigurationError, match=re.escape(problem)):
         SparkContext("threads[1]", conf=conf(**{key: value}).set("asparkle.metrics.sinks", "prometheus"))
+
+
+def test_a_sink_made_by_hand_refuses_what_it_does_not_know():
+    with pytest.raises(ConfigurationError, match=r"unknown key asparkle\.prometheus\.adress: known are"):
+        PrometheusSink(conf(adress="0.0.0.0"))
+
+
+def test_asparkle_conf_lists_its_keys():
+    command = [sys.executable, "-m", "asparkle", "conf", "--json", "asparkle.prometheus"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [row["key"] for row in json.loads(done.stdout)] == [
+        f"asparkle.prometheus.{name}" for name in ("port", "address", "pushgateway")
+    ]
 
 
 def test_the_readme_does_what_it_says(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -10,10 +11,10 @@ from opentelemetry.trace import Tracer, TracerProvider
 
 from asparkle import SparkConf
 from asparkle.events import Event
-from asparkle.plugins import Listener, hookimpl
+from asparkle.plugins import ConfigKey, Listener, hookimpl
 from asparkle_opentelemetry.export import DriverExport
 from asparkle_opentelemetry.measurements import Measurements
-from asparkle_opentelemetry.settings import Export, read_export
+from asparkle_opentelemetry.settings import KEYS, Export, read_export
 from asparkle_opentelemetry.spans import Spans
 from asparkle_opentelemetry.submission import JobTraces
 from asparkle_opentelemetry.tasks import SCOPE, in_driver
@@ -33,6 +34,10 @@ class OpenTelemetry:
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
+
+    @hookimpl
+    def asparkle_configuration(self) -> Sequence[ConfigKey[Any]]:
+        return KEYS
 
     @hookimpl
     def asparkle_listeners(self, conf: SparkConf) -> Sequence[Listener]:

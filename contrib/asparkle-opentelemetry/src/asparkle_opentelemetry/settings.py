@@ -10,10 +10,55 @@ from typing import Any, NamedTuple
 
 from asparkle import SparkConf
 from asparkle.errors import ConfigurationError
+from asparkle.plugins import ConfigKey
 
-PREFIX = "asparkle.opentelemetry."
-ENDPOINT, PROTOCOL, TIMEOUT = f"{PREFIX}endpoint", f"{PREFIX}protocol", f"{PREFIX}timeout"
 _EXPORTERS = {"http": "opentelemetry.exporter.otlp.proto.http", "grpc": "opentelemetry.exporter.otlp.proto.grpc"}
+
+
+def _url(text: str) -> str:
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
+def _protocol(text: str) -> str:
+    if text not in _EXPORTERS:
+        raise ValueError(text)
+    return text
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 3600:
+        raise ValueError(text)
+    return seconds
+
+
+ENDPOINT = ConfigKey(
+    "asparkle.opentelemetry.endpoint",
+    "URL",
+    "a URL, such as http://localhost:4318",
+    _url,
+    "",
+    "An OTLP receiver to export spans and metrics to; not set: they go through the program's own providers.",
+)
+PROTOCOL = ConfigKey(
+    "asparkle.opentelemetry.protocol",
+    "http or grpc",
+    "http or grpc",
+    _protocol,
+    "http",
+    "How: protobuf over HTTP, or gRPC.",
+)
+TIMEOUT = ConfigKey(
+    "asparkle.opentelemetry.timeout",
+    "seconds",
+    "a positive number of seconds, such as 2",
+    _seconds,
+    "2",
+    "How long a request may take, and the end of a context waits for what is not exported yet.",
+)
+KEYS: list[ConfigKey[Any]] = [ENDPOINT, PROTOCOL, TIMEOUT]
 
 
 class Export(NamedTuple):
@@ -45,35 +90,17 @@ def this_process() -> str:
 def read_export(conf: SparkConf) -> Export | None:
     """Where ``asparkle.opentelemetry.*`` says to export to; None without an endpoint.
 
-    Raises ConfigurationError for a bad value, an unknown key, and an exporter that is not installed.
+    Raises ConfigurationError for a bad value, and an exporter that is not installed.
     """
-    given = {key: value for key, value in conf.getAll() if key.startswith(PREFIX)}
-    for key in given:
-        if key not in (ENDPOINT, PROTOCOL, TIMEOUT):
-            raise ConfigurationError(f"unknown key {key}: known are {ENDPOINT}, {PROTOCOL}, {TIMEOUT}")
-    endpoint, protocol = given.get(ENDPOINT, ""), given.get(PROTOCOL, "http")
-    if protocol not in _EXPORTERS:
-        raise ConfigurationError(f"{PROTOCOL} = {protocol!r}: expected http or grpc")
-    timeout = _seconds(given.get(TIMEOUT, "2"))
+    endpoint, protocol = ENDPOINT.read(conf), PROTOCOL.read(conf)
     if not endpoint:
         return None
-    if not endpoint.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{ENDPOINT} = {endpoint!r}: expected a URL, such as http://localhost:4318")
     if not _is_installed(_EXPORTERS[protocol]):
         raise ConfigurationError(
-            f"{PROTOCOL} = {protocol}: its exporter is not installed: pip install 'asparkle-opentelemetry[{protocol}]'"
+            f"{PROTOCOL.name} = {protocol}: its exporter is not installed: "
+            f"pip install 'asparkle-opentelemetry[{protocol}]'"
         )
-    return Export(endpoint.rstrip("/"), protocol, timeout, conf.get("spark.app.name", "asparkle"), this_process())
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 3600:
-        raise ConfigurationError(f"{TIMEOUT} = {text!r}: expected a positive number of seconds, such as 2")
-    return seconds
+    return Export(endpoint, protocol, TIMEOUT.read(conf), conf.get("spark.app.name", "asparkle"), this_process())
 
 
 def _is_installed(module: str) -> bool:

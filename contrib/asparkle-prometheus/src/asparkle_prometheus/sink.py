@@ -7,12 +7,10 @@ Names follow Prometheus' conventions: ``asparkle_`` in front, ``_total`` behind 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from math import inf
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, make_wsgi_app, push_to_gateway
 from prometheus_client.core import (
@@ -25,11 +23,10 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from asparkle import SparkConf
-from asparkle.errors import ConfigurationError
 from asparkle.plugins import Metric, Metrics, MetricSink
 from asparkle_prometheus.endpoint import Endpoint
+from asparkle_prometheus.settings import ADDRESS, PORT, PUSHGATEWAY, check
 
-PREFIX = "asparkle.prometheus."
 PUSH_TIMEOUT = 3.0
 """Seconds that the push gateway has for an answer: fewer than ``asparkle.listener.flush.timeout``, which the last push
 has to be over in."""
@@ -49,11 +46,12 @@ class PrometheusSink(MetricSink):
     name = "prometheus"
 
     def __init__(self, conf: SparkConf | None = None) -> None:
-        settings = _settings(SparkConf() if conf is None else conf)
-        self._pushgateway = _gateway(settings.get("pushgateway", "").strip())
-        self._address = settings.get("address", "127.0.0.1")
-        port = settings.get("port", "" if self._pushgateway else "0")
-        self._port = _port(port) if port else None
+        conf = SparkConf() if conf is None else conf
+        check(conf)
+        self._pushgateway = PUSHGATEWAY.read(conf)
+        self._address = ADDRESS.read(conf)
+        port = PORT.read(conf)
+        self._port = 0 if port is None and not self._pushgateway else port
         self._endpoint: Endpoint | None = None
         self._registry = CollectorRegistry()  # of this context: others in the process have theirs
         self._opened = threading.Event()
@@ -65,7 +63,7 @@ class PrometheusSink(MetricSink):
                 self._endpoint = Endpoint(self._address, self._port, make_wsgi_app(self._registry))
             except OSError as error:
                 where = f"{self._address}:{self._port}"
-                remedy = f"set {PREFIX}port to another one, or to 0 for any that is free"
+                remedy = f"set {PORT.name} to another one, or to 0 for any that is free"
                 raise OSError(error.errno, f"metrics can't be served at {where}: {error.strerror}; {remedy}") from None
             log.info("metrics are served: url=%r", self._endpoint.url)
         self._opened.set()
@@ -128,33 +126,3 @@ def _cumulative(metric: Metric) -> Iterable[tuple[str, int]]:
     for bound, count, _ in metric.buckets:
         so_far += count
         yield "+Inf" if bound == inf else repr(bound), so_far
-
-
-def _settings(conf: SparkConf) -> dict[str, str]:
-    settings = {key.removeprefix(PREFIX): value for key, value in conf.getAll() if key.startswith(PREFIX)}
-    known = ("address", "port", "pushgateway")
-    for name in settings.keys() - {*known}:
-        raise ConfigurationError(f"unknown key {PREFIX}{name}: known are {', '.join(PREFIX + key for key in known)}")
-    return settings
-
-
-def _gateway(text: str) -> str:
-    """``text``, if something can be pushed there, or if it is empty."""
-    try:
-        url = urlsplit(text if "://" in text else f"http://{text}")
-        if not text or (url.scheme in ("http", "https") and url.hostname and not re.search(r"\s", text)):
-            _ = url.port  # raises ValueError for one that is none
-            return text
-    except ValueError:
-        pass
-    raise ConfigurationError(f"{PREFIX}pushgateway = {text!r}: expected host:port, or a URL")
-
-
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-        if 0 <= port <= 65535:
-            return port
-    except ValueError:
-        pass
-    raise ConfigurationError(f"{PREFIX}port = {text!r}: expected a port, or 0 for any that is free")
