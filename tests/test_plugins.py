@@ -523,7 +523,7 @@ class Unmet:
 
 
 UNMET = [
-    Unmet({"victims": None}, r"Half lacks CachePolicy.victims\(\), \"The blocks of the store, the one to go first"),
+    Unmet({"victims": None}, r"Half lacks CachePolicy.victims\(\), \"The blocks of the store, each once"),
     Unmet({"touch": lambda self: None}, r"can't be called as CachePolicy.touch\(block\), \"`?`?block`?`? was stored"),
     Unmet({"forget": 3}, r"Half.forget is 3: expected CachePolicy.forget\(block\)"),
 ]
