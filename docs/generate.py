@@ -225,6 +225,7 @@ def helpers() -> str:
 
 
 TEXTS = {
+    "MapOutputId": "`(shuffle, partition, attempt)` of what one attempt at a map task writes.",
     "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
     "API_VERSION": "What plugins are written against.",
     "Rank": "What scheduling policies rank by: a tuple of numbers.",
@@ -290,6 +291,9 @@ CONTRACTS = [
     "Executor",
     "BlockStore",
     "CachePolicy",
+    "ShuffleStore",
+    "MapOutputWriter",
+    "MapOutputReader",
     "Serializer",
     "Codec",
     "SchedulingPolicy",

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
-from asparkle.core.contracts import FILE_SYSTEM, AppSpec, BlockStore, CachePolicy, ClusterManager, Codec, Serializer
+from asparkle.core.contracts import (
+    FILE_SYSTEM,
+    AppSpec,
+    BlockStore,
+    CachePolicy,
+    ClusterManager,
+    Codec,
+    Serializer,
+    ShuffleStore,
+)
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
@@ -91,6 +100,7 @@ class Application:
             self.default_parallelism = parallelism or self.slots * task_cpus
         self.first_executors = self.executors if self.allocation is None else self.allocation.initial
         disk_store = extensions.path(BlockStore, keys.DISK_STORE.read(conf))
+        shuffle_store = extensions.path(ShuffleStore, keys.SHUFFLE_STORE.read(conf))
         policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
         serializer = extensions.path(Serializer, keys.SERIALIZER.read(conf))
         app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
@@ -116,6 +126,7 @@ class Application:
             path=tuple(sys.path),
             directory=os.getcwd(),
             disk_store=disk_store,
+            shuffle_store=shuffle_store,
             cache_policy=policy,
             serializer=serializer,
             in_process=self.manager.in_process,

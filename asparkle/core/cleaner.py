@@ -7,7 +7,6 @@ then the application's directories are removed as a whole.
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 import weakref
@@ -16,8 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import protocol
-from asparkle.core.directories import remove_tree
 from asparkle.core.lineage import Shuffle
+from asparkle.core.logs import log
 from asparkle.core.loop import in_thread
 from asparkle.core.payloads import remove_file
 from asparkle.core.scheduler import messages as m
@@ -33,12 +32,13 @@ class Cleaner:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._watched: set[int] = set()
-        self._numbers = itertools.count()
+        self.has_shuffles = False
 
     # ------------------------------------------------------------------------- what is watched
 
     def watch_shuffle(self, shuffle: Shuffle) -> None:
-        """Remove a shuffle's files once nobody can read them any more."""
+        """Remove a shuffle's outputs once nobody can read them any more."""
+        self.has_shuffles = True
         self.when_gone(shuffle, Cleaner.remove_shuffle, shuffle.spec.id)
 
     def watch_rdd(self, node: Node) -> None:
@@ -58,32 +58,32 @@ class Cleaner:
     # ------------------------------------------------------------------------- what is done
 
     def remove_shuffle(self, shuffle: int) -> None:
-        """Forget a shuffle everywhere, and delete its files."""
+        """Forget a shuffle everywhere, and delete its outputs."""
         driver = self._driver
         if driver.stopped:
             return
         driver.handle(m.ShuffleRemoved(shuffle))
         driver.drop_table(shuffle)
-        driver.in_thread(_remove_trees, self._paths_of(shuffle))
+        driver.in_thread(self._remove_outputs, [shuffle], driver.scheduler.attempts)
 
     async def clean_shuffles(self, final: Node, blocking: bool) -> None:
         """Remove the shuffles that ``final`` is computed from, up to persisted RDDs."""
-        old: list[str] = []
-        for shuffle in _shuffles_of(final):
+        shuffles = list(_shuffles_of(final))
+        for shuffle in shuffles:
             self._driver.handle(m.ShuffleRemoved(shuffle))
             self._driver.drop_table(shuffle)
-            for path in self._paths_of(shuffle):
-                aside = f"{path}-{next(self._numbers)}.old"
-                with suppress(FileNotFoundError):
-                    os.rename(path, aside)  # the next job may write it anew at once
-                    old.append(aside)
+        before = self._driver.scheduler.attempts  # the next job may write them anew at once
         if blocking:
-            await in_thread(_remove_trees, old)
+            await in_thread(self._remove_outputs, shuffles, before)
         else:
-            self._driver.in_thread(_remove_trees, old)
+            self._driver.in_thread(self._remove_outputs, shuffles, before)
 
-    def _paths_of(self, shuffle: int) -> list[str]:
-        return [os.path.join(d, f"shuffle-{shuffle}") for d in self._driver.app.directories]
+    def _remove_outputs(self, shuffles: Sequence[int], before: int) -> None:
+        for shuffle in shuffles:
+            try:
+                self._driver.shuffles.remove(shuffle, before)
+            except Exception as error:  # a store's; nobody waits for it who could do anything about it
+                log("asparkle.driver").error("map outputs could not be removed", shuffle=shuffle, exc_info=error)
 
     def unpersist(self, rdd: int) -> None:
         """Drop an RDD's cached partitions everywhere."""
@@ -154,8 +154,3 @@ def _shuffles_of(final: Node) -> Iterator[int]:
             if parent.id not in seen and parent.cached is None:
                 seen.add(parent.id)
                 stack.append(parent)
-
-
-def _remove_trees(paths: Sequence[str]) -> None:
-    for path in paths:
-        remove_tree(path)

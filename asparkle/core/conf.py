@@ -379,6 +379,7 @@ DIRECT_RESULT_MAX = _bytes("asparkle.result.direct.max", "1m", "A result larger 
 CACHE_POLICY = _text("asparkle.cache.policy", "lru", "Which cached block goes first when memory is short: `lru`, `lfu`, `fifo`, `cost`, or the name of a plugin's cache policy.")
 SERIALIZER = _text("asparkle.serializer", "pickle", "How elements become bytes in shuffles, spills, cached partitions and results: the name of a serializer.")
 DISK_STORE = _text("asparkle.store.disk", "disk", "Where cached partitions go that are kept on disk: the name of a block store.")
+SHUFFLE_STORE = _text("asparkle.store.shuffle", "files", "Where map outputs lie between the stages of a job: the name of a shuffle store.")
 PLUGINS = _list("asparkle.plugins", "Installed plugins to activate, by the name of their entry point.")
 PLUGINS_BLOCK = _list("asparkle.plugins.block", "Plugins that are never loaded, by name; ASPARKLE_PLUGINS_BLOCK in the environment adds to it.")
 LISTENER_QUEUE_SIZE = _int("asparkle.listener.queue.size", "10000", "Events that wait for one listener; what exceeds it is dropped and counted.")

@@ -157,6 +157,7 @@ class SparkContext(DriverOnly):
         if not application.begun:
             await in_thread(application.begin)
         await stack.enter_async_context(self._bus)
+        stack.push_async_callback(clean_up, self._forget_outputs)
         cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
@@ -199,6 +200,10 @@ class SparkContext(DriverOnly):
 
             self._added_or_none = AddedFiles(files_below(spec.directories), self._application.file_options)
         return self._added_or_none
+
+    def _forget_outputs(self) -> None:
+        if self._driver_or_none is not None:
+            self._driver_or_none.forget_outputs()
 
     def _forget_files(self) -> None:
         if self._added_or_none is not None:

@@ -38,8 +38,9 @@ class AppSpec(NamedTuple):
     path: tuple[str, ...]  # the driver's sys.path
     directory: str  # and its working directory
     disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
+    shuffle_store: str  # likewise, and in the driver: asparkle.store.shuffle
     cache_policy: str  # likewise: asparkle.cache.policy
-    serializer: str  # likewise, and in the driver: asparkle.serializer
+    serializer: str  # likewise, in workers and in the driver: asparkle.serializer
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
     packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
@@ -300,6 +301,99 @@ class BlockStore(ABC):
     @abstractmethod
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
+
+
+MapOutputId: TypeAlias = tuple[int, int, int]
+"""(shuffle, partition, attempt) of what one attempt at a map task writes.  Attempts of one application are numbered as
+they are launched, so no two outputs have the same."""
+
+
+class MapOutputWriter(ABC):
+    """One attempt's map output on its way into a `ShuffleStore`.  Used by one thread."""
+
+    @abstractmethod
+    def write(self, pieces: Sequence[tuple[int, Sequence[Buffer]]]) -> None:
+        """Append pieces, some megabytes of them or one: each is a partition and its next bytes, in chunks.
+
+        Called in rounds, in each of which partitions rise; there is one round unless the task's memory was short.  The
+        chunks are views of the task's data: write or copy them before returning.  Raises `errors.StorageError` where
+        there is no room or the store can't be reached: the attempt has failed.
+        """
+
+    @abstractmethod
+    def commit(self) -> Any:
+        """All is written: the output can be read from now on, by everybody, whole.
+
+        Returns where it lies, for `ShuffleStore.open`: plain data that msgpack carries, not None, and small, as every
+        worker that reads the shuffle gets those of all outputs.
+
+        Called once at most, and last.  Raises as `write` does, having made nothing readable.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """The attempt has failed, perhaps in `write` or `commit`: leave nothing.  Called last, if it is called."""
+
+
+class MapOutputReader(ABC):
+    """One partition of one map output, as one string of bytes: its pieces, joined.  Used by one thread."""
+
+    @abstractmethod
+    def read(self, offset: int, count: int) -> memoryview:
+        """The ``count`` bytes from ``offset``; fewer where a piece ends, none at the end of the partition.
+
+        The memory is the caller's: writable, nobody else's (a map copy-on-write will do), and valid as long as there is
+        a view of it.  ``offset`` mostly rises.  Raises `errors.CorruptBlock` or OSError for what is not there as it was
+        written: see `ShuffleStore.open`.
+        """
+
+    def close(self) -> None:
+        """Nothing more is read; memory that was given out stays valid."""
+        return None
+
+
+class ShuffleStore(ABC):
+    """Keeps map outputs: what map tasks write for the tasks of the next stage.  Thread-safe; called off the event loop.
+
+    The class is called with the application's `AppSpec`, once in each worker and, if there are shuffles, in the driver.
+    An output of a few kilobytes never gets here: it travels in messages.  asparkle checks what it reads, each piece and
+    how long they are together, so a store need not.  ``AppSpec.directories`` are for it to use, on this host, and are
+    deleted at the end; what it keeps elsewhere is its own to delete, by `remove` and `close`.
+    """
+
+    scope: Literal["worker", "host", "shared"] = "host"
+    """What an output outlives: ``worker``, nothing but the attempt: it is lost with the worker that wrote it;
+    ``host``, that worker, unless the cluster manager says that the host's blocks have gone, too; ``shared``, worker and
+    host.  Map tasks whose outputs are lost run again before anybody asks for them."""
+
+    @abstractmethod
+    def begin(self, output: MapOutputId, partitions: int) -> MapOutputWriter:
+        """Where an attempt writes.  Several attempts at one partition may write at once; each output is kept until it
+        is removed, and what was not committed is never read.  Raises as `MapOutputWriter.write` does."""
+
+    @abstractmethod
+    def open(self, location: Any, partition: int) -> MapOutputReader:
+        """A partition of the output that `MapOutputWriter.commit` put at ``location``, in this worker or another.
+
+        Only asked of partitions in which something was written.  Raises OSError where the output is not there or can't
+        be reached, and `errors.CorruptBlock` where it is not what was written: the map task then runs again, and the
+        reader after it.  So what may pass, such as a connection that is refused, a store tries again by itself.
+        Anything else fails the attempt.
+        """
+
+    def has(self, location: Any) -> bool:
+        """Whether the output may be there: False where it surely is not.  Quick: asked of all outputs of a shuffle when
+        one of them is lost, so that all those map tasks run again at once."""
+        return True
+
+    @abstractmethod
+    def remove(self, shuffle: int, before: int) -> None:
+        """Forget the shuffle's outputs whose attempts have smaller numbers than ``before``; later ones may be written
+        meanwhile.  Called in the driver.  It is no error if there are none."""
+
+    def close(self) -> None:
+        """The application ends, and all its workers have: forget all its outputs.  Called in the driver."""
+        return None
 
 
 class Serializer(ABC):

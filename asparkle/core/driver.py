@@ -21,12 +21,13 @@ from asparkle.core.accumulators import live_accumulators
 from asparkle.core.background import Background
 from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
-from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost
+from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost, ShuffleStore
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.failure import describe_failure, story_of
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
+from asparkle.core.loading import load_class
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller, in_thread
 from asparkle.core.payloads import load
@@ -176,7 +177,9 @@ class Driver:
         self._remotes.pop(info.id, None)
         self._loop_closed.set()
         self.blocks.executor_lost(info.id)
-        self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, lost.blocks_survive))
+        survive = lost.blocks_survive
+        outputs = {"worker": False, "host": survive, "shared": True}[self.shuffles.scope]
+        self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, survive, outputs))
         self._stillborn += stillborn
         if self._stillborn >= TRIES:
             self._give_up(
@@ -560,6 +563,20 @@ class Driver:
         if job.is_large:
             return await in_thread(_load_results, job, self._elements.loads)
         return _load_results(job, self._elements.loads)
+
+    @cached_property
+    def shuffles(self) -> ShuffleStore:
+        """Where map outputs lie."""
+        store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+        return store
+
+    def forget_outputs(self) -> None:
+        """After the last executor: what shuffles have left.  Blocks."""
+        if self.cleaner.has_shuffles:
+            try:
+                self.shuffles.close()
+            except Exception as error:  # the application has ended well, but for this
+                log("asparkle.driver").error("the shuffle store could not be closed", exc_info=error)
 
     @cached_property
     def _elements(self) -> Elements:

@@ -365,6 +365,11 @@ class CheckpointLost(AsparkleError):
         self.partition = partition
 
 
+class CorruptBlock(AsparkleError):
+    """Bytes that should be a block are not one, or not the one that was written: truncated, torn or overwritten.
+    Nothing of them has been unpickled.  Of a map output, or a cached partition, it means that it is computed again."""
+
+
 class StoreFull(AsparkleError):
     """A block store has no room for a block, and nothing left that it may evict.  Raised by
     ``BlockStore.put``, which then has kept nothing of the block."""

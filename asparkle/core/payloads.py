@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asparkle.core.contracts import Buffer
-from asparkle.core.errors import StorageError
+from asparkle.core.errors import CorruptBlock, StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
-from asparkle.core.serializer import CorruptBlock, Dumps, Loads, dumps, loads, map_file, pack_frame, read_frame
+from asparkle.core.serializer import Dumps, Loads, dumps, loads, map_file, pack_frame, read_frame
 
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 

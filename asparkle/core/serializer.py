@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from zlib import crc32
 
 from asparkle.core.contracts import Buffer
-from asparkle.core.errors import AsparkleError, PicklingFailed, TaskKilled
+from asparkle.core.errors import AsparkleError, CorruptBlock, PicklingFailed, TaskKilled
 from asparkle.core.shown import shown
 
 if TYPE_CHECKING:
@@ -54,11 +54,6 @@ _MAIN = {"__main__"}
 
 Dumps: TypeAlias = Callable[[Any], Sequence[Buffer]]
 Loads: TypeAlias = Callable[[Sequence[Buffer]], Any]
-
-
-class CorruptBlock(AsparkleError):
-    """Bytes that should be a frame are not one, or not the one that was written: truncated, torn or
-    overwritten.  Nothing of them has been unpickled."""
 
 
 # --------------------------------------------------------------------------------------------- pickling

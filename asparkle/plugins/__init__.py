@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         ExecutorInfo,
         Listener,
         Lost,
+        MapOutputId,
+        MapOutputReader,
+        MapOutputWriter,
         Metric,
         Metrics,
         MetricSink,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
         Rank,
         SchedulingPolicy,
         Serializer,
+        ShuffleStore,
         TaskSetFacts,
     )
     from asparkle.core.directories import remove_tree
@@ -42,7 +46,8 @@ if TYPE_CHECKING:
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
-    from asparkle.core.serializer import dumps, loads, map_file
+    from asparkle.core.serializer import dumps, loads, map_file, write_all
+    from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
     from asparkle.core.worker.preload import preload
     from asparkle.core.worker.runtime import Worker
@@ -68,6 +73,9 @@ __all__ = [
     "ExecutorInfo",
     "Listener",
     "Lost",
+    "MapOutputId",
+    "MapOutputReader",
+    "MapOutputWriter",
     "Metric",
     "MetricSink",
     "Metrics",
@@ -77,6 +85,7 @@ __all__ = [
     "Replayed",
     "SchedulingPolicy",
     "Serializer",
+    "ShuffleStore",
     "SocketExecutor",
     "TaskSetFacts",
     "Unpacker",
@@ -97,11 +106,13 @@ __all__ = [
     "parse_seconds",
     "preload",
     "read_events",
+    "read_into",
     "remove_file",
     "remove_tree",
     "replay",
     "serve",
     "worker_command",
+    "write_all",
     "write_file",
 ]
 
@@ -124,6 +135,9 @@ __getattr__ = lazy(
             "ExecutorInfo",
             "Listener",
             "Lost",
+            "MapOutputId",
+            "MapOutputReader",
+            "MapOutputWriter",
             "Metric",
             "MetricSink",
             "Metrics",
@@ -131,6 +145,7 @@ __getattr__ = lazy(
             "Rank",
             "SchedulingPolicy",
             "Serializer",
+            "ShuffleStore",
             "TaskSetFacts",
         ],
         "asparkle.core.directories": ["remove_tree"],
@@ -138,7 +153,8 @@ __getattr__ = lazy(
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
-        "asparkle.core.serializer": ["dumps", "loads", "map_file"],
+        "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
+        "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],
         "asparkle.core.worker.preload": ["preload"],
         "asparkle.core.worker.runtime": ["Worker"],

@@ -51,6 +51,10 @@ def asparkle_cache_policies() -> dict[str, str]:
     }
 
 
+def asparkle_shuffle_stores() -> dict[str, str]:
+    return {"files": "asparkle.backends.shufflefiles:FileShuffleStore"}
+
+
 def asparkle_serializers() -> dict[str, str]:
     return {"pickle": "asparkle.plugins.serializers:Pickle"}
 

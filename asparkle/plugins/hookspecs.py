@@ -25,6 +25,7 @@ from asparkle.core.contracts import (
     MetricSink,
     SchedulingPolicy,
     Serializer,
+    ShuffleStore,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,18 @@ def asparkle_scheduling_policies() -> Mapping[str, type[SchedulingPolicy] | str]
         @hookimpl
         def asparkle_scheduling_policies():
             return {"SHORTEST": "asparkle_shortest:ShortestFirst"}
+    """
+
+
+@hookspec
+def asparkle_shuffle_stores() -> Mapping[str, type[ShuffleStore] | str]:  # type: ignore[empty-body]
+    """Shuffle stores by name; loaded in workers and in the driver when ``asparkle.store.shuffle`` names one.
+
+    Example::
+
+        @hookimpl
+        def asparkle_shuffle_stores():
+            return {"s3": "asparkle_s3:ObjectShuffleStore"}
     """
 
 

@@ -1,4 +1,4 @@
-"""Finds what a name stands for: a cluster manager, a block store, a cache policy, a serializer, a codec, a listener, a
+"""Finds what a name stands for: a cluster manager, a store, a cache policy, a serializer, a codec, a listener, a
 metric sink.
 
 Built-ins come from a static table.  Plugins are looked at only when a name is not in it, or when the
@@ -30,6 +30,7 @@ from asparkle.core.contracts import (
     MetricSink,
     SchedulingPolicy,
     Serializer,
+    ShuffleStore,
 )
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
 from asparkle.core.masters import Master, unknown_master
@@ -69,6 +70,7 @@ KINDS: dict[type | str, Kind] = {
     ClusterManager: Kind("asparkle_cluster_managers", "cluster manager"),
     BlockStore: Kind("asparkle_block_stores", "block store"),
     CachePolicy: Kind("asparkle_cache_policies", "cache policy"),
+    ShuffleStore: Kind("asparkle_shuffle_stores", "shuffle store"),
     Serializer: Kind("asparkle_serializers", "serializer"),
     Codec: Kind("asparkle_codecs", "codec"),
     FILE_SYSTEM: Kind("asparkle_file_systems", "file system"),

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
 from typing import Any
 
+from asparkle.backends.shufflefiles import FileReader, FileWriter
 from asparkle.core.partitioner import Partitioner, RangePartitioner, bounds_from_samples
 from asparkle.core.serializer import dumps, loads
 from asparkle.core.shuffle import (
@@ -61,13 +62,13 @@ class Bench:
         return write_map_output(
             records,
             partitioner=partitioner or Partitioner(REDUCERS),
-            path=path,
+            begin=lambda: FileWriter(path, (partitioner or Partitioner(REDUCERS)).numPartitions),
             space=self.space,
             aggregator=aggregator,
         )
 
     def read(self, infos: list[MapOutputInfo], reducer: int) -> Iterator[Any]:
-        return chain.from_iterable(read_reduce_partition(i, reducer) for i in infos)
+        return chain.from_iterable(read_reduce_partition(i, reducer, FileReader) for i in infos)
 
     def measure(
         self,
@@ -85,8 +86,8 @@ class Bench:
             t2 = time.process_time()
             size = sum(sum(i.sizes) for i in infos)
             for i in infos:
-                if i.path:
-                    os.unlink(i.path)
+                if i.location:
+                    os.unlink(i.location)
             best = min(best, (t2 - t0, t1 - t0, t2 - t1))
         print(f"{name:20} total {best[0]:.3f}  map {best[1]:.3f}  reduce {best[2]:.3f}  {size / 1e6:.1f} MB")
 

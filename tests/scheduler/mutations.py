@@ -137,7 +137,7 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
         "if True:",
     ),
     "readers-go-on": ("lineage.py", "                self._dispatch.pause(child.tasks)\n", ""),
-    "outputs-outlive": ("machine.py", "        if not event.blocks_survive:\n", "        if False:\n"),
+    "outputs-outlive": ("machine.py", "        if not survive:\n", "        if False:\n"),
     "dead-writers-outputs": ("machine.py", "        if writer.alive:\n", "        if True:\n"),
     "no-rollback": (
         "lineage.py",

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -25,6 +26,7 @@ CASES = ("sort", "sort_strings", "group_many_keys", "group_hot_key", "combine_di
 
 def case(name: str, megabytes: int, limit: int, directory: str) -> dict[str, Any]:
     """Run one case here; what it took."""
+    from asparkle.backends.shufflefiles import FileReader, FileWriter
     from asparkle.core.partitioner import Partitioner
     from asparkle.core.shuffle import (
         GROUP,
@@ -56,12 +58,16 @@ def case(name: str, megabytes: int, limit: int, directory: str) -> dict[str, Any
         records = RECORDS[name](count // maps, m)
         infos.append(
             write_map_output(
-                records, partitioner=Partitioner(1), path=path, space=space, aggregator=aggregators.get(name)
+                records,
+                partitioner=Partitioner(1),
+                begin=partial(FileWriter, path, 1),
+                space=space,
+                aggregator=aggregators.get(name),
             )
         )
         expected += count // maps
     map_peak = peak_memory()
-    batches = chain.from_iterable(read_reduce_partition(i, 0) for i in infos)
+    batches = chain.from_iterable(read_reduce_partition(i, 0, FileReader) for i in infos)
     if name.startswith("sort"):
         seen = check_sorted(sort(records_of(batches), itemgetter(0), False, space))
     elif name == "combine_distinct_keys":

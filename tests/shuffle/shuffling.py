@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from typing import Any
 
+from asparkle.backends.shufflefiles import FileReader, FileWriter
+from asparkle.core.errors import CorruptBlock
 from asparkle.core.hashing import portable_hash
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.shuffle import (
     Aggregator,
     Batch,
     MapOutputInfo,
+    MapOutputLost,
     SpillSpace,
-    read_reduce_partition,
     write_map_output,
 )
+from asparkle.core.shuffle import read_reduce_partition as read_with
 
 ROOMY = 1 << 30
 TIGHT = 1 << 12
@@ -37,11 +40,28 @@ def write(
         return write_map_output(
             records,
             partitioner=Partitioner(reducers, func),
-            path=path,
+            begin=lambda: FileWriter(path, reducers),
             space=space,
             aggregator=aggregator,
             inline_limit=inline_limit,
         )
+
+
+def read_reduce_partition(source: MapOutputInfo | str, reducer: int) -> Iterator[Batch]:
+    """The batches of a partition in a map output, or in the file at a path, however long it is there."""
+    if isinstance(source, str):
+        return _read_file(source, reducer)
+    return read_with(source, reducer, FileReader)
+
+
+def _read_file(path: str, reducer: int) -> Iterator[Batch]:
+    try:
+        reader = FileReader(path, reducer)
+    except (CorruptBlock, OSError) as error:
+        raise MapOutputLost(path, str(error)) from error
+    size = reader.size
+    reader.close()
+    return read_with(MapOutputInfo(path, {reducer: size}, 0), reducer, FileReader)
 
 
 def read(infos: Sequence[MapOutputInfo], reducer: int = 0) -> Iterator[Batch]:

@@ -13,8 +13,9 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shuffling import ROOMY, TIGHT, grouped, read, write
+from shuffling import ROOMY, TIGHT, grouped, read, read_reduce_partition, write
 
+from asparkle.backends.shufflefiles import FileWriter
 from asparkle.core.errors import KeyHashError, PicklingFailed, StorageError, UserFunctionError
 from asparkle.core.hashing import portable_hash
 from asparkle.core.shuffle import (
@@ -25,7 +26,6 @@ from asparkle.core.shuffle import (
     SpillSpace,
     batches_of,
     identity,
-    read_reduce_partition,
     records_of,
     write_map_output,
 )
@@ -44,7 +44,7 @@ def test_every_record_reaches_its_reducer_in_order(tmp_path_factory, records, n,
         assert list(records_of(read([info], reducer))) == expected
         assert (info.sizes[reducer] > 0) == bool(expected)
     assert info.records == len(records)
-    assert os.listdir(directory) == ([] if info.inline is not None else [os.path.basename(info.path)])
+    assert os.listdir(directory) == ([] if info.inline is not None else [os.path.basename(info.location)])
 
 
 @settings(deadline=None)
@@ -92,14 +92,14 @@ def test_batches_tell_columns_apart(tmp_path):
 
 def test_small_output_makes_no_file(tmp_path):
     info = write([(1, "a")], tmp_path, 3, inline_limit=4096)
-    assert info.path == "" and info.inline and os.listdir(tmp_path) == []
+    assert info.location is None and info.inline and os.listdir(tmp_path) == []
     copy = pickle.loads(pickle.dumps(info))
     assert list(records_of(read_reduce_partition(copy, 1))) == [(1, "a")]
 
 
 def test_a_reducer_without_records_opens_nothing(tmp_path):
     info = write([(1, "a")], tmp_path, 3)
-    os.unlink(info.path)
+    os.unlink(info.location)
     assert list(read_reduce_partition(info, 0)) == []
 
 
@@ -238,8 +238,8 @@ def test_the_file_appears_when_it_is_whole(tmp_path):
 
     info = write(records(), tmp_path, limit=TIGHT)
     assert seen == [[]] * 6
-    assert os.listdir(tmp_path) == [os.path.basename(info.path)]
-    assert os.stat(info.path).st_mode & 0o077 == 0
+    assert os.listdir(tmp_path) == [os.path.basename(info.location)]
+    assert os.stat(info.location).st_mode & 0o077 == 0
 
 
 # ----------------------------------------------------------------------------------------- what is lost
@@ -255,15 +255,15 @@ def everything(path):
 
 
 def test_a_missing_file_is_lost(output):
-    os.unlink(output.path)
+    os.unlink(output.location)
     with pytest.raises(MapOutputLost, match="No such file") as raised:
         next(read_reduce_partition(output, 0))
-    assert raised.value.path == output.path
+    assert raised.value.location == output.location
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
 
 
 def test_a_file_cut_anywhere_is_lost(output, tmp_path):
-    with open(output.path, "rb") as file:
+    with open(output.location, "rb") as file:
         raw = file.read()
     cut = str(tmp_path / "cut")
     for n in range(len(raw)):
@@ -274,9 +274,9 @@ def test_a_file_cut_anywhere_is_lost(output, tmp_path):
 
 
 def test_no_changed_byte_gives_wrong_records(output, tmp_path):
-    with open(output.path, "rb") as file:
+    with open(output.location, "rb") as file:
         raw = bytearray(file.read())
-    expected = everything(output.path)
+    expected = everything(output.location)
     changed = str(tmp_path / "changed")
     lost = 0
     for i in range(len(raw)):
@@ -305,8 +305,8 @@ def test_a_directory_is_lost(tmp_path):
 
 
 def test_a_file_with_other_reducers_is_lost(output):
-    with pytest.raises(MapOutputLost, match="reducers"):
-        list(read_reduce_partition(output.path, 2))
+    with pytest.raises(MapOutputLost, match="partitions"):
+        list(read_reduce_partition(output.location, 2))
 
 
 def test_readers_leave_no_file_open(output):
@@ -314,7 +314,7 @@ def test_readers_leave_no_file_open(output):
     half_read = read_reduce_partition(output, 0)
     next(half_read)
     del half_read
-    everything(output.path)
+    everything(output.location)
     gc.collect()
     assert before == 0 or len(os.listdir("/proc/self/fd")) == before
 
@@ -338,7 +338,11 @@ def test_memory_is_given_back_to_the_space(tmp_path):
     for aggregator in (None, SUM, GROUP):
         records = zip(itertools.count(), range(10_000))
         write_map_output(
-            records, partitioner=Partitioner(3), path=str(tmp_path / "f"), space=space, aggregator=aggregator
+            records,
+            partitioner=Partitioner(3),
+            begin=lambda: FileWriter(str(tmp_path / "f"), 3),
+            space=space,
+            aggregator=aggregator,
         )
         assert space.used == 0
 

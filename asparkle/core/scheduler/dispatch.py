@@ -31,7 +31,7 @@ class Dispatch:
         self._fixed = pools.fixed
         self.offers: deque[Executor] = deque()  # may have got a free slot, or a shorter queue
         self._touched: list[Executor] = []  # may need work ahead
-        self._next_tid = 0
+        self.attempts = 0  # the next one's number
         self._reserved: TaskSet | None = None  # a barrier stage for which all free slots are kept
         # set by Barriers, Speculation and Recalls
         self.could_gather: Callable[[TaskSet], bool]
@@ -203,8 +203,8 @@ class Dispatch:
         """Send an attempt at a partition that was taken from the set."""
         turn = self._turn
         stage = tasks.stage
-        tid = self._next_tid
-        self._next_tid = tid + 1
+        tid = self.attempts
+        self.attempts = tid + 1
         number = stage.tries[partition]
         stage.tries[partition] = number + 1
         attempt = Attempt(tid, stage, partition, number, executor, turn.now)

@@ -406,7 +406,8 @@ class Scheduler:
             self._announcer.executor_removed(executor, event.reason)
         self._blocks.lose(executor, event.blocks_survive)
         self._dispatch.release(executor)
-        if not event.blocks_survive:
+        survive = event.blocks_survive if event.outputs_survive is None else event.outputs_survive
+        if not survive:
             for stage in list(executor.wrote):
                 self._lineage.lose_written(executor, stage)
         reason = f"executor {executor.name} was lost: {event.reason}"
@@ -458,6 +459,11 @@ class Scheduler:
         Raises KeyError if no living shuffle has this number."""
         stage = self._lineage.shuffles[shuffle]
         return stage.version, stage.outputs.table()
+
+    @property
+    def attempts(self) -> int:
+        """How many were launched so far: all have smaller numbers."""
+        return self._dispatch.attempts
 
     def keeps(self, tid: int) -> bool:
         """Whether a report of this attempt's success is held back: its result may be taken later."""

@@ -109,7 +109,8 @@ class ExecutorLost(NamedTuple):
     False for a released executor, a powered-off node, a kill that we asked for.
     ``running``: the attempts that had really started, where the backend knows; None: presume the
     first ``slots`` unfinished ones in the order in which they were sent.
-    ``blocks_survive``: shuffle files and disk blocks are still readable by others on its host."""
+    ``blocks_survive``: disk blocks are still readable by others on its host; ``outputs_survive``: and so are the map
+    outputs that it wrote; None: as the blocks are."""
 
     executor: str
     epoch: int
@@ -117,6 +118,7 @@ class ExecutorLost(NamedTuple):
     blame: bool = True
     running: Collection[int] | None = None
     blocks_survive: bool = True
+    outputs_survive: bool | None = None
 
 
 class TaskStarted(NamedTuple):

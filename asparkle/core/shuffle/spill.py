@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from asparkle.core.errors import StorageError
+from asparkle.core.errors import CorruptBlock, StorageError
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.core.serializer import CorruptBlock, Dumps, Loads, dumps, loads, pack_frame, read_frame, write_all
+from asparkle.core.serializer import Dumps, Loads, dumps, loads, pack_frame, read_frame, write_all
 
 _RSS_STEP = 4 << 20  # look at /proc once in so many bytes taken
 
@@ -186,6 +186,7 @@ def _open_nameless(directory: str) -> int:
 
 
 def read_into(fd: int, data: bytearray, offset: int) -> int:
+    """Fill ``data`` from ``offset`` of a file; how many bytes there were, less than asked for at its end."""
     view = memoryview(data)
     done = 0
     while done < len(view):

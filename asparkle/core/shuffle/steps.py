@@ -7,7 +7,6 @@ without a shuffle.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -23,8 +22,10 @@ from asparkle.core.resultiterable import ResultIterable
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator
 
 if TYPE_CHECKING:
+    from asparkle.core.contracts import ShuffleStore
     from asparkle.core.serializer import Loads
     from asparkle.core.shuffle import Batch, MapOutputInfo
+    from asparkle.core.shuffle.mapoutput import Open
     from asparkle.core.worker.task import TaskEnvironment
 
 
@@ -213,15 +214,16 @@ class ShuffleWrite:
         sizes = list(info.sizes)
         counters = task.context._counters
         counters.shuffle_write_bytes, counters.shuffle_write_records = sum(sizes), info.records
-        return Written((info.path, sizes, info.inline), sizes)
+        return Written((info.location, sizes, info.inline), sizes)
 
     def _output(self, records: Iterator[Any], partition: int, task: TaskEnvironment) -> MapOutputInfo:
+        output = (self.spec.id, partition, task.task.tid)
         return sh.write_map_output(
             records,
             partitioner=self.spec.partitioner,
             aggregator=self.spec.aggregator,
             longer=self.spec.longer,
-            path=task.shuffle_file(self.spec.id, partition),
+            begin=lambda: task.worker.shuffles.begin(output, self.spec.partitioner.numPartitions),
             space=task.space,
         )
 
@@ -244,23 +246,25 @@ class ShuffleRead(Step):
     def batches(self, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         shuffle = self.spec.id
         outputs = task.map_outputs(shuffle)
-        loads = task.worker.elements.loads
+        open, loads = task.worker.shuffles.open, task.worker.elements.loads
         return chain.from_iterable(
-            _read(shuffle, map_partition, tid, location, partition, loads)
+            _read(shuffle, map_partition, tid, location, partition, open, loads)
             for map_partition, (tid, location) in enumerate(outputs)
         )
 
 
-def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: int, loads: Loads) -> Iterator[Batch]:
+def _read(
+    shuffle: int, map_partition: int, tid: int, location: Any, reducer: int, open: Open, loads: Loads
+) -> Iterator[Batch]:
     if location is None:
         raise MapOutputMissing(shuffle, map_partition, tid, "it is not known where it lies")
-    path, sizes, inline = location
+    where, sizes, inline = location
     if not sizes[reducer]:
         return
     counted = counters()
     counted.shuffle_read_bytes += sizes[reducer]
     counted.shuffle_read_blocks += 1
-    batches = sh.read_reduce_partition(sh.MapOutputInfo(path, sizes, 0, inline), reducer, loads)
+    batches = sh.read_reduce_partition(sh.MapOutputInfo(where, sizes, 0, inline), reducer, open, loads)
     try:
         while True:
             started = time.perf_counter()
@@ -274,12 +278,12 @@ def _read(shuffle: int, map_partition: int, tid: int, location: Any, reducer: in
         raise MapOutputMissing(shuffle, map_partition, tid, lost.reason) from lost
 
 
-def is_gone(location: Any) -> bool:
-    """Whether the file of a map output is surely not there."""
+def is_gone(location: Any, store: ShuffleStore) -> bool:
+    """Whether a map output is surely not there."""
     if location is None:
         return False
-    path, _, inline = location
-    return inline is None and not os.path.exists(path)
+    where, _, inline = location
+    return inline is None and not store.has(where)
 
 
 class CoGroupStep(Step):

@@ -1,26 +1,24 @@
-"""The map side: records into one file, bucketed by reducer and combined where an aggregator is given."""
+"""The map side: records into one map output, bucketed by reducer and combined where an aggregator is given."""
 
 from __future__ import annotations
 
-import os
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeAlias
 from zlib import crc32
 
-from asparkle.core.contracts import Buffer
-from asparkle.core.errors import StorageError
+from asparkle.core.contracts import Buffer, MapOutputWriter
 from asparkle.core.hashing import portable_hash
 from asparkle.core.metrics import counters
 from asparkle.core.pairs import first_two, is_pair
 from asparkle.core.partitioner import Partitioner
-from asparkle.core.payloads import remove_file
-from asparkle.core.serializer import Dumps, write_all
+from asparkle.core.serializer import Dumps
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator, Table
 from asparkle.core.shuffle.batch import Batch, batches_of, explain
-from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch, pack_index
+from asparkle.core.shuffle.mapoutput import MapOutputInfo, pack_batch
 from asparkle.core.shuffle.spill import Meter, SpillSpace
 from asparkle.core.shuffle.weighing import (
     FIRST_STEP,
@@ -34,6 +32,8 @@ from asparkle.core.shuffle.weighing import (
     rows_per_frame,
 )
 
+Begin: TypeAlias = Callable[[], MapOutputWriter]
+
 INLINE_LIMIT = 4096
 WRITE_BYTES = 8 << 20
 PROBE = 4096
@@ -43,29 +43,28 @@ def write_map_output(
     records: Iterable[Any],
     *,
     partitioner: Partitioner,
-    path: str,
+    begin: Begin,
     space: SpillSpace,
     aggregator: Aggregator | None = None,
     longer: bool = False,
     inline_limit: int = INLINE_LIMIT,
 ) -> MapOutputInfo:
-    """Write ``records`` for the reducers that ``partitioner`` names, to the file ``path``.
+    """Write ``records`` for the reducers that ``partitioner`` names, to what ``begin`` begins.
 
     ``records`` are ``(key, value)`` pairs; for `DISTINCT`, keys; with ``longer``, and no aggregator, they may have more
     than two items, of which the first two count.  With an aggregator they are combined first
     (`GROUP`: only where that helps), which changes nothing for the reader but the size.  Each reducer's
     records keep their order; combined keys are in order of first appearance.
 
-    The file appears under its name when it is whole, and never otherwise: on any error, also of
-    ``records`` itself, nothing is left.  Output of at most ``inline_limit`` bytes makes no file but is
-    part of what is returned.  At most about ``space.memory_limit`` bytes are held: beyond that, what there
-    is goes to the file.
+    The store has it when it is whole, and never otherwise: on any error, also of ``records`` itself, nothing is left.
+    Output of at most ``inline_limit`` bytes is not begun there but is part of what is returned.  At most about
+    ``space.memory_limit`` bytes are held: beyond that, what there is goes to the store.
 
     Raises `UserFunctionError` (a record is not a pair, a partition function gave no int), `KeyHashError`,
-    `PicklingFailed`, `StorageError` (naming the directory that is full or can't be written to), and what
-    ``records`` and the user's functions raise.
+    `PicklingFailed`, what the store raises (`StorageError`, naming the directory that is full or can't be written to),
+    and what ``records`` and the user's functions raise.
     """
-    output = _Output(path, partitioner.numPartitions, inline_limit, space.dumps)
+    output = _Output(begin, partitioner.numPartitions, inline_limit, space.dumps)
     try:
         if aggregator is None:
             _write_plain(iter(records), Buckets(partitioner, longer), output, space)
@@ -237,24 +236,21 @@ class Buckets:
         return 1
 
 
-# ------------------------------------------------------------------------------------------- the file
+# ----------------------------------------------------------------------------------------- the output
 
 
 class _Output:
-    """Frames on their way to a file that appears whole or not at all; or to memory, if they are few."""
+    """Frames on their way to a store that has all of them or none; or to memory, if they are few."""
 
-    def __init__(self, path: str, reducers: int, inline_limit: int, dumps: Dumps) -> None:
+    def __init__(self, begin: Begin, reducers: int, inline_limit: int, dumps: Dumps) -> None:
+        self._begin = begin
         self._dumps = dumps
-        self._path = path
-        self._directory = os.path.dirname(path) or "."
         self._inline_limit = inline_limit
-        self._temporary = ""
-        self._fd = -1
-        self._flushes: list[array[int]] = []
+        self._writer: MapOutputWriter | None = None
         self._sizes = array("Q", bytes(8 * reducers))
         self._records = 0
         self._position = 0
-        self._parts: list[Buffer] = []
+        self._pieces: list[tuple[int, Sequence[Buffer]]] = []
         self._waiting = 0
 
     def flush(self, *columns: Sequence[Batch], record_size: int) -> None:
@@ -267,22 +263,18 @@ class _Output:
 
     def _flush(self, columns: Sequence[Sequence[Batch]], record_size: int) -> None:
         step = rows_per_frame(record_size)
-        bounds = array("Q", (self._position,))
         for reducer, batches in enumerate(zip(*filter(None, columns), strict=True)):
-            start = self._position
             for batch in batches:
                 for at in range(0, len(batch.keys), step):
-                    self._append(_slice(batch, at, at + step))
-            self._sizes[reducer] += self._position - start
-            bounds.append(self._position)
-        self._flushes.append(bounds)
-        if self._fd >= 0 or self._position > self._inline_limit:
+                    self._append(reducer, _slice(batch, at, at + step))
+        if self._writer is not None or self._position > self._inline_limit:
             self._write()
 
-    def _append(self, batch: Batch) -> None:
+    def _append(self, reducer: int, batch: Batch) -> None:
         parts = pack_batch(batch, self._dumps)
         nbytes = sum(map(len, parts))
-        self._parts += parts
+        self._pieces.append((reducer, parts))
+        self._sizes[reducer] += nbytes
         self._records += len(batch.keys)
         self._position += nbytes
         self._waiting += nbytes
@@ -290,37 +282,23 @@ class _Output:
             self._write()
 
     def _write(self) -> None:
-        try:
-            if self._fd < 0:
-                temporary = f"{self._path}.tmp"  # nobody else's: each attempt has a path of its own
-                self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                self._temporary = temporary
-            write_all(self._fd, self._parts)
-        except OSError as error:
-            raise StorageError(self._directory, f"map output {self._path!r}: {error.strerror}") from error
-        self._parts.clear()
+        if self._writer is None:
+            self._writer = self._begin()
+        self._writer.write(self._pieces)
+        self._pieces.clear()
         self._waiting = 0
 
     def finish(self) -> MapOutputInfo:
         """Publish what was appended."""
-        self._parts.append(pack_index(self._flushes, len(self._sizes), self._position))
-        if self._fd < 0 and self._position <= self._inline_limit:
-            return MapOutputInfo("", self._sizes, self._records, b"".join(self._parts))
-        self._write()
-        fd, self._fd = self._fd, -1
-        try:
-            os.close(fd)
-            os.rename(self._temporary, self._path)
-        except OSError as error:
-            raise StorageError(self._directory, f"map output {self._path!r}: {error.strerror}") from error
-        return MapOutputInfo(self._path, self._sizes, self._records)
+        if self._writer is None:
+            pieces = sorted(self._pieces, key=itemgetter(0))  # those of one reducer stay in order
+            return MapOutputInfo(None, self._sizes, self._records, b"".join(chain.from_iterable(p for _, p in pieces)))
+        return MapOutputInfo(self._writer.commit(), self._sizes, self._records)
 
     def abort(self) -> None:
         """Leave nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        if self._temporary:
-            remove_file(self._temporary)
+        if self._writer is not None:
+            self._writer.abort()
 
 
 def _slice(batch: Batch, start: int, end: int) -> Batch:

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from asparkle.core.contracts import BlockFacts, BlockId, BlockStore
 from asparkle.core.elements import estimate_size, is_immutable
-from asparkle.core.errors import StoreFull
+from asparkle.core.errors import CorruptBlock, StoreFull
 from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
-from asparkle.core.serializer import CorruptBlock, Elements, Loads, read_frames
+from asparkle.core.serializer import Elements, Loads, read_frames
 from asparkle.core.worker.memory import MemoryStore
 
 _BATCH: Final = 4096

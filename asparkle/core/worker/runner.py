@@ -95,7 +95,9 @@ def _gone(worker: Worker, missing: MapOutputMissing) -> list[tuple[int, int]]:
     table = worker.tables.get(missing.shuffle)
     outputs = enumerate(table.outputs if table is not None else ())
     return [
-        (partition, tid) for partition, (tid, where) in outputs if partition != missing.partition and is_gone(where)
+        (partition, tid)
+        for partition, (tid, where) in outputs
+        if partition != missing.partition and is_gone(where, worker.shuffles)
     ]
 
 

@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import broadcast, protocol
-from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, ShuffleStore
 from asparkle.core.directories import added_files, files_below
-from asparkle.core.errors import StorageError, TaskKilled
+from asparkle.core.errors import CorruptBlock, StorageError, TaskKilled
 from asparkle.core.loading import load_class, load_function
 from asparkle.core.logs import log
 from asparkle.core.metrics import GarbageClock
@@ -29,7 +29,7 @@ from asparkle.core.namedtuple import NamedTuple
 from asparkle.core.payloads import load, map_ref, remove_file, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
-from asparkle.core.serializer import CorruptBlock, load_elements, read_frames
+from asparkle.core.serializer import load_elements, read_frames
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.mark import NO_TASK, mark_of
 from asparkle.core.worker.memory import MemoryStore
@@ -118,6 +118,7 @@ class Worker:
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.task_scopes = [load_function(where) for where in app.task_scopes]
         self.elements = load_elements(app.serializer)
+        self.shuffles: ShuffleStore = load_class(app.shuffle_store, ShuffleStore)(app)
         self.blocks = self._block_manager()
 
     def _block_manager(self) -> BlockManager:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,13 +78,6 @@ class TaskEnvironment:
     def map_outputs(self, shuffle: int) -> Sequence[tuple[int, Any]]:
         """(tid, location) of each map output of ``shuffle``, in map order."""
         return self.worker.tables[shuffle].outputs
-
-    def shuffle_file(self, shuffle: int, partition: int) -> str:
-        """Where this attempt writes its map output: a name that no other attempt uses."""
-        directories = self.worker.app.directories
-        directory = os.path.join(directories[partition % len(directories)], f"shuffle-{shuffle}")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        return os.path.join(directory, f"{partition}-{self.task.tid}")
 
     @property
     def space(self) -> SpillSpace:
