@@ -21,10 +21,14 @@ def pack(message: Any, default: Callable[[Any], Any] | None = None) -> bytes:
 class Unpacker:
     """Cuts a byte stream into messages: `feed` what was received, and take what is whole."""
 
+    most: int | None = None
+    """Bytes that a message may have; None: any number."""
+
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Any]:
+        """Raises ValueError for what is no message."""
         messages = []
         buffer = self._buffer
         buffer += data
@@ -32,6 +36,8 @@ class Unpacker:
         while end - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, start)
             body = start + _LENGTH.size
+            if self.most is not None and length > self.most:
+                raise ValueError(f"{bytes(buffer[start : start + 40])!r}")
             if end - body < length:
                 break
             with memoryview(buffer) as view, view[body : body + length] as whole:

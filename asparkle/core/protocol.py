@@ -297,6 +297,8 @@ ToDriver: TypeAlias = (
 # ------------------------------------------------------------------------------------------ byte stream
 
 _TYPES: list[Any] = [
+    Hello,  # these two have the same place, and the same fields, in every version: they are what versions differ over
+    Refused,
     Install,
     Forget,
     MapTable,
@@ -326,8 +328,6 @@ _TYPES: list[Any] = [
     Turns,
     WantTurns,
     HasLoop,
-    Hello,
-    Refused,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 
@@ -347,8 +347,16 @@ class MessageReader:
     def __init__(self) -> None:
         self._unpacker = Unpacker()
 
+    def limit(self, most: int | None) -> None:
+        """Bytes that may come at once from now on; None: any number."""
+        self._unpacker.most = most
+
     def feed(self, data: bytes) -> list[Any]:
-        return [_TYPES[fields[0]](*fields[1:]) for batch in self._unpacker.feed(data) for fields in batch]
+        """Raises ValueError for what is no message."""
+        try:
+            return [_TYPES[fields[0]](*fields[1:]) for batch in self._unpacker.feed(data) for fields in batch]
+        except (TypeError, LookupError) as error:
+            raise ValueError(f"{data[:40]!r}: {error}") from None
 
 
 def payload(value: Any) -> Payload:

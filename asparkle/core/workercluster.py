@@ -10,7 +10,7 @@ import socket
 import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, Self
 
 import anyio
@@ -18,14 +18,17 @@ from anyio.abc import TaskGroup
 
 from asparkle.core.contracts import AppSpec, Cluster, Executor, ExecutorInfo, Lost
 from asparkle.core.errors import NoExecutors
+from asparkle.core.logs import log
 from asparkle.core.loop import Receiver
 from asparkle.core.protocol import Hello, MessageReader, Ready, Refused, Shutdown, encode
 from asparkle.core.version import PYTHON, VERSION
 from asparkle.core.worker.mark import running_task
 
-TRIES: Final = 6  # workers that may die in a row before they are ready
+TRIES: Final = 6  # workers that may die in a row before they are ready, or as many as are wanted, if these are more
 LINGER: Final = 2.0  # seconds in which a worker that closed its channel is expected to be gone
-PAUSE: Final = 0.1  # seconds before a worker is started in the place of one that was never ready
+PAUSE: Final = 0.1  # seconds before a worker is started in the place of one that was never ready; more after each
+LONGEST_PAUSE: Final = 5.0
+FIRST_WORDS: Final = 1 << 16  # bytes that the first message of a worker may have: what else it says may be of any size
 GRACE: Final = 1.0  # seconds that a worker which is not needed any more has to end by itself
 
 
@@ -84,13 +87,15 @@ class SocketExecutor(Executor):
 
     async def ready(self) -> Lost | None:
         """Wait until the worker says that it can be sent tasks; or why it never will be."""
+        self._reader.limit(FIRST_WORDS)
         first = await self.receive()
+        self._reader.limit(None)
         if isinstance(first, Lost):
             return first
         if isinstance(first[0], Refused):
-            self.close()
-            return Lost(first[0].reason)
-        assert isinstance(first[0], Ready), first
+            return await self._lost(first[0].reason)
+        if not isinstance(first[0], Ready):
+            return await self._lost(f"it began with {type(first[0]).__name__}, before it was ready")
         self.info = self.info._replace(pid=first[0].pid)
         return None
 
@@ -124,22 +129,28 @@ class SocketExecutor(Executor):
 
     async def receive(self) -> Sequence[Any] | Lost:
         while data := await self._receiver.receive():
-            messages = self._reader.feed(data)
+            try:
+                messages = self._reader.feed(data)
+            except ValueError as error:  # a program that prints, above all
+                return await self._lost(f"what came out of it is no message of a worker: {error}")
             if messages:
                 return messages
         return await self._lost()
 
-    async def _lost(self) -> Lost:
+    async def _lost(self, reason: str = "") -> Lost:
+        """``reason``: empty for what `ended` says."""
         if self._gone:
             return Lost("its channel was closed")
         self.close()
-        reason = "its channel was closed"
-        with anyio.move_on_after(LINGER):
-            reason = await self._ended()
+        how = "its channel was closed"
+        with anyio.move_on_after(LINGER) as waiting:
+            how = await self._ended()
+        if waiting.cancelled_caught:  # it lives, and nobody can talk to it any more
+            self._end_by_force()
         running = running_task(self._app, self.info.id)
         if self._blameless:
             return Lost(self._blameless, blame=False, running=running)
-        return Lost(reason, running=running)
+        return Lost(reason or how, running=running)
 
     def kill(self) -> bool:
         return self._kill("it was killed because a cancelled task did not end")
@@ -152,8 +163,9 @@ class SocketExecutor(Executor):
         return True
 
     def _end_by_force(self) -> None:
+        """If that can be done."""
         if self._end is not None:
-            with suppress(ProcessLookupError):  # it has just gone
+            with suppress(ProcessLookupError):  # it is gone already
                 self._end()
 
     async def release(self) -> None:
@@ -170,10 +182,9 @@ class SocketExecutor(Executor):
         with anyio.move_on_after(GRACE):
             await self._ended()
             return
-        if self._end is not None:
-            self._end_by_force()
-            with anyio.move_on_after(LINGER):
-                await self._ended()
+        self._end_by_force()
+        with anyio.move_on_after(LINGER):
+            await self._ended()
 
     def hang_up(self) -> None:
         """The worker is no more, even if a process that it forked still holds its end of the channel: what
@@ -202,14 +213,15 @@ class WorkerCluster(Cluster):
         self._next = 0
         self._starting: dict[str, SocketExecutor | None] = {}
         self._live: dict[str, SocketExecutor] = {}
-        self._released: dict[str, SocketExecutor] = {}  # and not gone yet
+        self._released: set[str] = set()  # of these, until they are gone
         self._send, self._added = anyio.create_memory_object_stream[Executor | NoExecutors](1_000_000)
         self._stillborn = 0
 
     @abstractmethod
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         """Start a worker; ``info`` has its id, its epoch, and one slot on "localhost": what is not so is to be replaced
-        in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.
+        in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.  When it is
+        cancelled, it leaves no worker behind.
         """
 
     async def added(self) -> Executor:
@@ -224,20 +236,19 @@ class WorkerCluster(Cluster):
 
     def lost(self, executor: str) -> None:
         self._live.pop(executor, None)
-        self._released.pop(executor, None)
+        self._released.discard(executor)
         self.fill()
 
     async def release(self, ids: Collection[str]) -> None:
         for executor_id in ids:
             self.target -= 1
-            executor = self._live.pop(executor_id, None)
-            if executor is not None:
-                self._released[executor_id] = executor
-                self.tasks.start_soon(executor.release)
+            if executor_id in self._live and executor_id not in self._released:
+                self._released.add(executor_id)
+                self.tasks.start_soon(self._live[executor_id].release)
 
     def fill(self) -> None:
         """Start as many workers as are missing."""
-        while len(self._live) + len(self._starting) < self.target:
+        while len(self._live) - len(self._released) + len(self._starting) < self.target:
             info = ExecutorInfo(str(self._next), self._next + 1, "localhost", 1)
             self._next += 1
             self._starting[info.id] = None
@@ -253,10 +264,11 @@ class WorkerCluster(Cluster):
             self._send.send_nowait(executor)
             return
         self._stillborn += 1
-        if self._stillborn >= TRIES:
+        log().warning("a worker could not be started", executor=info.id, reason=lost.reason)
+        if self._stillborn >= max(TRIES, self.target) and not self._live:
             self._send.send_nowait(NoExecutors(f"no worker could be started: the last one says {lost.reason}"))
             return
-        await anyio.sleep(PAUSE)  # not again and again as fast as it can fail
+        await anyio.sleep(min(PAUSE * self._stillborn, LONGEST_PAUSE))  # not again and again as fast as it can fail
         self.fill()
 
     async def _begin(self, info: ExecutorInfo) -> Lost | None:
@@ -269,7 +281,7 @@ class WorkerCluster(Cluster):
 
     def executors(self) -> list[SocketExecutor]:
         """Those that are started and not gone: ready or not, released or not."""
-        return [*self._live.values(), *self._released.values(), *self.starting()]
+        return [*self._live.values(), *self.starting()]
 
     def starting(self) -> list[SocketExecutor]:
         """Those that are started, and not ready yet."""
@@ -277,7 +289,7 @@ class WorkerCluster(Cluster):
 
     def find(self, executor: str) -> SocketExecutor | None:
         """The one of this id, ready or not; None when it is lost, or not started."""
-        return self._live.get(executor) or self._released.get(executor) or self._starting.get(executor)
+        return self._live.get(executor) or self._starting.get(executor)
 
     async def close(self) -> None:
         """End all workers."""
@@ -290,11 +302,14 @@ class WorkerCluster(Cluster):
     async def opened(cls, app: AppSpec, *arguments: Any) -> AsyncIterator[Self]:
         """A cluster, made with a task group and ``arguments``, for as long as it is needed: what `ClusterManager.open`
         returns."""
-        async with anyio.create_task_group() as tasks:
+        async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
             cluster = cls(app, tasks, *arguments)
+            stack.push_async_callback(cluster._close)  # when no task starts a worker any more
             try:
                 yield cluster
             finally:
                 tasks.cancel_scope.cancel()
-                with anyio.CancelScope(shield=True):
-                    await cluster.close()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.close()
