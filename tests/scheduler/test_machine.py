@@ -132,6 +132,24 @@ class TestEvents:
         told = [type(emit.event).__name__ for emit in bench.get(Emit, ever=True)]
         assert told.index("TaskEnded") < told.index("ExecutorRemoved")
 
+    def test_a_stage_that_was_computed_anew_for_nothing_was_not_complete(self) -> None:
+        bench = Bench(listening=True).executor("a", 1).executor("b", 3).cached("b", (7, 0), (7, 1))
+        bench.job(stage(0, 2), result(1, 2, [0], blocks=[[(7, 0)], [(7, 1)]]))
+        bench.succeed((0, 0), (0, 1))
+        bench.lose("a", blocks_survive=False)  # with what it wrote, which both tasks on b have read already
+        assert bench.placed == {(0, 0): "b"}
+        bench.succeed((1, 0), (1, 1))
+        told = [emit.event for emit in bench.get(Emit, ever=True)]
+        completed = [(event.stage, event.error) for event in told if isinstance(event, events.StageCompleted)]
+        assert completed == [(0, ""), (1, ""), (0, "job 1 is over")]
+
+    def test_blocks_that_a_host_loses_with_an_executor_are_told(self) -> None:
+        bench = Bench(listening=True).executor("a").executor("b")
+        bench.cached("a", (7, 0), scope="host").cached("b", (7, 1), scope="host")
+        bench.lose("b").lose("a", blocks_survive=False)
+        told = [emit.event for emit in bench.get(Emit, ever=True) if isinstance(emit.event, events.BlockUpdated)]
+        assert [(event.partition, event.present) for event in told] == [(0, True), (1, True), (0, False)]
+
     def test_outcomes(self) -> None:
         bench = Bench(listening=True).executor("a", 9).executor("b", 1)
         bench.job(stage(0, 2), result(1, 5, [0]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from asparkle.core.scheduler import ExecutorLost, FailureKind, Launch, TakeResult
+from asparkle.core.events import ExecutorExcluded, ExecutorReadmitted
+from asparkle.core.scheduler import Emit, ExecutorLost, FailureKind, Launch, TakeResult
 
 from .bench import Bench, failed, result, stage
 from .invariants import leftovers
@@ -128,7 +129,7 @@ class TestExclusion:
         assert not any(view.excluded for view in bench.scheduler.executors())
 
     def test_a_host_with_two_excluded_executors_is_excluded_with_all_that_come_to_it(self) -> None:
-        bench = Bench(exclude=True, exclude_application_executor=1, exclude_task_node=9, exclude_timeout=60.0)
+        bench = Bench(True, exclude=True, exclude_application_executor=1, exclude_task_node=9, exclude_timeout=60.0)
         bench.executor("a", 1, "h").executor("b", 1, "h").executor("c", 1, "h").executor("z", 1, "i")
         bench.job(result(0, 4))
         on = {bench.where[tid][0]: task for tid, task in bench.tasks.items()}
@@ -138,6 +139,9 @@ class TestExclusion:
         assert [v.executor for v in bench.scheduler.executors() if v.excluded] == ["a", "b", "c", "d"]
         bench.wait(61)
         assert not any(view.excluded for view in bench.scheduler.executors())
+        told = [emit.event for emit in bench.get(Emit, ever=True)]
+        for kind in (ExecutorExcluded, ExecutorReadmitted):
+            assert {event.executor for event in told if isinstance(event, kind)} == set("abcd")
 
     def test_if_all_executors_are_excluded_jobs_fail(self) -> None:
         bench = Bench(exclude=True, exclude_application_executor=1, exclude_task_executor=2).executor("a")

@@ -46,7 +46,9 @@ class Blocks:
                 self._hosts.get(block, {}).pop(executor.host.name, None)
             self._tidy(block)
 
-    def lose(self, executor: Executor, survive: bool) -> None:
+    def lose(self, executor: Executor, survive: bool) -> list[BlockId]:
+        """Returns the blocks that its host has lost with it."""
+        gone = []
         for block in executor.blocks:
             self._heaps.get(block, {}).pop(executor, None)
             self._tidy(block)
@@ -55,8 +57,10 @@ class Blocks:
                 if self._hosts.get(block, {}).get(executor.host.name) is executor:
                     del self._hosts[block][executor.host.name]
                     self._tidy(block)
+                    gone.append(block)
         executor.blocks.clear()
         executor.host_blocks.clear()
+        return gone
 
     def only_on(self, executor: Executor) -> int:
         """How many cached partitions would be lost if it were released."""

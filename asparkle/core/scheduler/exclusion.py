@@ -103,7 +103,7 @@ class Exclusion:
 
     def added(self, executor: Executor) -> None:
         if executor.host.name in self._hosts:
-            self._fleet.exclude(executor)
+            self._apply(incarnation(executor), "executors of its host are excluded")
 
     def stuck(self, tasks: TaskSet) -> int:
         """A pending partition that may run nowhere though there are executors; -1 if there is none."""

@@ -121,7 +121,8 @@ class Lineage:
         needed: dict[Job, set[Stage]] = {}
         reason = f"job {job.id} is over" if failure is None else failure.reason
         for stage in reversed(job.stages):
-            self._release(stage, needed, reason, "" if failure is None else reason)
+            complete = failure is None and stage is job.result  # another one was computed for nothing
+            self._release(stage, needed, reason, "" if complete else reason)
         if self._turn.listening:
             self._announcer.job_ended(job, failure)
 

@@ -404,7 +404,9 @@ class Scheduler:
             for attempt in presumed:
                 self._announcer.task_ended(attempt, "executor lost", 0.0, event.reason)
             self._announcer.executor_removed(executor, event.reason)
-        self._blocks.lose(executor, event.blocks_survive)
+        gone = self._blocks.lose(executor, event.blocks_survive)
+        if gone and self._turn.listening:
+            self._announcer.blocks(executor, BlocksChanged(executor.name, executor.epoch, (), gone, "host"))
         self._dispatch.release(executor)
         survive = event.blocks_survive if event.outputs_survive is None else event.outputs_survive
         if not survive:
