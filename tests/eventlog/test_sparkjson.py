@@ -269,6 +269,18 @@ def test_what_jobs_leave_behind_is_forgotten_but_for_shuffles():
     assert translation._stages.keys() == {0, 2} and translation._properties.keys() == {6}
 
 
+def test_a_shuffle_that_is_removed_is_forgotten_once_no_job_needs_it():
+    translation = Translation()
+    submitted = e.StageSubmitted(102.0, 0, 0, "map 1", 2)
+    for event in (START, JOB, submitted, e.ShuffleRemoved(102.0, 7)):
+        translation.lines(event)
+    assert translation._shuffles == {7: 0}  # a job runs that has it
+    for event in (e.JobEnded(103.0, 5), e.ShuffleRemoved(104.0, 7)):
+        translation.lines(event)
+    left = (translation._shuffles, translation._maps, translation._stages, translation._next_attempts)
+    assert not any(left)
+
+
 def test_events_that_spark_has_none_for_are_left_out():
     assert translated(e.ShuffleRemoved(101.0, 1)) == []
     assert translated(e.UnknownEvent(101.0, "Later", 3, {})) == []

@@ -128,6 +128,16 @@ class Translation:
             "Properties": properties,
         }
 
+    def _shuffle_removed(self, event: e.ShuffleRemoved) -> Iterable[Json]:
+        """Spark's log does not have it; the stage that has written the shuffle may be forgotten."""
+        stage = self._shuffles.get(event.shuffle)
+        if stage is not None and stage not in self._jobs:
+            del self._shuffles[event.shuffle]
+            self._maps.discard(stage)
+            self._stages.pop(stage, None)
+            self._next_attempts.pop(stage, None)
+        return ()
+
     def _attempt(self, stage: int) -> int:
         """The attempt that a new job waits for.
 
@@ -350,6 +360,7 @@ _MAKERS: Final[Mapping[type, Callable[[Translation, Any], Iterable[Json | str]]]
     e.ExecutorReadmitted: Translation._executor_readmitted,
     e.BlockUpdated: Translation._block_updated,
     e.RddUnpersisted: Translation._unpersisted,
+    e.ShuffleRemoved: Translation._shuffle_removed,
 }
 
 # ------------------------------------------------------------------------------------------------- the parts
