@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import anyio
 import pytest
+from waiting import until
 
 from asparkle import SparkContext as BlockingContext
+from asparkle import TaskContext
 from asparkle.aio import SparkContext
 from asparkle.core.bus import Bus
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import Listener
-from asparkle.core.errors import ArgumentTypeError, JobFailed
-from asparkle.core.events import JobEnded, JobStarted, StageCompleted, TaskEnded
+from asparkle.core.errors import ArgumentTypeError, ContextStopped, JobFailed
+from asparkle.core.events import ApplicationEnded, JobEnded, JobStarted, StageCompleted, TaskEnded, TaskStarted
 from asparkle.plugins.listeners import EventRecorder
 
 pytestmark = pytest.mark.anyio
+
+
+go = threading.Event()
+
+
+def hold(_):
+    assert go.wait(30)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -66,6 +76,41 @@ async def test_events_say_in_words_why_attempts_stages_and_jobs_failed(master):
     assert {event.error for event in recorder.of_type(TaskEnded)} == {"ZeroDivisionError: division by zero"}
     assert recorder.of_type(StageCompleted)[0].error.endswith(": ZeroDivisionError: division by zero")
     assert recorder.of_type(JobEnded)[0].reason.endswith(": ZeroDivisionError: division by zero")
+
+
+async def test_jobs_that_run_when_the_context_stops_end_first_and_nothing_comes_after_its_end():
+    """In threads, which a stop can't end: what they say later is told to nobody."""
+    recorder = EventRecorder()
+    go.clear()
+    garbage = list(gc.callbacks)
+    async with SparkContext("threads[2]", plugins=[recorder]) as sc, anyio.create_task_group() as tasks:
+
+        async def run() -> None:
+            with pytest.raises(ContextStopped):
+                await sc.parallelize([1, 2], 2).foreach(hold)
+
+        tasks.start_soon(run)
+        await until(lambda: len(recorder.of_type(TaskStarted)) == 2)
+        slots = [thread for thread in threading.enumerate() if thread.name.startswith("asparkle-slot")]
+        await sc.stop()
+    assert [type(event) for event in recorder.recorded[-3:]] == [StageCompleted, JobEnded, ApplicationEnded]
+    (job,) = recorder.of_type(JobEnded)
+    assert (job.failure, job.reason) == ("cancelled", "the context was stopped while the job ran")
+    go.set()
+    for slot in slots:
+        slot.join(5)
+    assert gc.callbacks == garbage
+
+
+async def test_what_looks_secret_in_a_jobs_properties_is_not_told():
+    recorder = EventRecorder(JobStarted)
+    async with SparkContext("threads[1]", plugins=[recorder]) as sc:
+        sc.setLocalProperty("db.password", "hunter2")
+        sc.setLocalProperty("team", "blue")
+        told = sc.parallelize([1], 1).map(lambda _: TaskContext().getLocalProperty("db.password"))
+        assert await told.collect() == ["hunter2"]
+    (job,) = recorder.recorded
+    assert job.properties == {"db.password": "*********(redacted)", "team": "blue"}
 
 
 async def test_a_listener_can_be_added_while_a_context_runs():

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from asparkle.core import conf as keys
 from asparkle.core.conf import EXECUTOR_ENV, SparkConf, check_conf, scheduler_conf, settings_below
@@ -33,7 +33,7 @@ from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import re
 
     from asparkle.core.contracts import Listener, SchedulingPolicy
     from asparkle.core.filesystems import Options
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from asparkle.core.scheduler.messages import AllocationConf
 
 _numbers = itertools.count()
+REDACTED: Final = "*********(redacted)"
+"""What stands in the place of secrets, as in Spark."""
 
 
 class Extensions(Protocol):
@@ -171,6 +173,15 @@ class Application:
         from asparkle.core.filesystems import file_options
 
         return file_options(self.conf, *self._plugins_files)
+
+    def redacted(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """``settings`` as listeners are told them: without what looks secret (`spark.redaction.regex`)."""
+        secret = self._secret.search
+        return {key: REDACTED if secret(key) or secret(value) else value for key, value in settings.items()}
+
+    @cached_property
+    def _secret(self) -> re.Pattern[str]:
+        return keys.REDACTION.read(self.conf)
 
     @property
     def begun(self) -> bool:

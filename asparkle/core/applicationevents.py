@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from asparkle.core.conf import REDACTION
 from asparkle.core.events import ApplicationEnded, ApplicationStarted
 from asparkle.core.version import VERSION
 
 if TYPE_CHECKING:
     from asparkle.core.application import Application
 
-REDACTED: Final = "*********(redacted)"
-"""What stands in the place of secrets, as in Spark."""
-
 
 def application_started(application: Application, user: str) -> ApplicationStarted:
-    secret = REDACTION.read(application.conf).search
-    conf = {key: REDACTED if secret(key) or secret(value) else value for key, value in application.conf.getAll()}
+    conf = application.redacted(dict(application.conf.getAll()))
     environment = {
         "host.name": os.uname().nodename,
         "os.name": sys.platform,

@@ -344,7 +344,7 @@ EVENT_LOG_ROLL_SIZE = _bytes("spark.eventLog.rolling.maxFileSize", "128m", "What
 EVENT_LOG_BLOCK_UPDATES = _bool("spark.eventLog.logBlockUpdates.enabled", "false", "Whether a log tells which partitions are cached: without, the History Server's storage page is empty.")
 EVENT_LOG_OVERWRITE = _bool("spark.eventLog.overwrite", "false", "Whether a log may replace one of the same name.")
 
-REDACTION = ConfigKey("spark.redaction.regex", "regular expression", "a regular expression", _parse_pattern, "(?i)secret|password|token|access[.]?key", "Settings whose key or value it is found in are left out of events and logs.")
+REDACTION = ConfigKey("spark.redaction.regex", "regular expression", "a regular expression", _parse_pattern, "(?i)secret|password|token|access[.]?key", "Settings, and local properties of jobs, in whose key or value it is found are told to no listener and no log.")
 
 # Tasks, stages and jobs
 TASK_MAX_FAILURES = _int("spark.task.maxFailures", "4", "Attempts at one task before its job fails.")

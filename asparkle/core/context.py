@@ -164,6 +164,7 @@ class SparkContext(DriverOnly):
         driver = Driver(application.spec, self._scheduler_conf, call, tasks, max_result=application.max_result)
         planner = Planner(driver, application.default_reduce_partitions, self.defaultMinPartitions)
         driver.planner = planner
+        driver.redacted = application.redacted
         planner.options = self._properties.options
         planner.profilers = self._profilers
         self._driver_or_none = driver

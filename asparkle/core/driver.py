@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
@@ -73,6 +73,9 @@ class Driver:
         self._posted: deque[Callable[[], None]] = deque()
         self.max_result = max_result
         self.planner: Planner
+        self.redacted: Callable[
+            [Mapping[str, str]], Mapping[str, str]
+        ]  # a job's properties, as listeners are told them
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
@@ -125,8 +128,10 @@ class Driver:
     def stop(self) -> None:
         """No more jobs; those that run fail with `ContextStopped`."""
         self.stopped = True
+        reason = "the context was stopped while the job ran"
         for job in list(self._jobs.values()):
-            self._finish(job, ContextStopped("the context was stopped while the job ran"))
+            self._finish(job, ContextStopped(reason))
+        self.cancel_jobs(reason=reason)  # the scheduler's and the listeners' part of it
         for remote in self._remotes.values():
             remote.executor.send([protocol.Shutdown()])
 
@@ -550,7 +555,7 @@ class Driver:
             options.group,
             options.tags,
             name=options.description,
-            properties=options.properties,
+            properties=self.redacted(options.properties) if self.scheduler.listening else {},
         )
         self._feed(m.JobSubmitted(spec))
         if options.submitted is not None:

@@ -94,12 +94,15 @@ class JobStarted(Event):
     pool: str = "default"  # the FAIR scheduler's
     group: str | None = None  # that the program put it into
     tags: tuple[str, ...] = ()  # that the program gave it, sorted
-    properties: Mapping[str, str] = field(default_factory=dict)  # the local properties that it was submitted with
+    properties: Mapping[str, str] = field(
+        default_factory=dict
+    )  # local properties that it was submitted with; not what looks secret
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded(Event):
-    """A job has ended, well or badly: after the `StageCompleted` of its stages, but for those that another needs."""
+    """A job has ended, well or badly, or because the context was stopped: every `JobStarted` has one.  Before it come the
+    `StageCompleted` of its stages, but for those that another needs."""
 
     job: int  # its id
     failure: str = ""  # empty, or the kind: 'task', 'fetch', 'indeterminate', 'excluded', 'barrier' or 'cancelled'

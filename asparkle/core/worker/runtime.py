@@ -110,7 +110,7 @@ class Worker:
         self.mark: mmap.mmap | None = None
         self._garbage_clock: GarbageClock | None = None
         self._event_loop: EventLoop | None = None
-        self._event_loop_lock = threading.Lock()
+        self._life_lock = threading.Lock()  # what `stop` ends is made, and ended, under it
         self._wakers: dict[int, list[Callable[[TaskKilled], object]]] = {}  # of running attempts
         self._answers: dict[Any, SimpleQueue[Any]] = {}
         self._requests = 0
@@ -231,12 +231,11 @@ class Worker:
     def stop(self) -> None:
         """End the slots' loops once they have finished what they run, and the event loop, whose tasks are cancelled;
         what they ask the driver, nobody answers.  Broadcasts are forgotten."""
-        with self._event_loop_lock:
-            self._stopped = True
+        with self._life_lock:
             loop = self._event_loop
-            if self._garbage_clock is not None:
+            if self._garbage_clock is not None and not self._stopped:
                 self._garbage_clock.stop()
-                self._garbage_clock = None
+            self._stopped = True
         self.waiting.clear()
         for tid in {*self.running, *self._wakers}:
             self._wake(tid, self.killing.setdefault(tid, _STOPPED))
@@ -244,9 +243,9 @@ class Worker:
             self.queue.put(None)
         if loop is not None:
             loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
-
-        # ------------------------------------------------------------------------- coroutines
         broadcast.forget(self.app.app_id)
+
+    # ------------------------------------------------------------------------- coroutines
 
     def event_loop(self) -> EventLoop:
         """The loop of the worker's coroutines, started when it is first asked for.
@@ -254,7 +253,7 @@ class Worker:
         Raises TaskKilled once the worker is stopped.
         """
         if self._event_loop is None:
-            with self.uninterrupted(), self._event_loop_lock:
+            with self.uninterrupted(), self._life_lock:
                 if self._event_loop is None and not self._stopped:
                     from asparkle.core.worker.eventloop import EventLoop
 
@@ -275,8 +274,10 @@ class Worker:
     def garbage_seconds(self) -> float:
         """How long the garbage collector has taken, since this was first asked."""
         if self._garbage_clock is None:
-            self._garbage_clock = GarbageClock()
-        return self._garbage_clock.seconds
+            with self._life_lock:
+                if self._garbage_clock is None and not self._stopped:
+                    self._garbage_clock = GarbageClock()
+        return 0.0 if self._garbage_clock is None else self._garbage_clock.seconds
 
     # ------------------------------------------------------------------------- interrupts, and waking who waits
 
