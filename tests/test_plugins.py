@@ -21,8 +21,9 @@ from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Lis
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
 from asparkle.core.masters import Master
+from asparkle.core.unmet import unmet
 from asparkle.core.worker.runtime import load_class, load_function
-from asparkle.plugins import API_VERSION, builtin, hookimpl
+from asparkle.plugins import API_VERSION, builtin, hookimpl, listeners
 from asparkle.plugins.listeners import EventRecorder, LogListener
 from asparkle.plugins.manager import PluginRegistry
 
@@ -206,7 +207,9 @@ def test_listeners_get_the_configuration_and_keep_their_order():
 
 def test_one_plugin_given_twice_counts_once():
     moon = plugin("moon", asparkle_listeners=lambda conf: [Ears(conf)])
-    assert len(PluginRegistry(SparkConf(), [moon]).listeners()) == 1
+    assert len(PluginRegistry(SparkConf(), [moon, moon]).listeners()) == 1
+    log = SparkConf().set("asparkle.plugins", "log")
+    assert len(PluginRegistry(log, ["log", listeners]).listeners()) == 1  # by configuration, by name, and as a module
     assert isinstance(PluginRegistry(SparkConf(), [moon_plugin(), EventRecorder()]).listeners()[0], EventRecorder)
 
 
@@ -496,6 +499,19 @@ def test_a_plugins_scope_surrounds_each_task_attempt(master, tmp_path, monkeypat
         assert begun == ended + 1 and ended >= attempts  # also where the attempt failed
 
 
+@pytest.mark.parametrize("master", MASTERS)
+def test_a_scope_that_fails_keeps_no_other_from_being_left(master, tmp_path, monkeypatch):
+    name = f"failing_scope_{master[:4]}"
+    failing = "@contextmanager\ndef failing(context):\n    yield\n    if not ended: raise OSError('at the end')\n"
+    (tmp_path / f"{name}.py").write_text(SCOPE + failing)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    around = plugin(asparkle_task_scopes=lambda: [f"{name}:noted", f"{name}:failing"])
+
+    with SparkContext(master.replace("2", "1"), plugins=[around]) as sc:
+        rdd = sc.parallelize([1], 1).map(lambda _: len(importlib.import_module(name).ended))
+        assert rdd.collect() == [1]  # the first attempt failed, and was left by both
+
+
 @pytest.mark.parametrize(
     "hooks, problem",
     [
@@ -536,3 +552,24 @@ def test_what_a_class_lacks_of_its_contract_is_named(case):
     registry = PluginRegistry(SparkConf(), [plugin(asparkle_cache_policies=lambda: {"half": half})])
     with pytest.raises(PluginError, match="plugin 'moon': asparkle_cache_policies: 'half': Half.*" + case.problem[4:]):
         registry.path(CachePolicy, "half")
+
+
+def test_methods_that_need_no_object_meet_a_contract():
+    class Free(CachePolicy):
+        @staticmethod
+        def touch(block):
+            pass
+
+        @staticmethod
+        def forget(block):
+            pass
+
+        @classmethod
+        def victims(cls):
+            return ()
+
+    assert unmet(Free, CachePolicy) == ""
+    Free.touch = staticmethod(lambda: None)
+    assert unmet(Free, CachePolicy).startswith(
+        f"{Free.__qualname__}.touch() can't be called as CachePolicy.touch(block)"
+    )

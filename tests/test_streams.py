@@ -231,8 +231,7 @@ def test_an_interrupt_may_strike_anywhere(loop):
         finally:
             sys.settrace(None)
             gc.enable()
-            for cleanup in context._cleanups:
-                cleanup()
+            context._cleanups.close()
         left.extend(loop._streams)
 
     for strike_at in itertools.count():

@@ -94,14 +94,12 @@ class JobStarted(Event):
     pool: str = "default"  # the FAIR scheduler's
     group: str | None = None  # that the program put it into
     tags: tuple[str, ...] = ()  # that the program gave it, sorted
-    properties: Mapping[str, str] = field(
-        default_factory=dict
-    )  # local properties that it was submitted with; not what looks secret
+    properties: Mapping[str, str] = field(default_factory=dict)  # local ones that it was submitted with; no secrets
 
 
 @dataclass(frozen=True, slots=True)
 class JobEnded(Event):
-    """A job has ended, well or badly, or because the context was stopped: every `JobStarted` has one.  Before it come the
+    """A job has ended, well or badly, or with the context: every `JobStarted` has one.  Before it come the
     `StageCompleted` of its stages, but for those that another needs."""
 
     job: int  # its id

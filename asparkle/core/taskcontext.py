@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class TaskContext:
         self._properties = properties or {}
         self._cpus = cpus
         self._accumulators: dict[int, Any] = {}
-        self._cleanups: list[Callable[[], None]] = []
+        self._cleanups = ExitStack()  # which calls all, whatever one of them raises
         self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
         self._counters: Any = None  # `metrics.Counters`, of the runtime
@@ -103,7 +104,7 @@ class TaskContext:
 
     def _add_cleanup(self, function: Callable[[], None]) -> None:
         """Call ``function`` when the attempt ends, however it ends; the last added is called first."""
-        self._cleanups.append(function)
+        self._cleanups.callback(function)
 
 
 def enter(context: TaskContext) -> None:

@@ -23,7 +23,7 @@ def unmet(target: object, contract: type) -> str:
             continue
         if not callable(own):
             return f"{name}.{method} is {own!r}: expected {_told(contract, method)}"
-        if not _takes(own, promised):
+        if not _takes(own, promised, isinstance(inspect.getattr_static(target, method), staticmethod | classmethod)):
             return f"{name}.{method}{inspect.signature(own)} can't be called as {_told(contract, method)}"
     return ""
 
@@ -36,13 +36,13 @@ def _told(contract: type, method: str) -> str:
     return f'{contract.__name__}.{method}({arguments}), "{" ".join(first.split())}"'
 
 
-def _takes(own: object, promised: object) -> bool:
+def _takes(own: object, promised: object, without_self: bool) -> bool:
     """Whether the method can be called with the arguments of the contract's."""
     try:
         signature = inspect.signature(own)  # type: ignore[arg-type]
     except (TypeError, ValueError):  # of a class written in C: not known
         return True
-    arguments = inspect.signature(promised).parameters.values()  # type: ignore[arg-type]
+    arguments = [*inspect.signature(promised).parameters.values()][without_self:]  # type: ignore[arg-type]
     try:
         signature.bind(
             *[None for p in arguments if p.kind is not p.KEYWORD_ONLY],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from asparkle.core.applicationevents import REDACTED
+from asparkle.core.application import REDACTED
 from asparkle.core.conf import KEYS, PREFIXES, REDACTION, ConfigKey, SparkConf
 from asparkle.core.errors import ConfigurationError
 from asparkle.core.namedtuple import NamedTuple

@@ -325,24 +325,25 @@ class PluginRegistry:
             self._active.append(plugin)
         elif isinstance(plugin, MetricSink):
             self._sinks.append(plugin)
-        elif isinstance(plugin, str):
-            self._activate_by_name(plugin)
-        else:
-            name = getattr(plugin, "__name__", type(plugin).__qualname__)
-            self._active.append(self._register(plugin, name))
+        elif (name := self._registered(plugin)) not in self._active:
+            self._active.append(name)
 
-    def _activate_by_name(self, name: str) -> None:
+    def _registered(self, plugin: object) -> str:
+        """The name of a plugin that is given, or named."""
+        if isinstance(plugin, str):
+            return self._registered_by_name(plugin)
+        return self._register(plugin, getattr(plugin, "__name__", type(plugin).__qualname__))
+
+    def _registered_by_name(self, name: str) -> str:
         if name in self._blocked:
             raise PluginError(name, "is blocked, by asparkle.plugins.block or ASPARKLE_PLUGINS_BLOCK")
         if module := builtin.PLUGINS.get(name):
-            self._active.append(self._register(import_module(module), name))
-            return
+            return self._register(import_module(module), name)
         entries = installed()
         if name not in entries:
             known = ", ".join(sorted({*entries, *builtin.PLUGINS}))
             raise PluginError(name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}")
-        if name not in self._active:
-            self._active.append(self._register_entry(entries[name]))
+        return self._register_entry(entries[name])
 
     def scan(self) -> None:
         """Loads every installed plugin that is not blocked.  A broken one is noted, not raised."""
@@ -387,17 +388,17 @@ class PluginRegistry:
                 raise PluginError(name, "has no hook: mark its functions with asparkle.plugins.hookimpl")
             self._take_tables(name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            self._forget(name)
+            self._forget(plugin)
             raise PluginError(name, " ".join(str(error).split())) from error
         except PluginError:
-            self._forget(name)
+            self._forget(plugin)
             raise
         return name
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, plugin: object) -> None:
         manager = self._plugin_manager()
-        if manager.has_plugin(name):
-            manager.unregister(name=name)
+        if manager.is_registered(plugin):
+            manager.unregister(plugin)
 
     def _plugin_manager(self) -> PluginManager:
         if self._manager is None:

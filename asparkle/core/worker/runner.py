@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ def _attempt(
     try:
         try:
             for scope in worker.task_scopes:
-                _enter(scope(context), context)
+                context._cleanups.enter_context(scope(context))
             environment = TaskEnvironment(worker, task, context)
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             counters.deserialize_seconds = time.perf_counter() - started
@@ -71,7 +70,7 @@ def _attempt(
             value = run(task.partition, sink, environment)
         finally:
             worker.interruptible = None
-            _clean_up(context)
+            context._cleanups.close()
         seconds = time.perf_counter() - started
         result = _pack_result(worker, task.tid, value, counters)
         return protocol.Succeeded(task.tid, seconds, result, _pack_updates(worker, context))
@@ -112,17 +111,6 @@ def _context(worker: Worker, item: Item) -> TaskContext:
     context._hosts = item.hosts
     context._exchange = lambda number, message: worker.barrier(task.tid, number, message)
     return context
-
-
-def _enter(scope: AbstractContextManager[object], context: TaskContext) -> None:
-    stack = ExitStack()
-    stack.enter_context(scope)
-    context._add_cleanup(stack.close)
-
-
-def _clean_up(context: TaskContext) -> None:
-    while context._cleanups:
-        context._cleanups.pop()()
 
 
 def _pack_result(worker: Worker, tid: int, value: Any, counters: Counters) -> Payload:
