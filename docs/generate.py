@@ -24,7 +24,7 @@ def keys(prefix: str) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key in KEYS.values():
         if key.name.startswith(prefix):
-            default = f"`{key.default}`" if key.default else ""
+            default = "`" + key.default.replace("|", "\\|") + "`" if key.default else ""
             lines.append(f"| `{key.name}` | {key.type} | {default} | {key.doc} |")
     lines += [f"| `{name}*` | text | | {doc} |" for name, doc in PREFIXES.items() if name.startswith(prefix)]
     return "\n".join(lines)

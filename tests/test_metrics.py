@@ -11,10 +11,13 @@ import anyio
 import pytest
 from waiting import until
 
+from asparkle import TaskContext
 from asparkle.aio import SparkContext
 from asparkle.core import events as e
+from asparkle.core import taskcontext
 from asparkle.core.conf import SparkConf
 from asparkle.core.errors import ConfigurationError, JobFailed, PluginError
+from asparkle.core.metrics import Counters, counts_input
 from asparkle.core.scheduler.messages import FailureKind
 from asparkle.plugins import Metrics, MetricSink, hookimpl
 from asparkle.plugins.manager import PluginRegistry
@@ -343,3 +346,22 @@ def test_a_sink_meets_its_contract():
 async def test_an_interval_that_makes_no_sense_is_refused(interval):
     with pytest.raises(ConfigurationError, match=f"asparkle.metrics.interval = '{interval}': expected a duration of"):
         SparkContext("threads[1]", conf=conf(asparkle_metrics_interval=interval))
+
+
+def test_what_a_reader_has_read_is_counted_for_the_attempt_that_read_it():
+    @counts_input
+    def read():
+        yield from range(10)
+
+    first, second = Counters(), Counters()
+    context = TaskContext(0, 0, 0, 0)
+    taskcontext.enter(context)
+    try:
+        context._counters = first
+        records = read()
+        next(records), next(records)
+        context._counters = second  # the next attempt, in which the garbage collector closes the reader
+        records.close()
+    finally:
+        taskcontext.leave()
+    assert (first.input_records, second.input_records) == (2, 0)

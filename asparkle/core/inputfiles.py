@@ -267,10 +267,11 @@ def open_piece(piece: FileSplit | InputFile, options: Options) -> Iterator[IO[by
     fs = file_system_of(piece, options)  # which some files need while they are read
     in_parts = isinstance(piece, FileSplit) and piece.codec is None and piece.length >= 0
     with fs.open(piece.path, seekable=in_parts) as file:
+        counts = counters()
         try:
             yield file
         finally:
-            counters().input_bytes += _position(file) - (piece.start if isinstance(piece, FileSplit) else 0)
+            counts.input_bytes += _position(file) - (piece.start if isinstance(piece, FileSplit) else 0)
 
 
 def _position(file: IO[bytes]) -> int:

@@ -82,12 +82,12 @@ def counts_input(read: Callable[P, Iterator[T]]) -> Callable[P, Iterator[T]]:
 
     @functools.wraps(read)
     def counted(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        records = 0
+        counts, records = counters(), 0  # those of the attempt that reads: it may be closed by the next
         try:
             for records, record in enumerate(read(*args, **kwargs), 1):  # noqa: B007
                 yield record
         finally:
-            counters().input_records += records
+            counts.input_records += records
 
     return counted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -215,6 +216,22 @@ class TestFaults:
             assert sc.parallelize(range(5), 2).count() == 5
             assert sc.parallelize(range(5), 2).count() == 5
         assert caplog.text.count("the event log can't be written") == 1 and "No space left on device" in caplog.text
+
+    def test_a_disk_that_fills_up_leaves_whole_lines(self, tmp_path: Path) -> None:
+        files = LogFiles(str(tmp_path))
+        files.open("app-1")
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # the kernel writes what still fits
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                for number in range(100):
+                    files.write(f"line {number:020}")
+                    files.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        files.abandon()
+        lines = (tmp_path / "app-1.inprogress").read_text().splitlines(keepends=True)
+        assert lines == [f"line {number:020}\n" for number in range(1000 // 26)]
 
     @pytest.mark.parametrize("codec, read", [("", bytes), ("zstd", unzstd), ("lz4", unlz4)])
     def test_a_driver_that_is_killed_leaves_what_happened_until_then(self, tmp_path: Path, codec: str, read) -> None:

@@ -5,7 +5,8 @@
         appstatus_<application>.inprogress     empty; likewise
         events_1_<application>.<codec>         each file ends where its lines exceed maxFileSize
 
-Spark's EventLogFileWriters say so.  A line goes to the disk whole or, if the driver is killed, not at all.
+Spark's EventLogFileWriters say so.  A line goes to the disk whole or, if the driver is killed or the disk full, not at
+all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, Any, Final, Protocol
 
 from asparkle.conf import SparkConf
@@ -72,6 +74,7 @@ class _File:
         self._compressor = compressor
         self._lines: list[bytes] = []
         self._waiting = 0
+        self._written = 0
         self.length = 0  # before compression
 
     def write(self, line: bytes) -> None:
@@ -98,8 +101,14 @@ class _File:
 
     def _out(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:  # the disk is full: what it has taken of a line goes again
+            with suppress(OSError):
+                self._file.truncate(self._written)
+            raise
+        self._written += len(data)
 
 
 class LogFiles:
