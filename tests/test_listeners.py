@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 
@@ -16,7 +17,16 @@ from asparkle.core.bus import Bus
 from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import Listener
 from asparkle.core.errors import ArgumentTypeError, ContextStopped, JobFailed
-from asparkle.core.events import ApplicationEnded, JobEnded, JobStarted, StageCompleted, TaskEnded, TaskStarted
+from asparkle.core.events import (
+    ApplicationEnded,
+    ExecutorAdded,
+    ExecutorRemoved,
+    JobEnded,
+    JobStarted,
+    StageCompleted,
+    TaskEnded,
+    TaskStarted,
+)
 from asparkle.plugins.listeners import EventRecorder
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +110,27 @@ async def test_jobs_that_run_when_the_context_stops_end_first_and_nothing_comes_
     for slot in slots:
         slot.join(5)
     assert gc.callbacks == garbage
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_executors_that_end_with_the_context_are_not_told_as_removed():
+    """Also where the stop waits for one of them, as a coroutine in it takes its time to close."""
+    recorder = EventRecorder(ExecutorAdded, ExecutorRemoved)
+
+    async def lingering(x: int) -> int:
+        async def stay() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.5)
+
+        lingering.task = asyncio.get_running_loop().create_task(stay())
+        return x
+
+    async with SparkContext("processes[2]", plugins=[recorder]) as sc:
+        assert await sc.parallelize([1], 1).map(lingering).collect() == [1]
+        await until(lambda: len(recorder.recorded) == 2)
+    assert recorder.of_type(ExecutorRemoved) == []
 
 
 async def test_what_looks_secret_in_a_jobs_properties_is_not_told():

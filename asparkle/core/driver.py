@@ -181,6 +181,8 @@ class Driver:
         info = executor.info
         self._remotes.pop(info.id, None)
         self._loop_closed.set()
+        if self.stopped:  # it was told to end
+            return
         self.blocks.executor_lost(info.id)
         survive = lost.blocks_survive
         outputs = {"worker": False, "host": survive, "shared": True}[self.shuffles.scope]
@@ -195,7 +197,7 @@ class Driver:
             )
         elif self._elastic:  # the cluster is to know first whether another is needed
             self._soon(partial(_tell_lost, executor=info.id))
-        elif self._cluster is not None and not self.stopped:
+        elif self._cluster is not None:
             self._cluster.lost(info.id)
 
     async def _keep_time(self) -> None:

@@ -222,11 +222,10 @@ class MetricsListener(Listener):
         self._started()
 
     def _application_ended(self, event: ApplicationEnded) -> None:
-        """Nothing is there any more.  What comes now says how it went away: that is no loss."""
+        """Nothing is there any more.  How the executors went nobody tells: that is no loss."""
         for name in _GAUGES:
             if name != "task_peak_memory_bytes":
                 self._values[name] = dict.fromkeys(self._values[name], 0)
-        self._handlers = dict.fromkeys(self._handlers, lambda event: None)
 
     def _job_started(self, event: JobStarted) -> None:
         self._add("jobs_started")
