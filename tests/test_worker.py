@@ -51,6 +51,14 @@ def test_a_worker_of_other_versions_refuses(app: AppSpec) -> None:
     assert answer(app, version="9.9", app={"unheard": "of"}) == Refused(f"its asparkle is {VERSION}, the driver's 9.9")
 
 
+def test_a_worker_that_cannot_do_what_is_asked_of_it_refuses(app: AppSpec) -> None:
+    assert answer(app, app=app._replace(cache_policy="not_here:Policy")._asdict()) == Refused(
+        "'not_here:Policy', named as CachePolicy, can't be imported here: No module named 'not_here'"
+    )
+    refused = answer(app, app=app._replace(directories=("/no/such/directory",))._asdict())
+    assert "No such file or directory: '/no/such/directory" in refused.reason
+
+
 def test_a_worker_without_a_plugin_of_the_same_version_refuses(app: AppSpec) -> None:
     there = version("cloudpickle")
     assert answer(app._replace(packages=(("cloudpickle", "0.1"),))) == Refused(

@@ -186,7 +186,7 @@ class Ready(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The answer to a `Hello` that the worker can't obey; it ends."""
+    """Instead of `Ready`: why this can't be a worker of the application; it ends."""
 
     reason: str
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asparkle.core.contracts import AppSpec
-from asparkle.core.errors import TaskKilled
-from asparkle.core.protocol import MessageReader, Ready, Started, encode
+from asparkle.core.errors import ConfigurationError, TaskKilled
+from asparkle.core.protocol import MessageReader, Ready, Refused, Started, encode
 from asparkle.core.worker.mark import make_mark
 from asparkle.core.worker.runtime import Worker
 
@@ -28,7 +28,8 @@ _TICK: Final = 0.005  # seconds between looks at held-back reports, while there 
 def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
     """Be a worker for the driver at the other end of two file descriptors, which may be one and the same.
 
-    Returns when the driver says so; ends the process when it is gone.
+    Returns when the driver says so, or when it can't be a worker, having said why; ends the process when the driver is
+    gone.
     """
     sending = threading.Lock()
 
@@ -44,8 +45,12 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
     def interrupt() -> None:
         signal.pthread_kill(main, signal.SIGUSR1)
 
-    worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
-    worker.mark = make_mark(app, executor)
+    try:
+        worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
+        worker.mark = make_mark(app, executor)
+    except (ConfigurationError, OSError) as error:  # a plugin is not here, or the application's directories are not
+        send([Refused(str(error))])
+        return
 
     def on_signal(number: int, frame: Any) -> None:
         tid = worker.interruptible
