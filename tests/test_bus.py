@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import sys
@@ -160,6 +161,53 @@ async def test_one_that_exits_ends_nobody_else(quitter, caplog):
     assert got == EVENTS
     assert feed.errors == len(EVENTS) + 1
     assert "listener failed" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_that_waits_for_what_is_cancelled_ends_nobody_and_hears_on(caplog):
+    async def cancelled(event):
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    got = []
+    async with Bus() as bus:
+        feed = bus.add(cancelled)
+        bus.add(got.append)
+        for event in EVENTS:
+            bus.post(event)
+        for _ in range(5):
+            await anyio.sleep(0)
+    assert got == EVENTS
+    assert feed.errors == len(EVENTS)
+    assert "listener failed" in caplog.text
+
+
+class StopsSynchronously(AsyncRecorder):
+    def close(self):
+        return None
+
+
+class IgnoresErrors(AsyncRecorder):
+    on_error = "ignore"
+
+
+class ForgotAComma(AsyncRecorder):
+    events = Started
+
+
+@pytest.mark.parametrize(
+    ("listener", "problem"),
+    [
+        (AsyncRecorder, "not <class .*AsyncRecorder"),
+        (StopsSynchronously(), "close is a coroutine if, and only if, on_event is one"),
+        (IgnoresErrors(), "on_error = 'ignore': expected 'stay' or 'remove'"),
+        (ForgotAComma(), r"expected classes, as in \(JobEnded,\)"),
+    ],
+)
+async def test_a_listener_that_could_not_work_is_refused(listener, problem):
+    with pytest.raises(ArgumentTypeError, match=problem):
+        Bus().add(listener)
 
 
 async def test_what_is_no_listener_is_refused():

@@ -13,6 +13,7 @@ may be called in any thread, also while objects are destroyed: so a feed may lea
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 from collections import deque
@@ -42,7 +43,7 @@ class Feed:
 
     def __init__(self, bus: Bus, name: str, events: tuple[type, ...]) -> None:
         if not isinstance(events, tuple) or not all(isinstance(kind, type) for kind in events):
-            raise ArgumentTypeError(f"listener {name}: events = {shown(events)}: expected classes, such as JobEnded")
+            raise ArgumentTypeError(f"listener {name}: events = {shown(events)}: expected classes, as in (JobEnded,)")
         self.name = name
         self.events = events
         self.dropped = 0
@@ -164,7 +165,9 @@ class _TaskFeed(Feed):
                 await self._deliver()
                 if self._close is not None:
                     await self._close()  # type: ignore[misc]  # a coroutine, as `on_event`
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not _is_its_own(error):
+                raise
             self._failures.failed(error, "close")
         finally:
             self._bus.remove(self)
@@ -181,7 +184,9 @@ class _TaskFeed(Feed):
                 event = self._queue.popleft()
                 try:
                     await self._handler(event)  # type: ignore[misc]  # a coroutine: see `_is_async`
-                except (Exception, SystemExit) as error:
+                except BaseException as error:
+                    if not _is_its_own(error):
+                        raise
                     if self._failures.failed(error, type(event).__name__):
                         self._queue.clear()  # it is removed: what it does not get is not dropped
                         return
@@ -339,13 +344,15 @@ class Bus:
 
         It gets what is posted from now on, of the types ``events``; none: what the listener says, all
         for a function.  Returns its feed, for `remove` and for what it has missed.
-        Raises ArgumentTypeError for what can't be called, for a type of events that is no class, and for a coroutine
-        that is to be called at once."""
+        Raises ArgumentTypeError for what can't be called, for a type of events that is no class, for a coroutine that
+        is to be called at once, and for a `close` that is not of the kind of `on_event`."""
         handler = listener.on_event if isinstance(listener, Listener) else listener
-        if not callable(handler):
+        if not callable(handler) or _is_listener_class(handler):
             raise ArgumentTypeError(f"a listener is a Listener or a function of an event, not {shown(listener)}")
         events = events or (listener.events if isinstance(listener, Listener) else ())
         name = name or _name_of(listener)
+        if isinstance(listener, Listener):
+            _check(listener, name)
         feed: _TaskFeed | _ThreadFeed
         if isinstance(listener, Listener) and listener.at_once:
             if _is_async(handler):
@@ -429,6 +436,26 @@ class Bus:
                 feed.end_by(deadline)
         for feed in self._deliveries:
             await feed.join(deadline)
+
+
+def _is_listener_class(handler: object) -> bool:
+    return isinstance(handler, type) and issubclass(handler, Listener)
+
+
+def _check(listener: Listener, name: str) -> None:
+    if listener.on_error not in ("stay", "remove"):
+        raise ArgumentTypeError(f"listener {name}: on_error = {shown(listener.on_error)}: expected 'stay' or 'remove'")
+    overridden = type(listener).close is not Listener.close
+    if overridden and _is_async(listener.close) != _is_async(listener.on_event):
+        raise ArgumentTypeError(f"listener {name}: close is a coroutine if, and only if, on_event is one")
+
+
+def _is_its_own(error: BaseException) -> bool:
+    """Whether a coroutine failed, and was not cancelled: on asyncio, what it waited for may have been."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception | SystemExit)
 
 
 def _calls_of(listener: Listener | Handler) -> tuple[Handler, Callable[[], Awaitable[None] | None] | None]:
