@@ -39,5 +39,6 @@ def _load(where: str, what: str) -> Any:
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"{where!r}, named as {what}, can't be imported here: {error}") from error
+    except (Exception, SystemExit) as error:
+        problem = f"can't be imported here: {type(error).__name__}: {error}"
+        raise ConfigurationError(f"{where!r}, named as {what}, {problem}") from error

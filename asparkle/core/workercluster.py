@@ -76,7 +76,7 @@ class SocketExecutor(Executor):
         connection.setblocking(False)
         self._socket = connection
         self._receiver = Receiver(connection)
-        self._reader = MessageReader()
+        self._reader = MessageReader())
         self._unsent = bytearray()
         self._gone = False
         self._blameless = ""
@@ -144,7 +144,7 @@ class SocketExecutor(Executor):
         self.close()
         how = "its channel was closed"
         with anyio.move_on_after(LINGER) as waiting:
-            how = await self._ended()
+            how = await self._how_it_ended() or how
         if waiting.cancelled_caught:  # it lives, and nobody can talk to it any more
             self._end_by_force()
         running = running_task(self._app, self.info.id)
@@ -164,9 +164,22 @@ class SocketExecutor(Executor):
 
     def _end_by_force(self) -> None:
         """If that can be done."""
-        if self._end is not None:
-            with suppress(ProcessLookupError):  # it is gone already
-                self._end()
+        if self._end is None:
+            return
+        try:
+            self._end()
+        except ProcessLookupError:
+            return  # it is gone already
+        except Exception as error:  # the backend's fault: other workers are to be ended all the same
+            log().error("a worker could not be ended", executor=self.info.id, exc_info=error)
+
+    async def _how_it_ended(self) -> str:
+        """In words, once it is gone; empty where the backend fails to say."""
+        try:
+            return await self._ended()
+        except Exception as error:
+            log().error("how a worker ended is not known", executor=self.info.id, exc_info=error)
+            return ""
 
     async def release(self) -> None:
         """End the worker, which is not needed any more: by asking it, then by force."""
@@ -180,11 +193,11 @@ class SocketExecutor(Executor):
         """Close the channel, and wait until the worker is gone: in a moment, or by force."""
         self.close()
         with anyio.move_on_after(GRACE):
-            await self._ended()
+            await self._how_it_ended()
             return
         self._end_by_force()
         with anyio.move_on_after(LINGER):
-            await self._ended()
+            await self._how_it_ended()
 
     def hang_up(self) -> None:
         """The worker is no more, even if a process that it forked still holds its end of the channel: what
@@ -220,8 +233,8 @@ class WorkerCluster(Cluster):
     @abstractmethod
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         """Start a worker; ``info`` has its id, its epoch, and one slot on "localhost": what is not so is to be replaced
-        in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.  When it is
-        cancelled, it leaves no worker behind.
+        in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.  Jobs fail
+        with any other error at once.  When it is cancelled, it leaves no worker behind.
         """
 
     async def added(self) -> Executor:
@@ -255,7 +268,16 @@ class WorkerCluster(Cluster):
             self.tasks.start_soon(self._bring, info)
 
     async def _bring(self, info: ExecutorInfo) -> None:
-        lost = await self._begin(info)
+        try:
+            lost = await self._begin(info)
+        except Exception as error:  # the backend's fault, which would be the same the next time
+            executor = self._starting.pop(info.id)
+            if executor is not None:
+                await executor.end()
+            problem = NoExecutors(f"{type(self).__qualname__}.start failed: {type(error).__name__}: {error}")
+            problem.__cause__ = error
+            self._send.send_nowait(problem)
+            return
         executor = self._starting.pop(info.id)
         if lost is None:
             assert executor is not None

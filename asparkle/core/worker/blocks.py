@@ -16,6 +16,7 @@ from typing import Any, Final
 from asparkle.core.contracts import BlockFacts, BlockId, BlockStore
 from asparkle.core.elements import estimate_size, is_immutable
 from asparkle.core.errors import CorruptBlock, StoreFull
+from asparkle.core.logs import log
 from asparkle.core.payloads import frame, load_frame
 from asparkle.core.program import Cached
 from asparkle.core.protocol import BlocksChanged
@@ -174,7 +175,10 @@ class BlockManager:
         for block in [b for b in list(self.levels) if b[0] == rdd]:
             self.levels.pop(block, None)
             self.memory.remove(block)
-            self.disk.remove(block)
+            try:
+                self.disk.remove(block)
+            except Exception as error:  # a plugin's store; what stays there is not asked for any more
+                log("asparkle.worker").warning("a block could not be removed", block=block, exc_info=error)
 
 
 def _batches(elements: Iterator[Any]) -> Iterator[list[Any]]:

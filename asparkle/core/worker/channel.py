@@ -48,8 +48,9 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
     try:
         worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
         worker.mark = make_mark(app, executor)
-    except (ConfigurationError, OSError) as error:  # a plugin is not here, or the application's directories are not
-        send([Refused(str(error))])
+    except (Exception, SystemExit) as error:  # a plugin's class is not here, or the application's directories are not
+        known = isinstance(error, (ConfigurationError, OSError))
+        send([Refused(str(error) if known else f"{type(error).__name__}: {error}")])
         return
 
     def on_signal(number: int, frame: Any) -> None:
