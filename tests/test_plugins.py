@@ -17,7 +17,7 @@ import pytest
 
 from asparkle import JobFailed, SparkContext, TaskContext
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
 from asparkle.core.masters import Master
@@ -31,6 +31,24 @@ from asparkle.plugins.manager import PluginRegistry
 class Moon(ClusterManager):
     def open(self, app):
         raise NotImplementedError
+
+
+class NeedsMore(Moon):
+    def __init__(self, size):
+        self.size = size
+
+
+class OneTooFew(Moon):
+    def executors(self, url):
+        return 0
+
+
+class Unopened(Moon):
+    def executors(self, url):
+        return 1
+
+    def open(self, app):
+        return None
 
 
 class Tidal(CachePolicy):
@@ -186,7 +204,10 @@ def test_a_class_for_workers_can_be_imported_there():
     [
         (f"{__name__}:Moon", "Moon'> is not a class derived from CachePolicy"),
         ("asparkle.core.conf:check_conf", "is not a class derived from CachePolicy"),
-        ("no.such:Thing", "'no.such:Thing', named as CachePolicy, can't be imported here: No module named"),
+        (
+            "no.such:Thing",
+            "'no.such:Thing', named as CachePolicy, can't be imported here: ModuleNotFoundError: No module named",
+        ),
     ],
 )
 def test_a_path_is_checked_where_workers_load_it(path, problem):
@@ -211,6 +232,16 @@ def test_one_plugin_given_twice_counts_once():
     log = SparkConf().set("asparkle.plugins", "log")
     assert len(PluginRegistry(log, ["log", listeners]).listeners()) == 1  # by configuration, by name, and as a module
     assert isinstance(PluginRegistry(SparkConf(), [moon_plugin(), EventRecorder()]).listeners()[0], EventRecorder)
+
+
+def test_plugins_of_one_kind_are_told_apart():
+    class Hearing:
+        @hookimpl
+        def asparkle_listeners(self, conf):
+            return [Ears(self)]
+
+    two = [Hearing(), Hearing()]
+    assert [listener.conf for listener in PluginRegistry(SparkConf(), two).listeners()] == two
 
 
 # --------------------------------------------------------------------------------------- installed plugins
@@ -267,6 +298,29 @@ def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
         PluginRegistry(SparkConf(), ["bad"])
 
 
+@pytest.mark.parametrize(
+    "source", ["raise SystemExit(3)", "def __getattr__(name): raise OSError(name)", "import no_such_module"]
+)
+def test_one_that_breaks_in_any_way_is_named_and_harms_nobody_else(install, source):
+    install("moon", MOON)
+    install("bad", source)
+    assert PluginRegistry(SparkConf()).cluster_manager(Master("moon"))
+    with pytest.raises(PluginError, match="plugin 'bad': "):
+        PluginRegistry(SparkConf(), ["bad"])
+
+
+def test_two_packages_with_one_name_for_a_plugin_are_both_named(install, tmp_path):
+    install("moon", MOON)
+    install("luna", MOON.replace("moon", "luna"))
+    (tmp_path / "luna-1.0.dist-info" / "entry_points.txt").write_text("[asparkle]\nmoon = luna_plugin\n")
+    both = r"is the name of several entry points: luna \(luna_plugin\) and moon \(moon_plugin\); uninstall all but one"
+    with pytest.raises(PluginError, match=f"plugin 'moon': {both}"):
+        PluginRegistry(SparkConf(), ["moon"])
+    with pytest.raises(ConfigurationError, match=f"unknown master 'moon://'.*{both}"):
+        PluginRegistry(SparkConf()).cluster_manager(Master("moon"))
+    assert not {"moon_plugin", "luna_plugin"} & sys.modules.keys()
+
+
 def test_a_plugin_that_is_not_installed_is_named_with_those_that_are(install):
     install("moon", MOON)
     with pytest.raises(PluginError, match="plugin 'mon': is not installed.*known: .*log.*moon"):
@@ -291,6 +345,8 @@ WRONG = {
     "unknown argument": (plugin(asparkle_listeners=lambda conf, moon: []), "moon"),
     "no hook": (plugin(), "has no hook: mark its functions with asparkle.plugins.hookimpl"),
     "a class": (Moon, "is a class: give an instance"),
+    "no scheme": (plugin(asparkle_cluster_managers=lambda: {"Moon": Moon}), "'Moon' is no scheme: expected lower-case"),
+    "a URL": (plugin(asparkle_cluster_managers=lambda: {"moon://": Moon}), "'moon://' is no scheme"),
     "another version": (
         plugin(ASPARKLE_API_VERSION=API_VERSION + 1),
         "was written for API version 2, this is 1",
@@ -315,8 +371,10 @@ def test_two_plugins_with_one_scheme():
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("no.such:Thing", "can't import 'no.such:Thing' for 'moon': No module named"),
+        ("no.such:Thing", "can't import 'no.such:Thing' for 'moon': ModuleNotFoundError: No module named"),
         ("asparkle.core.conf:Nothing", "can't import"),
+        (".:Thing", "can't import '.:Thing' for 'moon': TypeError"),
+        (NeedsMore, "'moon': NeedsMore could not be made: TypeError: .*missing 1 required"),
         (Ears, "is not a class derived from ClusterManager"),
     ],
 )
@@ -324,6 +382,30 @@ def test_a_manager_that_cannot_be_used_says_why(target, problem):
     registry = PluginRegistry(SparkConf(), [moon_plugin(target=target)])
     with pytest.raises(PluginError, match=problem):
         registry.cluster_manager(Master("moon"))
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        (OneTooFew, r"plugin 'OneTooFew': executors\('moon://x'\) returned 0: expected a whole number, 1 or more"),
+        (Unopened, r"plugin 'Unopened': open\(app\) returned None: expected an asynchronous context manager"),
+    ],
+)
+def test_a_manager_that_does_not_keep_its_contract_is_named(target, problem):
+    with pytest.raises(PluginError, match=problem):
+        SparkContext("moon://x", plugins=[moon_plugin(target=target)])
+
+
+def test_a_sink_that_can_not_be_made_is_named():
+    class Clogged(MetricSink):
+        def report(self, metrics):
+            pass
+
+    clogged = plugin(asparkle_metric_sinks=lambda: {"clogged": Clogged})
+    with pytest.raises(
+        PluginError, match="plugin 'moon': asparkle_metric_sinks: 'clogged': .*Clogged could not be made"
+    ):
+        PluginRegistry(conf(asparkle_metrics_sinks="clogged"), [clogged])
 
 
 @pytest.mark.parametrize("returned", [3, [3], Ears])

@@ -42,7 +42,7 @@ def parse_master(url: str) -> Master:
     text = url.strip() if isinstance(url, str) else ""
     scheme, separator, rest = text.partition("://")
     if separator:
-        if not scheme.replace("+", "").replace("-", "").replace(".", "").isalnum():
+        if not is_scheme(scheme.lower()):
             raise unknown_master(url)
         return Master(scheme.lower(), rest=rest)
     name, bracket, arguments = text.partition("[")
@@ -56,6 +56,11 @@ def parse_master(url: str) -> Master:
     if failures is not None and name != "local":
         raise ConfigurationError(f"master {url!r}: only local[N,F] takes F; set spark.task.maxFailures instead")
     return Master(local_scheme() if name == "local" else name, count, failures)
+
+
+def is_scheme(text: str) -> bool:
+    """Whether a master URL may begin with ``text://``, once it is in lower case."""
+    return text == text.lower() and text.replace("+", "").replace("-", "").replace(".", "").isalnum()
 
 
 def unknown_master(url: str, known: Collection[str] = ()) -> ConfigurationError:

@@ -76,7 +76,7 @@ class SocketExecutor(Executor):
         connection.setblocking(False)
         self._socket = connection
         self._receiver = Receiver(connection)
-        self._reader = MessageReader())
+        self._reader = MessageReader()
         self._unsent = bytearray()
         self._gone = False
         self._blameless = ""

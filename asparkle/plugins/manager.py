@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from itertools import chain, count, groupby
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.conf import METRIC_SINKS, PLUGINS, PLUGINS_BLOCK, ConfigKey, SparkConf
@@ -33,7 +34,7 @@ from asparkle.core.contracts import (
     ShuffleStore,
 )
 from asparkle.core.errors import ConfigurationError, MissingDependency, PluginError
-from asparkle.core.masters import Master, unknown_master
+from asparkle.core.masters import Master, is_scheme, unknown_master
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.plugins import API_VERSION, builtin
 from asparkle.plugins.checks import (
@@ -116,7 +117,7 @@ class PluginRegistry:
         for name in self._activated:
             self._use(name)
         for name in dict.fromkeys(METRIC_SINKS.read(conf)):
-            self._sinks.append(self._class(MetricSink, name)(conf))
+            self._sinks.append(self._made(MetricSink, name, conf))
 
     # ------------------------------------------------------------------------------------- look-ups
 
@@ -126,7 +127,7 @@ class PluginRegistry:
             url = f"{master.scheme}://{master.rest}"
             others = {name for contract, name in self._owners if contract is ClusterManager}
             raise self._with_broken(unknown_master(url, others))
-        manager: ClusterManager = self._class(ClusterManager, master.scheme)()
+        manager: ClusterManager = self._made(ClusterManager, master.scheme)
         return manager
 
     def scheduling_policy(self, name: str) -> SchedulingPolicy:
@@ -259,10 +260,23 @@ class PluginRegistry:
             module, _, attribute = target.partition(":")
             try:
                 target = getattr(import_module(module), attribute)
-            except (ImportError, AttributeError) as error:
-                raise self._error(contract, name, f"can't import {target!r} for {name!r}: {error}") from error
+            except (Exception, SystemExit) as error:
+                problem = f"can't import {target!r} for {name!r}: {type(error).__name__}: {error}"
+                raise self._error(contract, name, problem) from error
         self._check(contract, name, target)
         return target
+
+    def _made(self, contract: type | str, name: str, *arguments: object) -> Any:
+        """A new object of the class that meets ``contract``.  Raises what `_class` does, and PluginError where the
+        class can't be called so; what it says of the configuration stays as it is."""
+        made = self._class(contract, name)
+        try:
+            return made(*arguments)
+        except (ConfigurationError, MissingDependency):
+            raise  # says what is to be done
+        except Exception as error:
+            problem = f"{name!r}: {made.__qualname__} could not be made: {type(error).__name__}: {error}"
+            raise self._error(contract, name, problem) from error
 
     def _check(self, contract: type | str, name: str, target: object) -> None:
         if (contract, name) in self._owners:  # asparkle's own are checked by its tests
@@ -300,6 +314,9 @@ class PluginRegistry:
         }
         for contract, table in additions.items():
             for name in table:
+                if contract is ClusterManager and not is_scheme(name):
+                    problem = f"{name!r} is no scheme: expected lower-case letters and digits, without ://"
+                    raise PluginError(plugin, f"{KINDS[contract].hook}: {problem}")
                 if name in self._tables[contract]:
                     owner = self._owners.get((contract, name), "asparkle itself")
                     raise PluginError(plugin, f"{KINDS[contract].hook}: {name!r} is already provided by {owner}")
@@ -332,36 +349,43 @@ class PluginRegistry:
         """The name of a plugin that is given, or named."""
         if isinstance(plugin, str):
             return self._registered_by_name(plugin)
-        return self._register(plugin, getattr(plugin, "__name__", type(plugin).__qualname__))
+        name = str(getattr(plugin, "__name__", type(plugin).__qualname__))
+        return self._register(plugin, self._free_name(plugin, name))
 
     def _registered_by_name(self, name: str) -> str:
         if name in self._blocked:
             raise PluginError(name, "is blocked, by asparkle.plugins.block or ASPARKLE_PLUGINS_BLOCK")
         if module := builtin.PLUGINS.get(name):
             return self._register(import_module(module), name)
-        entries = installed()
-        if name not in entries:
-            known = ", ".join(sorted({*entries, *builtin.PLUGINS}))
+        entries = _entry_points()
+        found = [entry for entry in entries if entry.name == name]
+        if not found:
+            known = ", ".join(sorted({*(entry.name for entry in entries), *builtin.PLUGINS}))
             raise PluginError(name, f"is not installed: no entry point of group {GROUP!r} has its name; known: {known}")
-        return self._register_entry(entries[name])
+        if len(found) > 1:
+            raise _ambiguous(found)
+        return self._register_entry(found[0])
 
     def scan(self) -> None:
         """Loads every installed plugin that is not blocked.  A broken one is noted, not raised."""
         if self._scanned:
             return
         self._scanned = True
-        for entry in _entry_points():
-            if entry.name in self._blocked or entry.name in self._active:
+        for name, entries in groupby(_entry_points(), key=lambda entry: entry.name):
+            if name in self._blocked or name in self._active:
                 continue
             try:
+                entry, *others = entries
+                if others:
+                    raise _ambiguous([entry, *others])
                 self._register_entry(entry)
             except PluginError as error:
-                self.broken[entry.name] = error
+                self.broken[name] = error
 
     def _register_entry(self, entry: EntryPoint) -> str:
         try:
             plugin = entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"failed to import {entry.value!r}: {type(error).__name__}: {error}"
             raise PluginError(entry.name, problem) from error
         name = self._register(plugin, entry.name)
@@ -373,12 +397,18 @@ class PluginRegistry:
         """Registers a plugin once, under ``name`` or the name that it already has."""
         if isinstance(plugin, type):
             raise PluginError(name, "is a class: give an instance, or the module")
-        version = getattr(plugin, "ASPARKLE_API_VERSION", API_VERSION)
+        try:
+            version = getattr(plugin, "ASPARKLE_API_VERSION", API_VERSION)
+        except Exception as error:  # a module's own __getattr__
+            problem = f"can't be asked for its ASPARKLE_API_VERSION: {type(error).__name__}: {error}"
+            raise PluginError(name, problem) from error
         if version != API_VERSION:
             raise PluginError(name, f"was written for API version {version!r}, this is {API_VERSION}: upgrade one")
         manager = self._plugin_manager()
         if (registered := manager.get_name(plugin)) is not None:
             return registered
+        if (other := manager.get_plugin(name)) is not None:
+            raise PluginError(name, f"has the name of another plugin, {other!r}: block one of them")
         import pluggy
 
         try:
@@ -394,6 +424,12 @@ class PluginRegistry:
             self._forget(plugin)
             raise
         return name
+
+    def _free_name(self, plugin: object, name: str) -> str:
+        """``name``, or with a number behind it where another plugin that was given has it, too."""
+        manager = self._plugin_manager()
+        names = chain([name], (f"{name} {number}" for number in count(2)))
+        return next(free for free in names if manager.get_plugin(free) is None or manager.get_plugin(free) is plugin)
 
     def _forget(self, plugin: object) -> None:
         manager = self._plugin_manager()
@@ -418,9 +454,15 @@ class PluginRegistry:
 
 
 def _entry_points() -> Sequence[EntryPoint]:
+    """Those of the group, by name; one that is found twice is one."""
     from importlib.metadata import entry_points
 
-    return sorted(set(entry_points(group=GROUP)), key=lambda entry: entry.name)
+    return sorted(set(entry_points(group=GROUP)), key=lambda entry: (entry.name, entry.value))
+
+
+def _ambiguous(entries: Sequence[EntryPoint]) -> PluginError:
+    owners = " and ".join(f"{entry.dist.name if entry.dist else '?'} ({entry.value})" for entry in entries)
+    return PluginError(entries[0].name, f"is the name of several entry points: {owners}; uninstall all but one")
 
 
 def installed() -> dict[str, EntryPoint]:
