@@ -29,6 +29,7 @@ LINGER: Final = 2.0  # seconds in which a worker that closed its channel is expe
 PAUSE: Final = 0.1  # seconds before a worker is started in the place of one that was never ready; more after each
 LONGEST_PAUSE: Final = 5.0
 FIRST_WORDS: Final = 1 << 16  # bytes that the first message of a worker may have: what else it says may be of any size
+PATIENCE: Final = 15.0  # seconds after which it is said that a worker is not ready yet
 GRACE: Final = 1.0  # seconds that a worker which is not needed any more has to end by itself
 
 
@@ -266,6 +267,13 @@ class WorkerCluster(Cluster):
             self._next += 1
             self._starting[info.id] = None
             self.tasks.start_soon(self._bring, info)
+            self.tasks.start_soon(self._mention, info.id)
+
+    async def _mention(self, executor: str) -> None:
+        """Jobs wait for workers for as long as it takes: who wonders why finds it in the log."""
+        await anyio.sleep(PATIENCE)
+        if executor in self._starting:
+            log().warning("a worker is not ready yet", executor=executor, seconds=PATIENCE, master=self.app.master)
 
     async def _bring(self, info: ExecutorInfo) -> None:
         try:

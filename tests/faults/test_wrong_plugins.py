@@ -15,6 +15,7 @@ from anyio.abc import Process
 
 from asparkle import SparkConf, StorageLevel
 from asparkle.aio import SparkContext
+from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
 from asparkle.plugins import (
     AppSpec,
@@ -50,6 +51,8 @@ class Faulty(WorkerCluster):
             command = ["sh", "-c", 'echo Welcome to this host; exec "$@"', "sh", *command]
         elif fault == "echo":
             command = ["cat"]
+        elif fault == "silence":
+            command = ["sleep", "1000"]
         with theirs:
             process = await anyio.open_process(command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=None)
         self.started.append(process)
@@ -104,6 +107,17 @@ async def test_a_backend_whose_workers_can_not_be_talked_to_fails_jobs_in_words(
     async with context(fault) as sc:
         with anyio.fail_after(60), pytest.raises(NoExecutors, match=problem):
             await sc.parallelize(range(4), 2).count()
+    assert all(process.returncode is not None for process in Faulty.started)
+
+
+async def test_workers_that_say_nothing_are_mentioned_and_ended(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr(workercluster, "PATIENCE", 0.2)
+    async with context("silence") as sc, anyio.create_task_group() as tasks:
+        tasks.start_soon(sc.parallelize(range(4), 2).count)
+        with anyio.fail_after(30):
+            while "a worker is not ready yet: executor='0' seconds=0.2 master='faulty://silence'" not in caplog.text:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
     assert all(process.returncode is not None for process in Faulty.started)
 
 
