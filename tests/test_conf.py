@@ -212,3 +212,24 @@ def test_a_missing_pools_file_is_an_error(tmp_path):
 def test_what_is_no_list_of_pairs_is_refused(pairs):
     with pytest.raises(ArgumentTypeError, match=r"setAll: pairs = .*: expected \(key, value\) pairs"):
         SparkConf().setAll(pairs)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("asparkle.plugin", "asparkle.plugins"),
+        ("asparkle.metric.sinks", "asparkle.metrics.sinks"),
+        ("asparkle.listener.queue.sise", "asparkle.listener.queue.size"),
+    ],
+)
+def test_a_key_of_ours_that_is_misspelt_is_mentioned(misspelt, meant, caplog):
+    check_conf(SparkConf().set(misspelt, "log"))
+    assert f"unknown configuration key: misspelt?: key='{misspelt}' known='{meant}'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["asparkle.prometheus.port", "asparkle.opentelemetry.timeout", "asparkle.stragglers.factor"]
+)
+def test_keys_of_plugins_are_not_mentioned(name, caplog):
+    check_conf(SparkConf().set(name, "1"))
+    assert not caplog.text

@@ -397,11 +397,25 @@ KEYS: dict[str, ConfigKey[Any]] = {key.name: key for key in [*globals().values()
 
 
 def check_conf(conf: SparkConf) -> None:
-    """Parses every known key that ``conf`` sets.  Raises ConfigurationError at the first bad value."""
+    """Parses every known key that ``conf`` sets.  Raises ConfigurationError at the first bad value.
+
+    A key that is not known may be a plugin's; one that differs from asparkle's own in a letter or two is mentioned in the log.
+    """
     for name, _ in conf.getAll():
         key = KEYS.get(name)
         if key is not None:
             key.read(conf)
+        elif name.startswith("asparkle."):
+            _mention_misspelt(name)
+
+
+def _mention_misspelt(name: str) -> None:
+    from difflib import get_close_matches
+
+    for meant in get_close_matches(name, KEYS, 1, cutoff=0.92):
+        from asparkle.core.logs import log
+
+        log("asparkle.conf").warning("unknown configuration key: misspelt?", key=name, known=meant)
 
 
 def settings_below(conf: SparkConf, prefix: str) -> dict[str, str]:

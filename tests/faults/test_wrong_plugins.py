@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio.abc import Process
 
-from asparkle import SparkConf, StorageLevel
+from asparkle import JobFailed, SparkConf, StorageLevel
 from asparkle.aio import SparkContext
 from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
@@ -160,6 +160,58 @@ async def test_what_workers_can_not_load_they_say(
     with anyio.fail_after(60), pytest.raises((NoExecutors, ConfigurationError), match=problem):
         async with SparkContext(master, conf=conf, plugins=[plugin]) as sc:
             await sc.parallelize(range(4), 2).count()
+
+
+POLICY = """
+from asparkle.plugins import CachePolicy
+
+class Policy(CachePolicy):
+    def __init__(self):
+        self.blocks = []
+
+    def touch(self, block):
+        self.blocks.append(block)
+
+    def forget(self, block):
+        {forget}
+
+    def victims(self):
+        return {victims}
+"""
+
+
+@pytest.mark.parametrize(
+    ("victims", "forget", "problem"),
+    [
+        ("None", "pass", r"cache policy Policy: victims\(\) returned None: expected blocks"),
+        ("[(99, 0)]", "pass", r"cache policy Policy: victims\(\) named \(99, 0\), which is not in the store"),
+        ("self.blocks", "pass", r"which is not in the store: is it not heeding forget\(\)\?"),
+        (
+            "self.blocks",
+            "self.blocks = [kept for kept in self.blocks if kept != block]",
+            "",
+        ),  # names some twice: no harm
+    ],
+)
+async def test_a_policy_that_names_no_blocks_of_the_store_is_named(
+    victims: str, forget: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> None:
+    module = f"faulty_victims_{abs(hash(request.node.name))}"
+    (tmp_path / f"{module}.py").write_text(POLICY.format(victims=victims, forget=forget))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = provider("asparkle_cache_policies", {"faulty": f"{module}:Policy"})
+    conf = SparkConf().set("asparkle.cache.policy", "faulty").set("spark.executor.memory", "1m")
+    async with SparkContext("threads[1]", conf=conf, plugins=[plugin]) as sc:
+        caches = [sc.parallelize(range(8), 8).map(lambda x: "x" * 30_000).persist() for _ in range(4)]
+
+        async def fill() -> list[int]:
+            return [await cached.count() for cached in (*caches, *caches)]
+
+        if problem:
+            with pytest.raises(JobFailed, match=problem):
+                await fill()
+        else:
+            assert await fill() == [8] * 8
 
 
 STORE = """

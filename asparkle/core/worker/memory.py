@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from asparkle.core.contracts import BlockFacts, BlockId, CachePolicy
@@ -49,16 +49,25 @@ class MemoryStore:
     def _leaving(self, rdd: int, size: int, room: int) -> Iterable[BlockId]:
         """The blocks that leave for one of ``rdd``, so that the ``room`` becomes ``size``."""
         leaving: dict[BlockId, None] = {}
-        for victim in self._policy.victims():
-            if victim not in self._blocks:
-                policy = type(self._policy).__qualname__
-                raise ConfigurationError(f"{policy}.victims() gave {victim!r}, which is no block of the store")
+        for victim in self._victims():
             if victim[0] != rdd and victim not in leaving:
                 leaving[victim] = None
                 room += self._blocks[victim][1]
                 if room >= size:
                     return leaving
         raise StoreFull("the memory store", size, self.limit)
+
+    def _victims(self) -> Iterator[BlockId]:
+        """Those that the policy names, checked: what it does not keep would be taken for a fault of the user's code."""
+        policy = type(self._policy).__qualname__
+        victims = self._policy.victims()
+        if not isinstance(victims, Iterable):
+            raise ConfigurationError(f"cache policy {policy}: victims() returned {victims!r}: expected blocks")
+        for victim in victims:
+            if victim not in self._blocks:
+                problem = f"victims() named {victim!r}, which is not in the store: is it not heeding forget()?"
+                raise ConfigurationError(f"cache policy {policy}: {problem}")
+            yield victim
 
     def remove(self, block: BlockId) -> bool:
         """Forget ``block``; says whether it was there."""
