@@ -234,7 +234,7 @@ def test_a_victim_that_is_named_twice_makes_room_once():
 def test_a_victim_that_is_no_block_is_named_with_the_policy():
     store = MemoryStore(100, Lying())
     store.put((1, 0), 1, BlockFacts(60))
-    with pytest.raises(ConfigurationError, match=r"Lying.victims\(\) gave \(7, 3\), which is no block of the store"):
+    with pytest.raises(ConfigurationError, match=r"Lying: victims\(\) named \(7, 3\), which is not in the store"):
         store.put((2, 0), 2, BlockFacts(60))
     assert store.used == 60
 
