@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ from typing import Any
 from asparkle.plugins import AppSpec, Unpacker, pack, preload, remove_tree, serve
 
 preload()  # once, here, for all workers
+for _module in ("backends.disk", "backends.shufflefiles", "plugins.policies", "plugins.serializers"):
+    importlib.import_module(f"asparkle.{_module}")  # what they load by name, unless told otherwise
 
 FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"
 

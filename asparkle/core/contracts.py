@@ -355,7 +355,7 @@ class MapOutputReader(ABC):
 class ShuffleStore(ABC):
     """Keeps map outputs: what map tasks write for the tasks of the next stage.  Thread-safe; called off the event loop.
 
-    The class is called with the application's `AppSpec`, once in each worker and, if there are shuffles, in the driver.
+    The class is called with the application's `AppSpec`, once in each worker and in the driver, when that needs it.
     An output of a few kilobytes never gets here: it travels in messages.  asparkle checks what it reads, each piece and
     how long they are together, so a store need not.  ``AppSpec.directories`` are for it to use, on this host, and are
     deleted at the end; what it keeps elsewhere is its own to delete, by `remove` and `close`.

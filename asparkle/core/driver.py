@@ -21,7 +21,7 @@ from asparkle.core.accumulators import live_accumulators
 from asparkle.core.background import Background
 from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
-from asparkle.core.contracts import AppSpec, Cluster, Executor, Lost, ShuffleStore
+from asparkle.core.contracts import AppSpec, Buffer, Cluster, Executor, Lost, ShuffleStore
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.failure import describe_failure, story_of
 from asparkle.core.jobrecords import JobRecords
@@ -525,8 +525,7 @@ class Driver:
                 await job.done.wait()
             if job.error is not None:
                 raise job.error
-            loads = self._elements.loads
-            return [load(job.results[p], loads) for p in sorted(job.results)], len(plan.partitions)
+            return [load(job.results[p], self._loads) for p in sorted(job.results)], len(plan.partitions)
         finally:
             self._leave(job, "its time is up")
             del job
@@ -568,8 +567,8 @@ class Driver:
 
     async def _unpack(self, job: Job) -> list[Any]:
         if job.is_large:
-            return await in_thread(_load_results, job, self._elements.loads)
-        return _load_results(job, self._elements.loads)
+            return await in_thread(_load_results, job, self._loads)
+        return _load_results(job, self._loads)
 
     @cached_property
     def shuffles(self) -> ShuffleStore:
@@ -584,6 +583,10 @@ class Driver:
                 self.shuffles.close()
             except Exception as error:  # the application has ended well, but for this
                 log("asparkle.driver").error("the shuffle store could not be closed", exc_info=error)
+
+    def _loads(self, chunks: Sequence[Buffer]) -> Any:
+        """Of a result that is more than one pickle."""
+        return self._elements.loads(chunks)
 
     @cached_property
     def _elements(self) -> Elements:

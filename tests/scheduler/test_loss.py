@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from asparkle.core.scheduler import DiscardResults, FailureKind, FetchFailed, TakeResult
 
 from .bench import INDETERMINATE, Bench, failed, result, stage
@@ -81,6 +83,15 @@ class TestExecutorLoss:
         assert [output is not None for output in bench.scheduler.map_outputs(0)[1]] == [False, True, False]
         bench.run()
         assert bench.outcome(1) == "success"
+
+    @pytest.mark.parametrize("blocks_survive", [True, False])
+    @pytest.mark.parametrize("outputs_survive", [True, False])
+    def test_a_store_may_say_otherwise(self, blocks_survive: bool, outputs_survive: bool) -> None:
+        bench = Bench().executor("a").executor("b")
+        bench.job(stage(0, 3), result(1, 1, [0]))
+        bench.succeed((0, 0), (0, 1))
+        bench.lose("a", blocks_survive=blocks_survive, outputs_survive=outputs_survive)
+        assert [output is not None for output in bench.scheduler.map_outputs(0)[1]] == [outputs_survive, True, False]
 
     def test_outputs_that_nobody_needs_now_are_computed_when_somebody_does(self) -> None:
         bench = Bench().executor("a").executor("b")

@@ -246,7 +246,7 @@ class ShuffleRead(Step):
     def batches(self, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         shuffle = self.spec.id
         outputs = task.map_outputs(shuffle)
-        open, loads = task.worker.shuffles.open, task.worker.elements.loads
+        open, loads = task.worker.open_output, task.worker.elements.loads
         return chain.from_iterable(
             _read(shuffle, map_partition, tid, location, partition, open, loads)
             for map_partition, (tid, location) in enumerate(outputs)

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import broadcast, protocol
-from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, ShuffleStore
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, MapOutputReader, ShuffleStore
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import CorruptBlock, StorageError, TaskKilled
 from asparkle.core.loading import load_class, load_function
@@ -118,8 +119,18 @@ class Worker:
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.task_scopes = [load_function(where) for where in app.task_scopes]
         self.elements = load_elements(app.serializer)
-        self.shuffles: ShuffleStore = load_class(app.shuffle_store, ShuffleStore)(app)
         self.blocks = self._block_manager()
+
+    @cached_property
+    def shuffles(self) -> ShuffleStore:
+        """Where map outputs lie; loaded when there is one that does not travel in a message."""
+        with self.uninterrupted():
+            store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+        return store
+
+    def open_output(self, location: Any, partition: int) -> MapOutputReader:
+        """A partition of a map output."""
+        return self.shuffles.open(location, partition)
 
     def _block_manager(self) -> BlockManager:
         policy: CachePolicy = load_class(self.app.cache_policy, CachePolicy)()
