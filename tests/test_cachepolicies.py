@@ -264,6 +264,10 @@ def manager(tmp_path, monkeypatch):
 MEMORY, MEMORY_AND_DISK = (False, True, False, False, 1), (True, True, False, False, 1)
 
 
+def keep_block(manager, cached, partition, elements):
+    return manager.keep(cached, partition, elements, manager.started())
+
+
 def slow(manager, elements, seconds):
     for element in elements:
         manager.now += seconds
@@ -271,8 +275,8 @@ def slow(manager, elements, seconds):
 
 
 def test_a_policy_is_told_what_computing_a_block_took(manager):
-    manager.keep(Cached(1, MEMORY), 0, slow(manager, range(3), 2.0))
-    manager.keep(Cached(2, MEMORY_AND_DISK), 5, slow(manager, range(1000), 0.001))
+    keep_block(manager, Cached(1, MEMORY), 0, slow(manager, range(3), 2.0))
+    keep_block(manager, Cached(2, MEMORY_AND_DISK), 5, slow(manager, range(1000), 0.001))
     first, second = manager.memory._policy.facts.values()
     assert (first.seconds, first.on_disk) == (6.0, False)
     assert (round(second.seconds, 6), second.on_disk) == (1.0, True)
@@ -281,23 +285,34 @@ def test_a_policy_is_told_what_computing_a_block_took(manager):
 
 def test_the_time_of_blocks_that_are_stored_on_the_way_is_theirs_alone(manager):
     def inner(partition):
-        yield from manager.keep(Cached(1, MEMORY), partition, slow(manager, range(3), 2.0))
+        yield from keep_block(manager, Cached(1, MEMORY), partition, slow(manager, range(3), 2.0))
 
     def outer():
         manager.now += 1.0
         for partition in (0, 1):
             yield from slow(manager, inner(partition), 0.5)
 
-    manager.keep(Cached(2, MEMORY), 0, outer())
+    keep_block(manager, Cached(2, MEMORY), 0, outer())
     assert manager.memory._policy.facts[1, 0].seconds == manager.memory._policy.facts[1, 1].seconds == 6.0
     assert manager.memory._policy.facts[2, 0].seconds == 1.0 + 6 * 0.5
 
 
+def test_the_time_of_blocks_below_in_one_chain_is_theirs_alone(manager):
+    """There both begin before either is stored: the upper one finds that it is missing first."""
+    upper = manager.started()
+    lower = manager.started()
+    manager.now += 2.0  # a function of the lower one's that returns all at once
+    elements = manager.keep(Cached(1, MEMORY), 0, iter(range(3)), lower)
+    manager.keep(Cached(2, MEMORY), 0, slow(manager, elements, 1.0), upper)
+    facts = manager.memory._policy.facts
+    assert (facts[1, 0].seconds, facts[2, 0].seconds) == (2.0, 3.0)
+
+
 def test_the_time_of_blocks_that_found_no_room_is_with_those_that_need_them(manager):
     def outer():
-        yield from manager.keep(Cached(1, MEMORY), 0, slow(manager, [b"x" * (2 << 20)], 4.0))
+        yield from keep_block(manager, Cached(1, MEMORY), 0, slow(manager, [b"x" * (2 << 20)], 4.0))
 
-    manager.keep(Cached(2, MEMORY), 0, (len(element) for element in outer()))
+    keep_block(manager, Cached(2, MEMORY), 0, (len(element) for element in outer()))
     assert manager.memory._policy.facts.keys() == {(2, 0)}
     assert manager.memory._policy.facts[2, 0].seconds == 4.0
 

@@ -423,7 +423,7 @@ class Program:
                 if kept is not None:
                     elements = iter(kept)
                     break
-                above.append((_Keep(cached, task), partition))
+                above.append((task.block_keeper(cached), partition))
             if type(step) is Apply:
                 above.append((step.transform, partition))
                 index = step.input
@@ -433,19 +433,6 @@ class Program:
                 elements = step.compute(self, partition, task)
                 break
         return _apply_all(above, elements, open_guard)
-
-
-class _Keep:
-    """Stands in the chain where a persisted step's partition is to be stored as it is computed."""
-
-    __slots__ = ("cached", "task")
-
-    def __init__(self, cached: Cached, task: TaskEnvironment) -> None:
-        self.cached = cached
-        self.task = task
-
-    def __call__(self, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        return self.task.keep_block(self.cached, partition, elements)
 
 
 def _cuts(steps: Sequence[Step]) -> Iterator[int]:

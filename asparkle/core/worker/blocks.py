@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from asparkle.core.contracts import BlockFacts, BlockId, BlockStore
 from asparkle.core.elements import estimate_size, is_immutable
@@ -24,6 +24,9 @@ from asparkle.core.serializer import Elements, Loads, read_frames
 from asparkle.core.worker.memory import MemoryStore
 
 _BATCH: Final = 4096
+
+Started: TypeAlias = tuple[float, float]
+"""When computing a block began, and what the thread had spent on others by then."""
 
 
 class Frames:
@@ -81,13 +84,17 @@ class BlockManager:
             self.report(BlocksChanged((), (block,), "host"))
             return None
 
-    def keep(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
+    def started(self) -> Started:
+        """To be taken by the thread that computes a block, as it begins; for `keep`."""
+        return perf_counter(), self._spent.seconds
+
+    def keep(self, cached: Cached, partition: int, elements: Iterator[Any], started: Started) -> Iterable[Any]:
         """Store ``elements`` as the storage level says, and give them back to the task that computed them."""
         block = (cached.rdd, partition)
         use_disk, use_memory = cached.level[0], cached.level[1]
         if use_memory:
-            began, others = perf_counter(), self._spent.seconds
             gathered, size, whole = self._gather(elements, self.memory.limit)
+            began, others = started
             took = perf_counter() - began
             seconds = took - (self._spent.seconds - others)  # without those that another computation would find
             if whole and self._put_in_memory(block, gathered, size, cached.level, seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.payloads import load
@@ -54,9 +54,11 @@ class TaskEnvironment:
         block = (cached.rdd, partition)
         return block in self._elsewhere or self.worker.blocks.has(block)
 
-    def keep_block(self, cached: Cached, partition: int, elements: Iterator[Any]) -> Iterable[Any]:
-        """Store a partition that is being computed; returns its elements."""
-        return self.worker.blocks.keep(cached, partition, elements)
+    def block_keeper(self, cached: Cached) -> Callable[[int, Iterator[Any]], Iterable[Any]]:
+        """What stores a partition, the computing of which begins now, and returns its elements."""
+        blocks = self.worker.blocks
+        started = blocks.started()
+        return lambda partition, elements: blocks.keep(cached, partition, elements, started)
 
     # --- coroutines
 
