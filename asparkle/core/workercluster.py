@@ -343,3 +343,5 @@ class WorkerCluster(Cluster):
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
             await self.close()
+        self._send.close()
+        self._added.close()

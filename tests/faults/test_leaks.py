@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -123,3 +124,17 @@ def test_the_next_start_removes_what_a_crash_left(tmp_path: Path) -> None:
     with SparkContext(conf=SparkConf().setMaster("inline").set("spark.local.dir", str(tmp_path))):
         assert abandoned not in os.listdir(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("master", ["processes[1]", "threads[1]"])
+def test_a_context_leaves_no_stream_that_is_not_closed(master: str) -> None:
+    script = f"""
+import gc
+from asparkle import SparkContext
+with SparkContext({master!r}) as sc:
+    assert sc.parallelize([1, 2]).count() == 2
+gc.collect()
+"""
+    run = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    assert "Unclosed <Memory" not in run.stderr
