@@ -65,11 +65,15 @@ class _Zstd:
         return compressed
 
 
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class _File:
     """One file: lines in, compressed bytes out."""
 
     def __init__(self, path: str, compressor: Compressor) -> None:
-        self._file: IO[bytes] = open(path, "xb", buffering=0)  # noqa: SIM115  # closed by its owner
+        self._file: IO[bytes] = open(path, "xb", buffering=0, opener=_for_its_owner)  # noqa: SIM115  # closed by its owner
         os.chmod(path, 0o660)  # as Spark's: the group's History Server reads it
         self._compressor = compressor
         self._lines: list[bytes] = []
@@ -147,7 +151,7 @@ class LogFiles:
         else:
             self.path = os.path.join(self._directory, f"eventlog_v2_{application}")
             self._make_room(self.path)
-            os.mkdir(self.path)
+            os.mkdir(self.path, 0o700)
             os.chmod(self.path, 0o770)
             _File(self._status + IN_PROGRESS, _Plain()).close()
             self._file = self._next()
