@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asparkle import SparkConf
+from asparkle import SparkConf, SparkContext
 from asparkle.core.application import Application
 from asparkle.core.errors import NoExecutors
 from asparkle.core.protocol import Hello, MessageReader, Refused, encode
@@ -161,3 +161,17 @@ def test_nobody_s_words_are_no_messages():
     for words in (b"\1\0\0\0\xff", b"\3\0\0\0\x91\x91\x7f", b"\2\0\0\0\x91\xa1"):
         with pytest.raises(ValueError):
             MessageReader().feed(words)
+
+
+def test_workers_agree_on_hashes_whenever_and_by_whomever_they_are_started(app, monkeypatch):
+    """Or a key with a hash of its own would go elsewhere after the process that starts workers was replaced."""
+    for given, seed in (("random", "0"), ("", "0"), ("7", "7")):
+        monkeypatch.setenv("PYTHONHASHSEED", given)
+        assert app.hash_seed == seed and f"PYTHONHASHSEED={seed}" in worker_command(app)
+    assert app._replace(environment={"PYTHONHASHSEED": "8"}).hash_seed == "8"
+    monkeypatch.setenv("PYTHONHASHSEED", "random")
+    found = set()
+    for _ in range(2):
+        with SparkContext("processes[1]", "seeds") as sc:
+            found.add(sc.parallelize([1], 1).map(lambda _: hash("spark")).first())
+    assert len(found) == 1

@@ -21,8 +21,7 @@ def start_python(module: str, function: str, channel: socket.socket, app: AppSpe
     """
     fd = 3 if channel.fileno() != 3 else 4
     code = f"import sys; sys.path[:] = {list(sys.path)!r}; from {module} import {function}; {function}({fd})"
-    environment = {**os.environ, **app.environment}
-    environment.setdefault("PYTHONHASHSEED", "0")  # one seed for all workers
+    environment = {**os.environ, **app.environment, "PYTHONHASHSEED": app.hash_seed}
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.posix_spawn(

@@ -5,6 +5,7 @@ Abstract base classes, so that a later version may add a method with a default.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -44,6 +45,12 @@ class AppSpec(NamedTuple):
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
     packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
+
+    @property
+    def hash_seed(self) -> str:
+        """What all workers have for PYTHONHASHSEED, whenever they are started, so that they agree on keys."""
+        wanted = self.environment.get("PYTHONHASHSEED") or os.environ.get("PYTHONHASHSEED", "")
+        return wanted if wanted.isdigit() else "0"
 
     @classmethod
     def from_plain(cls, fields: dict[str, Any]) -> AppSpec:

@@ -5,7 +5,6 @@ What a backend adds is how one worker is started, how its end is learned of, and
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from abc import abstractmethod
@@ -39,13 +38,7 @@ def worker_command(app: AppSpec, python: str | None = None) -> list[str]:
     Started anywhere with the same versions of Python and asparkle, it waits to be told what it is a worker of:
     `SocketExecutor.hello`.  What tasks print goes to its standard error.
     """
-    return ["env", f"PYTHONHASHSEED={hash_seed(app)}", python or sys.executable, "-m", "asparkle.worker"]
-
-
-def hash_seed(app: AppSpec) -> str:
-    """What all workers have for PYTHONHASHSEED, so that they agree on keys."""
-    wanted = app.environment.get("PYTHONHASHSEED") or os.environ.get("PYTHONHASHSEED", "")
-    return wanted if wanted.isdigit() else "0"
+    return ["env", f"PYTHONHASHSEED={app.hash_seed}", python or sys.executable, "-m", "asparkle.worker"]
 
 
 class SocketExecutor(Executor):
