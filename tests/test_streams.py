@@ -231,7 +231,7 @@ def test_an_interrupt_may_strike_anywhere(loop):
         finally:
             sys.settrace(None)
             gc.enable()
-            context._cleanups.close()
+            context._at_end().close()
         left.extend(loop._streams)
 
     for strike_at in itertools.count():

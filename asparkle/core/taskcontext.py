@@ -50,7 +50,7 @@ class TaskContext:
         self._properties = properties or {}
         self._cpus = cpus
         self._accumulators: dict[int, Any] = {}
-        self._cleanups = ExitStack()  # which calls all, whatever one of them raises
+        self._cleanups: ExitStack | None = None  # most attempts need none
         self._environment: Any = None  # of the runtime
         self._request_commit: Callable[[], bool] | None = None
         self._counters: Any = None  # `metrics.Counters`, of the runtime
@@ -104,7 +104,13 @@ class TaskContext:
 
     def _add_cleanup(self, function: Callable[[], None]) -> None:
         """Call ``function`` when the attempt ends, however it ends; the last added is called first."""
-        self._cleanups.callback(function)
+        self._at_end().callback(function)
+
+    def _at_end(self) -> ExitStack:
+        """What is closed when the attempt ends: all of it, whatever a part of it raises."""
+        if self._cleanups is None:
+            self._cleanups = ExitStack()
+        return self._cleanups
 
 
 def enter(context: TaskContext) -> None:

@@ -51,7 +51,7 @@ def _attempt(
     try:
         try:
             for scope in worker.task_scopes:
-                context._cleanups.enter_context(scope(context))
+                context._at_end().enter_context(scope(context))
             environment = TaskEnvironment(worker, task, context)
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             counters.deserialize_seconds = time.perf_counter() - started
@@ -70,7 +70,8 @@ def _attempt(
             value = run(task.partition, sink, environment)
         finally:
             worker.interruptible = None
-            context._cleanups.close()
+            if context._cleanups is not None:
+                context._cleanups.close()
         seconds = time.perf_counter() - started
         result = _pack_result(worker, task.tid, value, counters)
         return protocol.Succeeded(task.tid, seconds, result, _pack_updates(worker, context))
