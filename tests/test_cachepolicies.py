@@ -14,6 +14,7 @@ from asparkle.core.contracts import BlockFacts, BlockId, CachePolicy
 from asparkle.core.errors import ConfigurationError, StoreFull
 from asparkle.core.payloads import frame
 from asparkle.core.program import Cached
+from asparkle.core.serializer import load_elements
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.memory import MemoryStore
 from asparkle.plugins.policies import FIFO, LFU, LRU, READ_BACK, CostAware
@@ -255,7 +256,12 @@ class Told(LRU):
 @pytest.fixture
 def manager(tmp_path, monkeypatch):
     """A block manager whose clock, ``manager.now``, stands still unless a test moves it."""
-    manager = BlockManager(MemoryStore(1 << 20, Told()), DiskStore([str(tmp_path)]), lambda changed: None)
+    manager = BlockManager(
+        MemoryStore(1 << 20, Told()),
+        DiskStore([str(tmp_path)]),
+        lambda changed: None,
+        load_elements("asparkle.plugins.serializers:Pickle"),
+    )
     manager.now = 0.0
     monkeypatch.setattr("asparkle.core.worker.blocks.perf_counter", lambda: manager.now)
     return manager

@@ -98,8 +98,8 @@ def context(fault: str) -> SparkContext:
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        ("banner", r"its command writes to it: it sent b'Welcome to this host"),
-        ("echo", r"does not lead to a worker.*: it sent b'"),
+        ("banner", r"what came out of it is no message of a worker: b'Welcome to this host"),
+        ("echo", r"it began with Hello, before it was ready"),
         ("start", r"Faulty.start failed: ValueError: no such pool"),
     ],
 )
