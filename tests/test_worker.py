@@ -53,7 +53,8 @@ def test_a_worker_of_other_versions_refuses(app: AppSpec) -> None:
 
 def test_a_worker_that_cannot_do_what_is_asked_of_it_refuses(app: AppSpec) -> None:
     assert answer(app, app=app._replace(cache_policy="not_here:Policy")._asdict()) == Refused(
-        "'not_here:Policy', named as CachePolicy, can't be imported here: ModuleNotFoundError: No module named 'not_here'"
+        "'not_here:Policy', named as CachePolicy, can't be imported here: "
+        "ModuleNotFoundError: No module named 'not_here'"
     )
     refused = answer(app, app=app._replace(directories=("/no/such/directory",))._asdict())
     assert "No such file or directory: '/no/such/directory" in refused.reason

@@ -146,11 +146,11 @@ def test_a_whole_shuffle(space, tmp_path, limit, aggregator):
     parts = [records(4000, 500, seed) for seed in range(3)]
     infos = [write(part, tmp_path, 1, aggregator, limit) for part in parts]
     for info in infos:
-        assert info.path
+        assert info.location
     with space(limit) as s:
         assert list(group(read(infos), s)) == list(grouped(itertools.chain(*parts)).items())
     for info in infos:
-        os.unlink(info.path)
+        os.unlink(info.location)
 
 
 @LIMITS
