@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 from abc import abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, Self
@@ -221,7 +222,8 @@ class WorkerCluster(Cluster):
         self._starting: dict[str, SocketExecutor | None] = {}
         self._live: dict[str, SocketExecutor] = {}
         self._released: set[str] = set()  # of these, until they are gone
-        self._send, self._added = anyio.create_memory_object_stream[Executor | NoExecutors](1_000_000)
+        self._ready: deque[Executor | NoExecutors] = deque()  # and not given to the driver yet
+        self._arrived = anyio.Event()
         self._stillborn = 0
 
     @abstractmethod
@@ -232,10 +234,17 @@ class WorkerCluster(Cluster):
         """
 
     async def added(self) -> Executor:
-        found = await self._added.receive()
+        while not self._ready:
+            await self._arrived.wait()
+        found = self._ready.popleft()
         if isinstance(found, NoExecutors):
             raise found
         return found
+
+    def _give(self, found: Executor | NoExecutors) -> None:
+        self._ready.append(found)
+        self._arrived.set()
+        self._arrived = anyio.Event()
 
     async def set_target(self, executors: int) -> None:
         self.target = executors
@@ -277,19 +286,19 @@ class WorkerCluster(Cluster):
                 await executor.end()
             problem = NoExecutors(f"{type(self).__qualname__}.start failed: {type(error).__name__}: {error}")
             problem.__cause__ = error
-            self._send.send_nowait(problem)
+            self._give(problem)
             return
         executor = self._starting.pop(info.id)
         if lost is None:
             assert executor is not None
             self._live[info.id] = executor
             self._stillborn = 0
-            self._send.send_nowait(executor)
+            self._give(executor)
             return
         self._stillborn += 1
         log().warning("a worker could not be started", executor=info.id, reason=lost.reason)
         if self._stillborn >= max(TRIES, self.target) and not self._live:
-            self._send.send_nowait(NoExecutors(f"no worker could be started: the last one says {lost.reason}"))
+            self._give(NoExecutors(f"no worker could be started: the last one says {lost.reason}"))
             return
         await anyio.sleep(min(PAUSE * self._stillborn, LONGEST_PAUSE))  # not again and again as fast as it can fail
         self.fill()
@@ -336,5 +345,3 @@ class WorkerCluster(Cluster):
     async def _close(self) -> None:
         with anyio.CancelScope(shield=True):
             await self.close()
-        self._send.close()
-        self._added.close()
