@@ -7,7 +7,10 @@ from typing import Any, TypeVar, assert_type
 import asparkle
 import asparkle.aio
 from asparkle import AccumulatorParam, BasicProfiler, Profiler, SparkConf
-from asparkle.core.contracts import (
+from asparkle.core.protocol import ToDriver, ToExecutor
+from asparkle.events import Event, JobEnded, JobStarted, StageInfo, TaskEnded, unpack
+from asparkle.plugins import (
+    API_VERSION,
     AppSpec,
     BlockId,
     BlockStore,
@@ -19,10 +22,8 @@ from asparkle.core.contracts import (
     ExecutorInfo,
     Listener,
     Lost,
+    hookimpl,
 )
-from asparkle.core.events import Event, JobEnded, JobStarted, StageInfo, TaskEnded, unpack
-from asparkle.core.protocol import ToDriver, ToExecutor
-from asparkle.plugins import API_VERSION, hookimpl
 
 T = TypeVar("T")
 
@@ -118,8 +119,8 @@ class Hosts(Cluster):
     async def set_target(self, executors: int) -> None:
         print(executors)
 
-    async def release(self, ids: Collection[str], *, drain: bool) -> None:
-        print(ids, drain)
+    async def release(self, ids: Collection[str]) -> None:
+        print(ids)
 
 
 class Manager(ClusterManager):
