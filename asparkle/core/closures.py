@@ -317,7 +317,7 @@ def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
 
     The way to it is told as the user wrote it, without the steps of ours; the search ends after many levels.
     """
-    if isinstance(error, RecursionError):  # each part of it fails as well, so that the search would take long
+    if _is_recursion(error):  # each part of it fails as well, so that the search would take long
         return PicklingFailed(what, reason="it is nested too deeply")
     path: list[str] = []
     name = held = ""  # held: the function's variable that leads to it
@@ -345,6 +345,13 @@ def diagnose(value: Any, what: str, error: BaseException) -> AsparkleError:
     else:
         told = f"{type(current).__name__}: {error}" if path else str(error)
     return PicklingFailed(what, name, tuple(path), told)
+
+
+def _is_recursion(error: BaseException | None) -> bool:
+    """Whether an error is, or comes of, a recursion that was too deep."""
+    while error is not None and not isinstance(error, RecursionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _not_awaited(name: str, coroutine: types.CoroutineType[Any, Any, Any]) -> str:
