@@ -78,7 +78,12 @@ LISTENERS = {
     "BlocksAtOnce": ["Listener: take next to no time", "Listener: must not block it"],
     "BlocksTheLoop": ["Listener: must not block it"],
     "IsTooSlow": ["Listener: keeps up with the events"],
-    "ClosesOtherwise": ["Listener.close: A coroutine if, and only if, ``on_event`` is one", "Listener.on_event"],
+    "ClosesOtherwise": [
+        "Listener.close: A coroutine if, and only if, ``on_event`` is one",
+        "Listener.on_event",
+        "Listener: keeps up",
+        "Listener: Receives",
+    ],
     "NamesItsEvents": ["Listener: The event types that it wants", "Listener: keeps up", "Listener: Receives"],
     "LeavesAThread": ["Listener.close: Gives back what the listener has taken"],
     "LeavesAFileOpen": ["Listener.close: Gives back what the listener has taken"],
