@@ -220,8 +220,8 @@ class CachePolicy(ABC):
     def victims(self) -> Iterable[BlockId]:
         """The blocks of the store, each once, and no others; the one to go first in front.
 
-        Asking changes nothing.  Mostly no more than the first few are read: an iterator that finds them one by one is
-        better than a list.  Until it is left, no other method is called.
+        Asking changes nothing.  It may be left before its end; until then no other method is called.  Mostly no more
+        than the first few are read: an iterator that finds them one by one is better than a list.
         """
 
 

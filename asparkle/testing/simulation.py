@@ -121,7 +121,7 @@ class SimulatedCluster(VirtualDriver):
     ``executors`` of ``slots`` slots each, named e0, e1, ..., are there from the beginning, each on a host of its own.
     ``seconds``: how long an attempt takes, or a function that says so; ``fails``: a function that says whether it
     fails in the end.  ``conf``: the scheduler's settings, the fields of `SchedulerConf`: ``max_failures=1``,
-    ``fair=True``, ``speculation=True``, ...
+    ``policy=FAIR()``, ``speculation=True``, ...
     """
 
     def __init__(

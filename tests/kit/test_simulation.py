@@ -16,6 +16,7 @@ from asparkle.core.events import (
     TaskEnded,
 )
 from asparkle.errors import ArgumentError
+from asparkle.plugins.scheduling import FAIR
 from asparkle.testing import SimulatedCluster
 
 
@@ -110,7 +111,7 @@ def test_settings_of_the_scheduler():
 
 def test_the_same_calls_give_the_same_history():
     def history():
-        cluster = SimulatedCluster(executors=20, slots=2, seconds=lambda a: 1.0 + a.partition % 7 / 10, fair=True)
+        cluster = SimulatedCluster(executors=20, slots=2, seconds=lambda a: 1.0 + a.partition % 7 / 10, policy=FAIR())
         for number in range(10):
             cluster.submit(30 + number, 5, pool="ab"[number % 2])
             cluster.at(number * 1.7, lambda number=number: cluster.lose(f"e{number}", blocks_survive=number % 2 == 0))
