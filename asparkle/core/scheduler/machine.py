@@ -361,8 +361,7 @@ class Scheduler:
         attempt = self._fleet.find(event.tid, event.executor, event.epoch)
         granted = False
         if attempt is not None and attempt.wanted:
-            holder = attempt.stage.commits.setdefault(attempt.partition, attempt.tid)
-            granted = holder == attempt.tid
+            granted = attempt.stage.commits.setdefault(attempt.partition, attempt.tid) == attempt.tid
         self._turn.out.append(AnswerCommit(event.executor, event.epoch, event.tid, granted))
 
     def _barrier_reached(self, event: BarrierReached) -> None:
