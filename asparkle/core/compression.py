@@ -26,6 +26,26 @@ _LZ4_FRAME: Final = b"\x04\x22\x4d\x18"
 _LZ4_BLOCK: Final = 1 << 16
 
 
+class _Whole:
+    """A file that gives all that it is asked for, unless it ends, as gzip takes it to do.
+
+    ``error``: what reading it has raised."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: Exception | None = None
+
+    def read(self, count: int) -> bytes:
+        try:
+            data = self._file.read(count)
+            while 0 < len(data) < count and (more := self._file.read(count - len(data))):
+                data += more
+        except Exception as error:
+            self.error = error
+            raise
+        return data
+
+
 class _Codec(Codec):
     """What a package raises for damaged data, in all its ways, is a ValueError here."""
 
@@ -33,16 +53,13 @@ class _Codec(Codec):
     def _read(self, file: IO[bytes]) -> Iterator[bytes]: ...
 
     def read(self, file: IO[bytes]) -> Iterator[bytes]:
+        whole = _Whole(file)
         try:
-            yield from self._read(file)
+            yield from self._read(cast("IO[bytes]", whole))
         except EOFError:
             raise
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise ValueError(str(error)) from error
         except Exception as error:
-            if type(error).__name__ not in _DAMAGE:
+            if error is whole.error or not (isinstance(error, OSError) or type(error).__name__ in _DAMAGE):
                 raise
             raise ValueError(str(error)) from error
 
@@ -204,7 +221,7 @@ class _Deflated(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._file.write(self._compressor.compress(data))
-        return len(data)
+        return memoryview(data).nbytes
 
     def close(self) -> None:
         if not self.closed:

@@ -460,7 +460,8 @@ class Codec(ABC):
     def write(self, file: IO[bytes]) -> IO[bytes]:
         """A file to write to, whose content goes to ``file`` compressed, by ``file.write(data)`` alone.
 
-        Closing it, or leaving it as a context manager, writes what is left and leaves ``file`` open.
+        Closing it, or leaving it as a context manager, writes what is left and leaves ``file`` open.  What ``file``
+        raises passes, while it is written to or when it is closed.
         """
 
 

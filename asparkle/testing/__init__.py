@@ -18,6 +18,7 @@ from asparkle.core.lazy import lazy
 if TYPE_CHECKING:
     from asparkle.plugins.listeners import EventRecorder
     from asparkle.testing.backends import ExecutorBackendConformance, InProcessBackendConformance
+    from asparkle.testing.codecs import CodecConformance
     from asparkle.testing.leaks import Leak, no_leaks
     from asparkle.testing.listeners import ListenerConformance
     from asparkle.testing.policies import CachePolicyConformance
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockStoreConformance",
     "CachePolicyConformance",
+    "CodecConformance",
     "Conformance",
     "EventRecorder",
     "ExecutorBackendConformance",
@@ -53,6 +55,7 @@ __getattr__ = lazy(
     {
         "asparkle.plugins.listeners": ["EventRecorder"],
         "asparkle.testing.backends": ["ExecutorBackendConformance", "InProcessBackendConformance"],
+        "asparkle.testing.codecs": ["CodecConformance"],
         "asparkle.testing.leaks": ["Leak", "no_leaks"],
         "asparkle.testing.listeners": ["ListenerConformance"],
         "asparkle.testing.policies": ["CachePolicyConformance"],

@@ -124,7 +124,7 @@ class CachePolicyConformance(Conformance):
     def test_not_all_need_be_taken(self) -> None:
         """A store takes as many as it needs room for, and then forgets them."""
         self.stored(*((1, i) for i in range(20)))
-        with self.promised("CachePolicy.victims", "It may be left before its end"):
+        with self.promised("CachePolicy.victims", "Mostly no more than the first few are read"):
             leaving = list(islice(self.policy.victims(), 5))
         self.forgotten(*leaving)
         self.stored((2, 0))

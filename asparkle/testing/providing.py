@@ -12,11 +12,13 @@ NAME = "under-test"
 
 
 def providing(contract: type, kind: type, name: str = NAME) -> tuple[list[object], str]:
-    """The plugins that a context needs, and the name by which it finds ``kind`` then: its own if it is built in."""
+    """The plugins that a context needs, and the name by which it finds ``kind`` then: its own if it is built in.
+
+    A ``name`` with a dot in front is a codec's extension; only for one of these another is found."""
     hook = KINDS[contract].hook
     path = f"{kind.__module__}:{kind.__qualname__}"
     for known, where in getattr(builtin, hook)().items():
-        if where == path:
+        if where == path and known.startswith(".") == name.startswith("."):
             return [], known
 
     def provide(self: object) -> dict[str, Any]:

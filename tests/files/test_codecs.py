@@ -83,3 +83,23 @@ def test_a_package_that_is_not_there_is_named(monkeypatch):
         codec_named("org.apache.hadoop.io.compress.ZStandardCodec")
     with pytest.raises(MissingDependency):
         read(OTHERS["zstd"](b"x"), "zstd")
+
+
+class Interrupted:
+    """A file on another machine, which stops answering."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, count: int) -> bytes:
+        if not self.data:
+            raise TimeoutError("no answer")
+        part, self.data = self.data[:count], self.data[count:]
+        return part
+
+
+@pytest.mark.parametrize("codec", OTHERS)
+def test_a_connection_that_is_lost_is_not_a_damaged_file(codec):
+    data = OTHERS[codec](bytes(range(256)) * 50)
+    with pytest.raises(TimeoutError, match="no answer"):
+        list(decompressed(Interrupted(data[:-20]), load_codec(codec_named(codec)), "/the/file"))

@@ -101,6 +101,25 @@ SINKS = {
     "PlainNames": ["MetricSink.report: Every ``asparkle.metrics.interval``"],
 }
 
+CODECS = {
+    "ReadsOneMember": ["Codec: also where several such files are joined to one"],
+    "ReadsAtOnce": ["Codec: they hold a bounded part of a file in memory"],
+    "GivesAllAtOnce": [
+        "Codec.read: in chunks of some megabytes at most",
+        "Codec: they hold a bounded part of a file in memory",
+    ],
+    "WritesAtTheEnd": [
+        "Codec: they hold a bounded part of a file in memory",
+    ],
+    "ClosesTheFile": ["Codec.read: leaves it open"],
+    "EndsEarly": ["Codec.read: Raises EOFError if the file ends too early"],
+    "RaisesItsOwn": ["Codec.read: ValueError if it is damaged"],
+    "BlamesTheFile": ["Codec.read: what ``file`` raises passes"],
+    "HasState": ["Codec: An object has no state", "Codec: any number of files, also at once and in several threads"],
+    "Seeks": ["Codec.read: The content of a compressed ``file``", "Codec.read", "Codec"],
+    "LosesErrors": ["Codec.write: What ``file`` raises passes"],
+}
+
 IN_ORDER = "test_messages_arrive_once_and_in_order[asyncio]"
 LEAVING = "test_leaving_leaves_nothing[idle-normally]"
 DIES = "test_a_worker_that_dies[SIGKILL]"
@@ -159,6 +178,14 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     ),
 }
 
+TABLES: dict[str, dict[str, list[str]]] = {
+    "stores": STORES,
+    "policies": POLICIES,
+    "listeners": LISTENERS,
+    "sinks": SINKS,
+    "codecs": CODECS,
+}
+
 OBSERVED = {
     (
         "stores",
@@ -168,6 +195,7 @@ OBSERVED = {
     ("policies", "NeverForgets"): "NeverForgets named (1, 1), which is not in the store",
     ("listeners", "KnowsAllTypes"): "KnowsAllTypes raised KeyError",
     ("sinks", "WaitsForEver"): "WaitsForEver had not returned after 5 seconds",
+    ("codecs", "ReadsOneMember"): "ReadsOneMember read ",
     ("backends", "LosesMessages"): "messages, first number",
     ("backends", "BlocksInSend"): "BlocksInSend held up everything for 2 seconds, and had not returned",
     ("backends", "LeavesAProcess"): "sleep 20",
@@ -211,11 +239,7 @@ def names(message: str, promise: str) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "name", "promises"),
-    [
-        (kind, name, promises)
-        for kind, table in (("stores", STORES), ("policies", POLICIES), ("listeners", LISTENERS), ("sinks", SINKS))
-        for name, promises in table.items()
-    ],
+    [(kind, name, promises) for kind, table in TABLES.items() for name, promises in table.items()],
 )
 def test_it_fails_for_the_promise_that_it_breaks(
     failures: Failures, kind: str, name: str, promises: Sequence[str]
@@ -244,7 +268,6 @@ def test_the_message_says_what_was_observed(failures: Failures, kind: str, name:
     assert any(OBSERVED[kind, name] in message for message in failures(kind)[name].values()), failures(kind)[name]
 
 
-@pytest.mark.parametrize("kind", ["stores", "policies", "listeners", "sinks", "backends"])
+@pytest.mark.parametrize("kind", [*TABLES, "backends"])
 def test_all_that_is_broken_is_looked_at(failures: Failures, kind: str) -> None:
-    tables = {"stores": STORES, "policies": POLICIES, "listeners": LISTENERS, "sinks": SINKS, "backends": BACKENDS}
-    assert failures(kind).keys() == tables[kind].keys()
+    assert failures(kind).keys() == {**TABLES, "backends": BACKENDS}[kind].keys()

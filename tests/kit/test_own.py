@@ -11,6 +11,7 @@ from asparkle.backends.disk import DiskStore
 from asparkle.backends.inline import InlineManager
 from asparkle.backends.processes import ProcessesManager
 from asparkle.backends.threads import ThreadsManager
+from asparkle.core.compression import Bzip2, Deflate, Gzip, Lz4, Xz, Zstd
 from asparkle.plugins.eventlog import EventLogListener
 from asparkle.plugins.eventlog.files import log_files
 from asparkle.plugins.jsonlines import JsonLinesListener
@@ -21,6 +22,7 @@ from asparkle.plugins.statsd import StatsdSink
 from asparkle.testing import (
     BlockStoreConformance,
     CachePolicyConformance,
+    CodecConformance,
     ExecutorBackendConformance,
     InProcessBackendConformance,
     ListenerConformance,
@@ -88,6 +90,38 @@ class TestFIFO(CachePolicyConformance):
 class TestCost(CachePolicyConformance):
     def make(self):
         return CostAware()
+
+
+class TestGzip(CodecConformance):
+    def make(self):
+        return Gzip()
+
+
+class TestBzip2(CodecConformance):
+    def make(self):
+        return Bzip2()
+
+
+class TestXz(CodecConformance):
+    def make(self):
+        return Xz()
+
+
+class TestDeflate(CodecConformance):
+    def make(self):
+        return Deflate()
+
+
+class TestZstd(CodecConformance):
+    def make(self):
+        pytest.importorskip("zstandard")
+        return Zstd()
+
+
+class TestLz4(CodecConformance):
+    def make(self):
+        pytest.importorskip("lz4")
+        return Lz4()
 
 
 class TestEventRecorder(ListenerConformance):

@@ -64,9 +64,19 @@ def test_a_promise_stands_in_the_contract(contract: str, promise: str) -> None:
     assert words(promise) in documented
 
 
-@pytest.mark.parametrize(
-    "contract", ["ClusterManager", "Cluster", "Executor", "BlockStore", "CachePolicy", "Listener", "MetricSink"]
-)
+CONTRACTS = [
+    "ClusterManager",
+    "Cluster",
+    "Executor",
+    "BlockStore",
+    "CachePolicy",
+    "Codec",
+    "Listener",
+    "MetricSink",
+]
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
 def test_every_method_of_a_contract_has_a_tested_promise(contract: str) -> None:
     methods = {
         f"{contract}.{name}" for name, value in vars(getattr(contracts, contract)).items() if inspect.isfunction(value)
