@@ -255,7 +255,8 @@ class SchedulingPolicy(ABC):
 
     The class is called without arguments, once in each context that names it: in ``spark.scheduler.mode``, or as a
     pool's ``schedulingMode`` in the file of pools.  A free slot goes to the task set of the lowest rank that can use
-    it, whatever runs already; of those with one rank, to the one whose job was submitted first.
+    it, whatever runs already; of those with one rank, to the one whose job was submitted first.  What it is told is not
+    its to change.
 
     A policy of a plugin that raises, or returns what is no rank, is not asked again: an error is logged that names it,
     and jobs that come later get slots in the order of their submission, after those that the policy has ranked.
@@ -420,18 +421,19 @@ class Serializer(ABC):
         """``value`` as bytes: one chunk at least, each of single bytes.
 
         ``value`` is a list of elements, or what a task returns; or, in shuffles and spills, tuples of such lists, whose
-        keys and values may be anything: keys that are strings come joined into one.  Chunks are not copied before they
-        are written, and lie multiples of 64 bytes apart where they are read: an array may be a chunk of its own.
-        ``value`` is not to be changed.  Raises anything for a value that can't be serialized: the job fails with
-        `errors.PicklingFailed`, which names it, at once.
+        keys and values may be anything: keys that are strings come joined into one.  It is not to be changed.  Chunks
+        are not copied before they are written, and stay what they are, whatever is serialized meanwhile; where they are
+        read, they lie multiples of 64 bytes apart: an array may be a chunk of its own.  Raises anything for a value
+        that can't be serialized: the job fails with `errors.PicklingFailed`, which names it, at once.
         """
 
     @abstractmethod
     def loads(self, chunks: Sequence[Buffer]) -> Any:
         """What `dumps` was given: equal to it and of the same types, tuples and lists told apart; new each time.
 
-        ``chunks``: as many, and as long, as `dumps` gave, checked against what was written.  They are memory that
-        nobody else uses, mostly writable, and stay valid as long as anything refers to them: an array may be a view.
+        ``chunks``: views, as many, and as long, as `dumps` gave, checked against what was written; `dumps` may have
+        been another object's, in another process.  They are memory that nobody else uses, mostly writable, and stay
+        valid as long as anything refers to them: an array may be a view.
         """
 
 

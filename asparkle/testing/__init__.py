@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asparkle.testing.policies import CachePolicyConformance
     from asparkle.testing.promises import Conformance, PromiseBroken, expect
     from asparkle.testing.samples import sample_events
+    from asparkle.testing.serializers import SerializerConformance
     from asparkle.testing.simulation import SimulatedAttempt, SimulatedCluster, SimulatedJob
     from asparkle.testing.sinks import MetricSinkConformance, sample_metrics
     from asparkle.testing.stores import BlockStoreConformance, small_disk
@@ -40,6 +41,7 @@ __all__ = [
     "ListenerConformance",
     "MetricSinkConformance",
     "PromiseBroken",
+    "SerializerConformance",
     "SimulatedAttempt",
     "SimulatedCluster",
     "SimulatedJob",
@@ -61,6 +63,7 @@ __getattr__ = lazy(
         "asparkle.testing.policies": ["CachePolicyConformance"],
         "asparkle.testing.promises": ["Conformance", "PromiseBroken", "expect"],
         "asparkle.testing.samples": ["sample_events"],
+        "asparkle.testing.serializers": ["SerializerConformance"],
         "asparkle.testing.simulation": ["SimulatedAttempt", "SimulatedCluster", "SimulatedJob"],
         "asparkle.testing.sinks": ["MetricSinkConformance", "sample_metrics"],
         "asparkle.testing.stores": ["BlockStoreConformance", "small_disk"],

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from asparkle.core.contracts import BlockId, CachePolicy
+from asparkle.core.contracts import BlockFacts, BlockId, CachePolicy
 from asparkle.core.shown import shown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
@@ -37,27 +37,29 @@ class CachePolicyConformance(Conformance):
     def make(self) -> CachePolicy:
         """A new policy, as a worker makes it: without arguments."""
 
-    # How a store uses a policy: overridden where a policy is told more.
-
-    def touch(self, policy: CachePolicy, block: BlockId) -> None:
-        """``block`` is stored or read."""
-        policy.touch(block)
-
     # ------------------------------------------------------------------------------------ what there is
 
     @pytest.fixture(autouse=True)
     def _with_a_policy(self) -> None:
         self.policy = self.make()
+        self.there: set[BlockId] = set()
 
     def subject(self) -> str:
         return type(self.policy).__name__
 
     def stored(self, *blocks: BlockId) -> None:
-        with self.promised("CachePolicy.touch", "``block`` was stored or read"):
-            for block in blocks:
-                self.touch(self.policy, block)
+        """The blocks are stored, or read where they are there already: as a store tells it."""
+        for block in blocks:
+            if block in self.there:
+                with self.promised("CachePolicy.touch", "``block`` was stored or read"):
+                    self.policy.touch(block)
+            else:
+                with self.promised("CachePolicy.stored", "``block`` was stored, and this is known of it"):
+                    self.policy.stored(block, facts(block))
+        self.there.update(blocks)
 
     def forgotten(self, *blocks: BlockId) -> None:
+        self.there.difference_update(blocks)
         with self.promised("CachePolicy.forget", "``block`` has left the store, or was never there"):
             for block in blocks:
                 self.policy.forget(block)
@@ -84,6 +86,28 @@ class CachePolicyConformance(Conformance):
     def test_a_stored_block_is_a_victim_once_however_often_it_is_read(self) -> None:
         self.stored((1, 0), (1, 1), (1, 0), (1, 0), (2, 0), (1, 1))
         self.agrees([(1, 0), (1, 1), (2, 0)])
+
+    def test_facts_are_told_before_a_block_is_read(self) -> None:
+        """Whatever they are: a block of no bytes, one that took no time, one that is known already."""
+        told = [BlockFacts(0), BlockFacts(1 << 40, 1e9, True), BlockFacts(1, 0.0, True), BlockFacts(100, 1e-9)]
+        blocks = [(1, i) for i in range(len(told))]
+        with self.promised("CachePolicy.stored", "``block`` was stored, and this is known of it"):
+            for block, known in zip(blocks, told, strict=True):
+                self.policy.stored(block, known)
+        self.agrees(blocks)
+        with self.promised("CachePolicy.touch", "``block`` was stored or read"):
+            for block in blocks:
+                self.policy.touch(block)
+        self.agrees(blocks)
+        with self.promised("CachePolicy.stored", "``block`` was stored, and this is known of it"):
+            for block, known in zip(blocks, reversed(told), strict=True):
+                self.policy.stored(block, known)
+        self.agrees(blocks)
+
+    def test_a_block_of_which_nothing_is_known(self) -> None:
+        with self.promised("CachePolicy.touch", "``block`` was stored or read"):
+            self.policy.touch((1, 0))
+        self.agrees([(1, 0)])
 
     def test_a_forgotten_block_is_no_victim(self) -> None:
         self.stored((1, 0), (1, 1), (2, 0))
@@ -140,12 +164,12 @@ class CachePolicyConformance(Conformance):
     def test_nothing_is_remembered_of_what_was_forgotten(self) -> None:
         def come_and_go(first: int) -> None:
             for partition in range(first, first + 2000):
-                self.touch(self.policy, (1, partition))
+                self.policy.stored((1, partition), facts((1, partition)))
             for partition in range(first, first + 2000):
                 self.policy.forget((1, partition))
 
-        come_and_go(0)
         with self.promised("CachePolicy.forget", "The policy keeps nothing of it", within=30.0):
+            come_and_go(0)
             tracemalloc.start()
             try:
                 come_and_go(2000)
@@ -160,9 +184,9 @@ class CachePolicyConformance(Conformance):
     def test_it_is_quick(self) -> None:
         with self.promised("CachePolicy", QUICK):
             for partition in range(MANY):
-                self.touch(self.policy, (1, partition))
+                self.policy.stored((1, partition), facts((1, partition)))
             for partition in range(MANY):
-                self.touch(self.policy, (1, partition * 7 % MANY))
+                self.policy.touch((1, partition * 7 % MANY))
             expect(len(list(islice(self.policy.victims(), 10))) == 10, "named fewer than 10 victims of 20000 blocks")
             for partition in range(MANY):
                 self.policy.forget((1, partition))
@@ -183,3 +207,9 @@ class CachePolicyConformance(Conformance):
                 for i, rdd in enumerate(cached):
                     total, wanted = rdd.sum(), 199990000 + 20_000 * i
                     expect(total == wanted, f"made a job return {total}, not {wanted}")
+
+
+def facts(block: BlockId) -> BlockFacts:
+    """What may be known of a block: of some it is that they were copied, of some that they go to disk."""
+    rdd, partition = block
+    return BlockFacts(1000 * (partition % 17 + 1), partition % 5 / 10, rdd % 2 == 0)

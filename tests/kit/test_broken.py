@@ -69,6 +69,17 @@ POLICIES = {
     "Searches": ["CachePolicy: must be quick", "CachePolicy.forget: The policy keeps nothing"],
     "ForgetsWhatItNames": ["CachePolicy.victims: Asking changes nothing", "CachePolicy.victims"],
     "Shared": ["CachePolicy: once in each worker", "CachePolicy.victims", "CachePolicy: Which blocks leave"],
+    "WantsToKnow": [
+        "CachePolicy.stored: ``block`` was stored, and this is known of it",
+        "CachePolicy.forget",
+        "CachePolicy",
+    ],
+    "OnlyNotes": [
+        "CachePolicy.victims: each once, and no others",
+        "CachePolicy.victims",
+        "CachePolicy",
+        "CachePolicy.forget",
+    ],
     "WantsALimit": ["CachePolicy: The class is called without arguments", "CachePolicy: Which blocks leave"],
 }
 
@@ -118,6 +129,28 @@ CODECS = {
     "HasState": ["Codec: An object has no state", "Codec: any number of files, also at once and in several threads"],
     "Seeks": ["Codec.read: The content of a compressed ``file``", "Codec.read", "Codec"],
     "LosesErrors": ["Codec.write: What ``file`` raises passes"],
+}
+
+SERIALIZERS = {
+    "Json": ["Serializer.loads: tuples and lists told apart", "Serializer"],
+    "NeedsBytes": ["Serializer.loads: ``chunks``: views", "Serializer.loads", "Serializer", "Serializer.dumps"],
+    "ReusesItsBuffer": [
+        "Serializer.dumps: stay what they are, whatever is serialized meanwhile",
+        "Serializer: also at once in several threads",
+        "Serializer",
+    ],
+    "RemembersWhatItSaw": [
+        "Serializer.loads: `dumps` may have been another object's, in another process",
+        "Serializer",
+        "Serializer.loads",
+        "Serializer.dumps",
+    ],
+    "GivesTheSameAgain": ["Serializer.loads: new each time"],
+    "LeavesOut": ["Serializer.dumps: Raises anything for a value that can't be serialized"],
+    "SaysPickle": ["Serializer: Whether one chunk alone is a pickle", "Serializer"],
+    "Empties": ["Serializer.dumps: It is not to be changed", "Serializer.dumps", "Serializer.loads", "Serializer"],
+    "OneBytes": ["Serializer.dumps: one chunk at least", "Serializer", "Serializer.loads", "Serializer.dumps"],
+    "NotInThreads": ["Serializer: also at once in several threads", "Serializer"],
 }
 
 IN_ORDER = "test_messages_arrive_once_and_in_order[asyncio]"
@@ -184,6 +217,7 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "listeners": LISTENERS,
     "sinks": SINKS,
     "codecs": CODECS,
+    "serializers": SERIALIZERS,
 }
 
 OBSERVED = {
@@ -196,6 +230,7 @@ OBSERVED = {
     ("listeners", "KnowsAllTypes"): "KnowsAllTypes raised KeyError",
     ("sinks", "WaitsForEver"): "WaitsForEver had not returned after 5 seconds",
     ("codecs", "ReadsOneMember"): "ReadsOneMember read ",
+    ("serializers", "Json"): "Json made [1, 2], a list, of (1, 2), a tuple",
     ("backends", "LosesMessages"): "messages, first number",
     ("backends", "BlocksInSend"): "BlocksInSend held up everything for 2 seconds, and had not returned",
     ("backends", "LeavesAProcess"): "sleep 20",

@@ -18,6 +18,7 @@ from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder, LogListener
 from asparkle.plugins.policies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.progress import ProgressListener
+from asparkle.plugins.serializers import Pickle
 from asparkle.plugins.statsd import StatsdSink
 from asparkle.testing import (
     BlockStoreConformance,
@@ -27,6 +28,7 @@ from asparkle.testing import (
     InProcessBackendConformance,
     ListenerConformance,
     MetricSinkConformance,
+    SerializerConformance,
     small_disk,
 )
 
@@ -122,6 +124,11 @@ class TestLz4(CodecConformance):
     def make(self):
         pytest.importorskip("lz4")
         return Lz4()
+
+
+class TestPickle(SerializerConformance):
+    def make(self):
+        return Pickle()
 
 
 class TestEventRecorder(ListenerConformance):

@@ -150,3 +150,28 @@ class WantsALimit(LRU):
 class TestWantsALimit(CachePolicyConformance):
     def make(self):
         return WantsALimit(10)
+
+
+class WantsToKnow(LRU):
+    """Takes it for granted that computing a block takes time."""
+
+    def stored(self, block, facts):
+        super().stored(block, facts)
+        self.worth = facts.size / facts.seconds
+
+
+class TestWantsToKnow(CachePolicyConformance):
+    def make(self):
+        return WantsToKnow()
+
+
+class OnlyNotes(LRU):
+    """Notes what is known of a block, but not that it is there."""
+
+    def stored(self, block, facts):
+        self.facts = facts
+
+
+class TestOnlyNotes(CachePolicyConformance):
+    def make(self):
+        return OnlyNotes()
