@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from asparkle.testing.policies import CachePolicyConformance
     from asparkle.testing.promises import Conformance, PromiseBroken, expect
     from asparkle.testing.samples import sample_events
+    from asparkle.testing.scheduling import SchedulingPolicyConformance
     from asparkle.testing.serializers import SerializerConformance
     from asparkle.testing.simulation import SimulatedAttempt, SimulatedCluster, SimulatedJob
     from asparkle.testing.sinks import MetricSinkConformance, sample_metrics
@@ -41,6 +42,7 @@ __all__ = [
     "ListenerConformance",
     "MetricSinkConformance",
     "PromiseBroken",
+    "SchedulingPolicyConformance",
     "SerializerConformance",
     "SimulatedAttempt",
     "SimulatedCluster",
@@ -63,6 +65,7 @@ __getattr__ = lazy(
         "asparkle.testing.policies": ["CachePolicyConformance"],
         "asparkle.testing.promises": ["Conformance", "PromiseBroken", "expect"],
         "asparkle.testing.samples": ["sample_events"],
+        "asparkle.testing.scheduling": ["SchedulingPolicyConformance"],
         "asparkle.testing.serializers": ["SerializerConformance"],
         "asparkle.testing.simulation": ["SimulatedAttempt", "SimulatedCluster", "SimulatedJob"],
         "asparkle.testing.sinks": ["MetricSinkConformance", "sample_metrics"],

@@ -153,6 +153,20 @@ SERIALIZERS = {
     "NotInThreads": ["Serializer: also at once in several threads", "Serializer"],
 }
 
+SCHEDULING = {
+    "ReturnsANumber": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "RanksByName": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "DividesByWhatRuns": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "NotANumber": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "SaysFixed": ["SchedulingPolicy: Whether ranks depend on nothing that changes while tasks run"],
+    "NeedsAShare": ["SchedulingPolicy.rank_pool: The same, of a pool", "SchedulingPolicy"],
+    "WantsAProperty": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "TakesNotes": ["SchedulingPolicy: What it is told is not its to change", "SchedulingPolicy"],
+    "AsksSomebody": ["SchedulingPolicy: must be quick"],
+    "KeepsAll": ["SchedulingPolicy: must be quick"],
+    "WantsALimit": ["SchedulingPolicy: The class is called without arguments", "SchedulingPolicy"],
+}
+
 IN_ORDER = "test_messages_arrive_once_and_in_order[asyncio]"
 LEAVING = "test_leaving_leaves_nothing[idle-normally]"
 DIES = "test_a_worker_that_dies[SIGKILL]"
@@ -218,6 +232,7 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "sinks": SINKS,
     "codecs": CODECS,
     "serializers": SERIALIZERS,
+    "scheduling": SCHEDULING,
 }
 
 OBSERVED = {
@@ -231,6 +246,7 @@ OBSERVED = {
     ("sinks", "WaitsForEver"): "WaitsForEver had not returned after 5 seconds",
     ("codecs", "ReadsOneMember"): "ReadsOneMember read ",
     ("serializers", "Json"): "Json made [1, 2], a list, of (1, 2), a tuple",
+    ("scheduling", "RanksByName"): "returned ('map at job.py:0',), whose parts are not all numbers",
     ("backends", "LosesMessages"): "messages, first number",
     ("backends", "BlocksInSend"): "BlocksInSend held up everything for 2 seconds, and had not returned",
     ("backends", "LeavesAProcess"): "sleep 20",

@@ -12,6 +12,7 @@ from asparkle.backends.inline import InlineManager
 from asparkle.backends.processes import ProcessesManager
 from asparkle.backends.threads import ThreadsManager
 from asparkle.core.compression import Bzip2, Deflate, Gzip, Lz4, Xz, Zstd
+from asparkle.plugins import scheduling
 from asparkle.plugins.eventlog import EventLogListener
 from asparkle.plugins.eventlog.files import log_files
 from asparkle.plugins.jsonlines import JsonLinesListener
@@ -28,6 +29,7 @@ from asparkle.testing import (
     InProcessBackendConformance,
     ListenerConformance,
     MetricSinkConformance,
+    SchedulingPolicyConformance,
     SerializerConformance,
     small_disk,
 )
@@ -129,6 +131,16 @@ class TestLz4(CodecConformance):
 class TestPickle(SerializerConformance):
     def make(self):
         return Pickle()
+
+
+class TestSchedulingFIFO(SchedulingPolicyConformance):
+    def make(self):
+        return scheduling.FIFO()
+
+
+class TestSchedulingFAIR(SchedulingPolicyConformance):
+    def make(self):
+        return scheduling.FAIR()
 
 
 class TestEventRecorder(ListenerConformance):

@@ -73,6 +73,7 @@ CONTRACTS = [
     "Codec",
     "Listener",
     "MetricSink",
+    "SchedulingPolicy",
     "Serializer",
 ]
 
