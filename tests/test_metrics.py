@@ -83,7 +83,8 @@ async def test_metrics_are_what_was_done_as_soon_as_a_job_is_over(master):
     one = values(after_one)
     assert (one["jobs_started"], one["jobs[success]"], one["jobs_active"]) == (1, 1, 0)
     assert (one["stages[success]"], one["stages_active"]) == (2, 0)
-    assert (one["tasks_started"], one["tasks[success]"], one["tasks_active"]) == (6, 6, 0)
+    started = one["tasks_started"] - one["tasks[returned]"]  # what was sent ahead may have been given back
+    assert (started, one["tasks[success]"], one["tasks_active"]) == (6, 6, 0)
     assert one["shuffle_write_records"] == one["shuffle_read_records"]
     assert one["shuffle_write_bytes"] > 0
     assert one["task_run_seconds"] > 0
