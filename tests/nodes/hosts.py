@@ -1,7 +1,7 @@
 """Several hosts on one machine: network namespaces on a bridge, with a real sshd in each.
 
-Each host has its own name, address, host key, ``authorized_keys``, home and temporary directory; the driver's side is the
-machine itself, which has an address on the bridge too.  Needs root, and Debian's iproute2 and openssh-server.
+Each host has its own name, address, host key, ``authorized_keys``, home and temporary directory; the driver's side is
+the machine itself, which has an address on the bridge too.  Needs root, and Debian's iproute2 and openssh-server.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def _write_config(made: Hosts) -> None:
 def _wait_for(made: Hosts, host: Host) -> None:
     deadline = time.monotonic() + 20
     while True:
-        command = ["ssh", "-F", str(made.config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", host.name, "hostname"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        options = ["-F", str(made.config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5"]
+        done = subprocess.run(["ssh", *options, host.name, "hostname"], capture_output=True, text=True)
         if done.stdout.strip() == host.name:
             return
         if time.monotonic() > deadline:
