@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
@@ -171,6 +172,9 @@ class Driver:
                 stillborn = stillborn and reports.blame and not reports.running
                 self._lost(executor, reports, stillborn and bool(self._remotes[executor.info.id].stages))
                 return
+            if not reports:  # of a backend that has promised at least one: it may not hold up the loop
+                await anyio.lowlevel.checkpoint()
+                continue
             stillborn, self._stillborn = False, 0
             for report in reports:
                 _REPORTS[type(report)](self, executor, report)

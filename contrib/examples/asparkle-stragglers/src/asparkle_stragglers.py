@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 from asparkle.conf import SparkConf
-from asparkle.errors import ConfigurationError
 from asparkle.events import Event, StageCompleted, TaskEnded
-from asparkle.plugins import Listener, hookimpl, log
+from asparkle.plugins import ConfigKey, Listener, hookimpl, log
 
-FACTOR = "asparkle.stragglers.factor"
+FACTOR = ConfigKey(
+    "asparkle.stragglers.factor",
+    type="float",
+    expected="a number, such as 2.5",
+    parse=float,
+    default="3",
+    doc="How many times the stage's median a task must have taken to be named.",
+)
 
 
 class Stragglers(Listener):
@@ -47,9 +54,9 @@ class Stragglers(Listener):
 
 @hookimpl
 def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:
-    text = conf.get(FACTOR, "3") or ""
-    try:
-        factor = float(text)
-    except ValueError:
-        raise ConfigurationError(f"{FACTOR} = {text!r}: expected a number, such as 2.5") from None
-    return [Stragglers(factor)]
+    return [Stragglers(FACTOR.read(conf))]
+
+
+@hookimpl
+def asparkle_configuration() -> Sequence[ConfigKey[Any]]:
+    return [FACTOR]

@@ -49,6 +49,12 @@ def test_a_factor_that_is_no_number_is_refused():
         SparkContext("inline", "refused", conf=settings)
 
 
+def test_another_key_is_refused():
+    settings = conf(**{"asparkle.stragglers.factr": "2"})
+    with pytest.raises(ConfigurationError, match=r"unknown key asparkle\.stragglers\.factr of plugin 'stragglers'"):
+        SparkContext("inline", "refused", conf=settings)
+
+
 class TestPromises(ListenerConformance):
     def make(self):
         return Stragglers(3)
