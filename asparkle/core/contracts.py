@@ -367,6 +367,8 @@ class ShuffleStore(ABC):
     An output of a few kilobytes never gets here: it travels in messages.  asparkle checks what it reads, each piece and
     how long they are together, so a store need not.  ``AppSpec.directories`` are for it to use, on this host, and are
     deleted at the end; what it keeps elsewhere is its own to delete, by `remove` and `close`.
+
+    Uses no more descriptors and threads the more outputs there have been.
     """
 
     scope: Literal["worker", "host", "shared"] = "host"

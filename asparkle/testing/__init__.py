@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asparkle.testing.samples import sample_events
     from asparkle.testing.scheduling import SchedulingPolicyConformance
     from asparkle.testing.serializers import SerializerConformance
+    from asparkle.testing.shuffles import ShuffleStoreConformance
     from asparkle.testing.simulation import SimulatedAttempt, SimulatedCluster, SimulatedJob
     from asparkle.testing.sinks import MetricSinkConformance, sample_metrics
     from asparkle.testing.stores import BlockStoreConformance, small_disk
@@ -44,6 +45,7 @@ __all__ = [
     "PromiseBroken",
     "SchedulingPolicyConformance",
     "SerializerConformance",
+    "ShuffleStoreConformance",
     "SimulatedAttempt",
     "SimulatedCluster",
     "SimulatedJob",
@@ -67,6 +69,7 @@ __getattr__ = lazy(
         "asparkle.testing.samples": ["sample_events"],
         "asparkle.testing.scheduling": ["SchedulingPolicyConformance"],
         "asparkle.testing.serializers": ["SerializerConformance"],
+        "asparkle.testing.shuffles": ["ShuffleStoreConformance"],
         "asparkle.testing.simulation": ["SimulatedAttempt", "SimulatedCluster", "SimulatedJob"],
         "asparkle.testing.sinks": ["MetricSinkConformance", "sample_metrics"],
         "asparkle.testing.stores": ["BlockStoreConformance", "small_disk"],

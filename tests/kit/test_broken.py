@@ -167,6 +167,47 @@ SCHEDULING = {
     "WantsALimit": ["SchedulingPolicy: The class is called without arguments", "SchedulingPolicy"],
 }
 
+SHUFFLES = {
+    "LeavesItsFile": ["MapOutputWriter.abort: leave nothing", "ShuffleStore"],
+    "OneRound": [
+        "MapOutputReader: One partition of one map output",
+        "ShuffleStore",
+        "MapOutputReader.read",
+        "ShuffleStore.remove",
+    ],
+    "WritesLater": ["MapOutputWriter.write: write or copy them before returning", "ShuffleStore"],
+    "SaysNothing": [
+        "MapOutputWriter.commit: plain data that msgpack carries, not None",
+        "MapOutputWriter.write",
+        "ShuffleStore",
+        "ShuffleStore.begin",
+        "ShuffleStore.remove",
+    ],
+    "RaisesOSError": ["MapOutputWriter.write: Raises `errors.StorageError` where there is no room"],
+    "ReadOnly": ["MapOutputReader.read: The memory is the caller's: writable"],
+    "ReadsInPages": [
+        "MapOutputReader.read: The ``count`` bytes from ``offset``",
+        "ShuffleStore",
+        "MapOutputReader.read",
+    ],
+    "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads"],
+    "RemovesAll": [
+        "ShuffleStore.remove: whose attempts have smaller numbers than ``before``",
+        "ShuffleStore.remove: later ones may be written meanwhile",
+        "ShuffleStore",
+        "ShuffleStore.open",
+    ],
+    "RemovesNothing": ["ShuffleStore.remove: Forget the shuffle's outputs", "ShuffleStore.open"],
+    "OneForEach": [
+        "ShuffleStore.begin: Several attempts at one partition may write at once",
+        "ShuffleStore.remove",
+        "ShuffleStore",
+    ],
+    "KeepsElsewhere": ["ShuffleStore.close: forget all its outputs", "ShuffleStore.open"],
+    "RaisesKeyError": ["ShuffleStore.open: Raises OSError where the output is not there"],
+    "KnowsItsOwn": ["ShuffleStore.has: Whether the output may be there"],
+}
+
 IN_ORDER = "test_messages_arrive_once_and_in_order[asyncio]"
 LEAVING = "test_leaving_leaves_nothing[idle-normally]"
 DIES = "test_a_worker_that_dies[SIGKILL]"
@@ -233,6 +274,7 @@ TABLES: dict[str, dict[str, list[str]]] = {
     "codecs": CODECS,
     "serializers": SERIALIZERS,
     "scheduling": SCHEDULING,
+    "shuffles": SHUFFLES,
 }
 
 OBSERVED = {
@@ -247,6 +289,7 @@ OBSERVED = {
     ("codecs", "ReadsOneMember"): "ReadsOneMember read ",
     ("serializers", "Json"): "Json made [1, 2], a list, of (1, 2), a tuple",
     ("scheduling", "RanksByName"): "returned ('map at job.py:0',), whose parts are not all numbers",
+    ("shuffles", "RaisesKeyError"): "RaisesKeyError raised KeyError",
     ("backends", "LosesMessages"): "messages, first number",
     ("backends", "BlocksInSend"): "BlocksInSend held up everything for 2 seconds, and had not returned",
     ("backends", "LeavesAProcess"): "sleep 20",

@@ -10,6 +10,7 @@ from asparkle import SparkConf
 from asparkle.backends.disk import DiskStore
 from asparkle.backends.inline import InlineManager
 from asparkle.backends.processes import ProcessesManager
+from asparkle.backends.shufflefiles import FileShuffleStore
 from asparkle.backends.threads import ThreadsManager
 from asparkle.core.compression import Bzip2, Deflate, Gzip, Lz4, Xz, Zstd
 from asparkle.plugins import scheduling
@@ -31,6 +32,7 @@ from asparkle.testing import (
     MetricSinkConformance,
     SchedulingPolicyConformance,
     SerializerConformance,
+    ShuffleStoreConformance,
     small_disk,
 )
 
@@ -74,6 +76,17 @@ class TestDiskStore(BlockStoreConformance):
 
     def full(self, store):
         return small_disk(1 << 20)
+
+
+class TestFileShuffleStore(ShuffleStoreConformance):
+    def make(self, app):
+        return FileShuffleStore(app)
+
+    def full(self, store):
+        return small_disk(1 << 20)
+
+    def damage(self, location):
+        os.truncate(location, os.path.getsize(location) // 2)
 
 
 class TestLRU(CachePolicyConformance):

@@ -75,6 +75,9 @@ CONTRACTS = [
     "MetricSink",
     "SchedulingPolicy",
     "Serializer",
+    "ShuffleStore",
+    "MapOutputWriter",
+    "MapOutputReader",
 ]
 
 
