@@ -38,6 +38,8 @@ from asparkle.testing import (
 
 from .subprocesses import SubprocessManager
 
+pytestmark = pytest.mark.slow
+
 
 class TestInline(InProcessBackendConformance):
     master = "inline"

@@ -36,6 +36,8 @@ from .bench import Bench, result, stage
 from .elastic import ElasticSimulation, elastic_run
 from .test_simulation import SLOW
 
+pytestmark = pytest.mark.slow
+
 
 class Elastic(Bench):
     """A bench whose executors come when they are told to: ``arrive``.  ``target``: what the cluster was told."""

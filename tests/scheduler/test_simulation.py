@@ -27,6 +27,8 @@ from .simulation import (
     stormy_run,
 )
 
+pytestmark = pytest.mark.slow
+
 SLOW = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], max_examples=60
 )
