@@ -53,7 +53,8 @@ async def test_a_recorder_gets_every_event_of_a_job(master):
     assert len(recorder.of_type(JobStarted)) == 1
     assert [event.failure for event in recorder.of_type(JobEnded)] == [""]
     assert len(recorder.of_type(StageCompleted)) == 2
-    assert len(recorder.of_type(TaskEnded)) == 3 + 2
+    outcomes = [task.outcome for task in recorder.of_type(TaskEnded)]  # what was sent ahead may have been given back
+    assert outcomes.count("success") == 3 + 2 == len(outcomes) - outcomes.count("returned")
     kinds = [type(event) for event in recorder.recorded]
     assert kinds.index(JobStarted) < kinds.index(TaskEnded) < kinds.index(JobEnded)
     assert kinds.index(JobEnded) > max(i for i, kind in enumerate(kinds) if kind is StageCompleted)
