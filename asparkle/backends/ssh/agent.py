@@ -1,0 +1,395 @@
+"""The driver's agent on a node: it starts workers, and carries bytes between them and the driver.
+
+Its standard input and output, as `main` finds them, are the stream to the driver (see `mux`).  What travels on
+channel 0 are messages, msgpack arrays with their length in front::
+
+    from the driver                                     from the agent
+    ["app", AppSpec, options]   the first               ["ready", facts], or ["refused", reason]
+    ["kill", executor]                                  ["ended", executor, exit status, attempts that ran]
+    ["beat"]                    each second             ["beat"]
+    ["stop"]
+
+The driver opens ``["worker", executor]`` to have one started.  One thread does all this, in a loop that never waits
+for anybody.  Workers are started by a zygote, as on the driver's machine.  When the driver stops, falls silent or is
+gone, workers, files and the agent go, too; and if the agent is killed, its zygote does that in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from asparkle.backends.launch import ZygoteProcess, reap
+from asparkle.backends.ssh.mux import CONTROL, WINDOW, Arrived, BrokenFrames, Closed, Mux, Opened
+from asparkle.errors import AsparkleError
+from asparkle.plugins import ApplicationDirectories, AppSpec, Unpacker, pack, running_task
+
+_CHUNK: Final = 1 << 18
+_LINGER: Final = 5.0  # seconds that the zygote has to end
+
+
+class Gone(Exception):
+    """The driver is not there any more; or it has told the agent to end."""
+
+
+class Pump:
+    """A channel's other end on this node: a socket, from which and to which bytes are carried."""
+
+    def __init__(self, agent: Agent, channel: int, connection: socket.socket, executor: str | None = None) -> None:
+        self.executor = executor
+        connection.setblocking(False)
+        self.agent = agent
+        self.channel = channel
+        self.connection = connection
+        self.unsent: deque[memoryview] = deque()
+        self.ending = False
+        self.mask = 0
+        self.watch()
+
+    def watch(self) -> None:
+        """Wait for what there is to wait for: nothing is read while the driver does not take what was."""
+        wanted = selectors.EVENT_WRITE if self.unsent else 0
+        if not self.ending and self.agent.mux.unsent(self.channel) < WINDOW:
+            wanted |= selectors.EVENT_READ
+        if wanted != self.mask:
+            self.agent.watch(self.connection, self.mask, wanted, self.on_event)
+            self.mask = wanted
+
+    def on_event(self, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self.drain()
+        if mask & selectors.EVENT_READ and self.mask & selectors.EVENT_READ:
+            self.read()
+
+    def read(self) -> None:
+        try:
+            data = self.connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.agent.mux.send(self.channel, data)
+            self.watch()
+        else:
+            self.agent.mux.close(self.channel)
+            self.close()
+
+    def write(self, data: bytes) -> None:
+        self.unsent.append(memoryview(data))
+        self.drain()
+
+    def drain(self) -> None:
+        while self.unsent:
+            piece = self.unsent[0]
+            try:
+                sent = self.connection.send(piece)
+            except BlockingIOError:
+                break
+            except OSError:  # reading says that it is gone
+                self.unsent.clear()
+                break
+            self.agent.mux.taken(self.channel, sent)
+            if sent < len(piece):
+                self.unsent[0] = piece[sent:]
+                break
+            self.unsent.popleft()
+        if self.ending and not self.unsent:
+            self.close()
+        else:
+            self.watch()
+
+    def end(self) -> None:
+        """The driver has closed the channel: what it sent before is still written."""
+        self.ending = True
+        self.drain()
+
+    def close(self) -> None:
+        if self.mask:
+            self.agent.watch(self.connection, self.mask, 0, self.on_event)
+            self.mask = 0
+        self.connection.close()
+        self.agent.pumps.pop(self.channel, None)
+
+
+class Agent:
+    """The loop.  ``incoming``, ``outgoing``: the stream to the driver."""
+
+    def __init__(self, incoming: int, outgoing: int, facts: dict[str, Any]) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.facts = facts
+        self.mux = Mux(driver=False)
+        self.messages = Unpacker()
+        self.selector = selectors.DefaultSelector()
+        self.pumps: dict[int, Pump] = {}
+        self.unsent = memoryview(b"")
+        self.blocked = False  # whether the driver takes no more for now
+        self.app: AppSpec | None = None
+        self.directories: ApplicationDirectories | None = None
+        self.zygote: ZygoteProcess | None = None
+        self.zygote_says = Unpacker()
+        self.pids: dict[str, int] = {}  # of workers
+        self.frozen: dict[str, int] = {}  # for how many beats in a row
+        self.beat = 1.0  # seconds
+        self.patience = 30  # beats without a word from the driver
+        self.silence = 0
+        self.spoke = False
+        os.set_blocking(outgoing, False)
+        self.watch(incoming, 0, selectors.EVENT_READ, self.read)
+
+    def watch(self, file: Any, before: int, wanted: int, call: Callable[[int], None]) -> None:
+        """Call ``call`` when a file is ready for what is ``wanted``, which was ``before`` until now."""
+        if not before:
+            self.selector.register(file, wanted, call)
+        elif not wanted:
+            self.selector.unregister(file)
+        else:
+            self.selector.modify(file, wanted, call)
+
+    def run(self) -> None:
+        """Until the driver is gone."""
+        due = time.monotonic() + self.beat
+        while True:
+            self.flush()
+            for key, mask in self.selector.select(max(0.0, due - time.monotonic())):
+                key.data(mask)
+            if time.monotonic() >= due:
+                due = time.monotonic() + self.beat
+                self.tick()
+
+    def tick(self) -> None:
+        """Once in each beat.  Beats are counted, not seconds: after a sleep of the machine, the driver may not have had
+        its turn yet."""
+        self.silence += 1
+        if self.silence > self.patience:
+            raise Gone(f"the driver has said nothing for {self.silence * self.beat:.0f} s")
+        if not self.spoke:
+            self.tell(["beat"])
+        self.spoke = False
+        self.look_for_frozen()
+
+    # ------------------------------------------------------------------------- the stream to the driver
+
+    def tell(self, message: list[Any]) -> None:
+        self.mux.send(CONTROL, pack(message))
+
+    def flush(self) -> None:
+        """Write what can be written."""
+        while True:
+            if not self.unsent:
+                self.unsent = memoryview(self.mux.outgoing())
+            if not self.unsent:
+                break
+            try:
+                sent = os.write(self.outgoing, self.unsent)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise Gone(f"the stream to the driver: {error}") from None
+            self.unsent = self.unsent[sent:]
+            self.spoke = True
+        if self.blocked != bool(self.unsent):
+            self.blocked = not self.blocked
+            wanted = selectors.EVENT_WRITE if self.blocked else 0
+            self.watch(self.outgoing, selectors.EVENT_WRITE - wanted, wanted, lambda mask: None)
+        if not self.blocked:
+            for pump in self.pumps.values():
+                pump.watch()
+
+    def read(self, mask: int) -> None:
+        try:
+            data = os.read(self.incoming, _CHUNK)
+        except OSError as error:
+            raise Gone(f"the stream from the driver: {error}") from None
+        if not data:
+            raise Gone("the driver has closed the connection")
+        self.silence = 0
+        for event in self.mux.feed(data):
+            if isinstance(event, Arrived):
+                self.arrived(event.channel, event.data)
+            elif isinstance(event, Opened):
+                kind, *arguments = Unpacker().feed(event.purpose)[0]
+                _OPENED[kind](self, event.channel, *arguments)
+            elif isinstance(event, Closed) and event.channel in self.pumps:
+                self.pumps[event.channel].end()
+
+    def arrived(self, channel: int, data: bytes) -> None:
+        if channel == CONTROL:
+            self.mux.taken(CONTROL, len(data))
+            for kind, *arguments in self.messages.feed(data):
+                _TOLD[kind](self, *arguments)
+        elif channel in self.pumps:
+            self.pumps[channel].write(data)
+
+    # ------------------------------------------------------------------------- what the driver says
+
+    def begin(self, app: dict[str, Any], options: dict[str, Any]) -> None:
+        """Become the application's: its directories, and its zygote."""
+        spec = AppSpec.from_plain(app)
+        self.beat, self.patience = options["beat"], options["patience"]
+        os.environ.update(options["environment"])
+        try:
+            self.directories = ApplicationDirectories(options["directories"], spec.app_id)
+            work = os.path.join(self.directories.paths[0], "work")
+            os.mkdir(work, 0o700)
+            os.chdir(work)
+        except (AsparkleError, OSError) as error:
+            self.tell(["refused", f"{error}"])
+            return
+        self.app = spec._replace(
+            directories=tuple(self.directories.paths), path=tuple(p for p in sys.path if p), directory=work
+        )
+        self.start_zygote(options["ahead"])
+        self.tell(["ready", {**self.facts, "directories": self.directories.paths}])
+
+    def start_zygote(self, ahead: int = 0) -> None:
+        assert self.app is not None
+        self.zygote = ZygoteProcess(self.app)
+        self.zygote_says = Unpacker()
+        self.watch(self.zygote.control, 0, selectors.EVENT_READ, self.hear_zygote)
+
+    def worker(self, channel: int, executor: str) -> None:
+        assert self.zygote is not None
+        self.pumps[channel] = Pump(self, channel, self.zygote.worker(executor), executor)
+
+    def kill(self, executor: str) -> None:
+        assert self.zygote is not None
+        self.zygote.tell(["kill", executor])
+
+    def driver_lives(self) -> None:
+        """Whatever arrives says so."""
+
+    def stop(self) -> None:
+        raise Gone("")
+
+    # ------------------------------------------------------------------------- workers
+
+    def hear_zygote(self, mask: int) -> None:
+        assert self.zygote is not None
+        try:
+            data = self.zygote.control.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.replace_zygote()
+            return
+        for kind, executor, pid, *rest in self.zygote_says.feed(data):
+            if kind == "started":
+                self.pids[executor] = pid
+            elif kind == "ended":
+                self.ended(executor, rest[0])
+
+    def ended(self, executor: str, status: int) -> None:
+        assert self.app is not None
+        self.pids.pop(executor, None)
+        self.frozen.pop(executor, None)
+        self.tell(["ended", executor, status, running_task(self.app, executor)])
+        pump = next((p for p in self.pumps.values() if p.executor == executor), None)
+        if pump is not None:  # what the worker has forked may hold the channel open
+            with contextlib.suppress(OSError):
+                pump.connection.shutdown(socket.SHUT_RDWR)
+
+    def replace_zygote(self) -> None:
+        """It was killed; the workers that it has started live on."""
+        assert self.zygote is not None
+        self.selector.unregister(self.zygote.control)
+        self.zygote.close()
+        reap(self.zygote.pid)
+        self.start_zygote()
+
+    def look_for_frozen(self) -> None:
+        """A worker that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
+        for executor, pid in self.pids.items():
+            self.frozen[executor] = self.frozen.get(executor, 0) + 1 if _is_stopped(pid) else 0
+            if self.frozen[executor] == self.patience:
+                print(f"asparkle: worker {executor} (pid {pid}) was stopped, and is ended", file=sys.stderr)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    # ------------------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """Nothing stays behind."""
+        if self.zygote is not None:
+            self.zygote.close()
+            if not _ends(self.zygote.pid, _LINGER):
+                for pid in (self.zygote.pid, *self.pids.values()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                _ends(self.zygote.pid, _LINGER)
+        if self.directories is not None:
+            os.chdir("/")
+            self.directories.remove()
+
+
+_TOLD: dict[str, Callable[..., None]] = {
+    "app": Agent.begin,
+    "kill": Agent.kill,
+    "beat": Agent.driver_lives,
+    "stop": Agent.stop,
+}
+_OPENED: dict[str, Callable[..., None]] = {"worker": Agent.worker}
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal; where there is no /proc, never."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except OSError:
+        return False
+
+
+def _ends(pid: int, within: float) -> bool:
+    """Whether a child process ends within that many seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return True
+        except ChildProcessError:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def main(facts: dict[str, Any]) -> None:
+    """Be the agent.  What it, and the workers, print goes to standard error."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def end(number: int, frame: Any) -> None:
+        raise Gone(f"it was ended by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    agent = Agent(incoming, outgoing, facts)
+    try:
+        agent.run()
+    except Gone as gone:
+        reason = str(gone)
+    except BrokenFrames as error:
+        reason = f"what came from the driver is not what an asparkle of this version sends: {error}"
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        agent.close()
+    if reason:
+        with contextlib.suppress(OSError):
+            print(f"asparkle: agent ends: {reason}", file=sys.stderr)

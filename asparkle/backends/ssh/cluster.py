@@ -1,0 +1,266 @@
+"""The nodes of one application, as the driver sees them: connected, lost, connected again; and their workers."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import anyio
+from anyio.abc import TaskGroup
+
+from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
+from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
+from asparkle.backends.ssh.nodes import Node
+from asparkle.backends.ssh.process import SshProcess
+from asparkle.errors import AsparkleError
+from asparkle.plugins import AppSpec, ChannelExecutor, ExecutorInfo, Lost, WorkerCluster, log
+
+_FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
+_LONGEST_PAUSE: Final = 30.0
+
+
+class Settings(NamedTuple):
+    """What is said of all nodes; all are seconds."""
+
+    connecting: float = 30.0  # until an agent must be ready
+    timeout: float = 30.0  # without a word, after which a node is lost for the driver, or the driver for the node
+    patience: float = 60.0  # without any node, after which jobs fail
+
+
+class NodeExecutor(ChannelExecutor):
+    """A worker on a node."""
+
+    def __init__(self, agent: Agent, info: ExecutorInfo) -> None:
+        super().__init__(
+            agent.app,
+            info,
+            agent.link.open(["worker", info.id]),
+            ended=lambda: agent.end_of(info.id),
+            end=lambda: agent.link.tell(["kill", info.id]),
+        )
+        self._agent = agent
+        agent.executors.add(info.id)
+
+    def loss(self, reason: str, blame: bool) -> Lost:
+        _, running = self._agent.release(self.info.id)
+        return Lost(reason, blame=blame, running=running, blocks_survive=not self._agent.link.ended)
+
+
+class Agent:
+    """One node's agent, from when it is spoken to until it is lost."""
+
+    def __init__(self, cluster: SshCluster, node: Node, ssh: SshProcess, facts: Mapping[str, Any], rest: bytes) -> None:
+        self.node = node
+        self.facts = facts
+        self.app = cluster.app  # as it is there
+        self.slots: int = node.slots or facts["cpus"]
+        self.executors: set[str] = set()  # that take up its slots
+        self.ends: dict[str, tuple[int, list[int] | None]] = {}  # of workers: exit status, attempts that ran
+        self.lost = ""  # why, once it is
+        self.link = Link(ssh.stream, cluster.tasks, self._told, self._opened, rest)
+        self._cluster = cluster
+        self._ssh = ssh
+        self._ended = anyio.Event()
+
+    @property
+    def free(self) -> int:
+        return self.slots - len(self.executors)
+
+    async def run(self) -> str:
+        """Serve the application until the node is lost; returns why."""
+        settings = self._cluster.settings
+        patience = max(1, round(settings.timeout / BEAT))
+        options = {"beat": BEAT, "patience": patience, "environment": self.node.environment}
+        options["directories"] = [self.node.directory] if self.node.directory else []
+        self.link.tell(["app", self.app._asdict(), options])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._watch, patience)
+            reason = await self.link.run()
+            tasks.cancel_scope.cancel()
+        self._cluster.left(self)
+        self.lost = self.lost or await self._ssh.last_words() or reason
+        self._wake()
+        return self.lost
+
+    async def _watch(self, patience: int) -> None:
+        """Give it up when it says nothing for too long.  Beats are counted, not seconds: this event loop may have been
+        busy, and what has arrived not been read."""
+        while self.link.silence < patience:
+            await anyio.sleep(BEAT)
+            self.link.silence += 1
+        self.fail(f"it has said nothing for {patience * BEAT:g} s")
+
+    def fail(self, reason: str) -> None:
+        """Give the node up."""
+        self.lost = self.lost or reason
+        self.link.end()
+
+    def release(self, executor: str) -> tuple[int, list[int] | None]:
+        """A worker is gone, its slot free; returns how it ended, as far as that is known."""
+        self.executors.discard(executor)
+        self._cluster.changed()
+        return self.ends.pop(executor, (0, None))
+
+    def _told(self, message: list[Any]) -> None:
+        kind, *fields = message
+        if kind == "ready":
+            self.app = self.app._replace(directories=tuple(fields[0]["directories"]))
+            self._ssh.passes_on = True
+            self._cluster.arrived(self)
+        elif kind == "refused":
+            self.fail(fields[0])
+        elif kind == "ended":
+            executor, status, running = fields
+            self.ends[executor] = (status, running)
+            self._wake()
+
+    def _opened(self, channel: LinkChannel, purpose: list[Any]) -> None:
+        channel.close()
+
+    def _wake(self) -> None:
+        self._ended.set()
+        self._ended = anyio.Event()
+
+    async def end_of(self, executor: str) -> str:
+        """How a worker's process ended, or its node."""
+        while executor not in self.ends:
+            if self.lost:
+                return f"its node {self.node.name} is lost: {self.lost}"
+            await self._ended.wait()
+        status, _ = self.ends[executor]
+        return f"its process {in_words(status)}"
+
+
+def in_words(status: int) -> str:
+    """How a process ended."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
+class SshCluster(WorkerCluster):
+    """Workers on nodes."""
+
+    def __init__(
+        self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings = Settings()
+    ) -> None:
+        super().__init__(app, tasks)
+        self.nodes = nodes
+        self.settings = settings
+        self.agents: dict[str, Agent] = {}  # by node, those that are there
+        self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
+        self._last_seen = float("-inf")  # when there was a node
+        self._changed = anyio.Event()
+        self._closing = threading.Event()
+        threading.Thread(target=self._beat, name="asparkle-ssh-beats", daemon=True).start()
+        for node in nodes:
+            tasks.start_soon(self._keep, node)
+
+    # ------------------------------------------------------------------------- workers
+
+    async def start(self, info: ExecutorInfo) -> ChannelExecutor:
+        agent = await self._with_free_slot()
+        return NodeExecutor(agent, info._replace(host=agent.node.name))
+
+    async def _with_free_slot(self) -> Agent:
+        """The agent with most free slots, once there is one.  Raises OSError when no node is there, nor will be."""
+        while True:
+            agent = max(self.agents.values(), key=lambda agent: agent.free, default=None)
+            if agent is not None and agent.free > 0:
+                return agent
+            if agent is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
+                raise OSError("no node is there. " + "; ".join(self.problems.values()))
+            with anyio.move_on_after(1.0):
+                await self._changed.wait()
+
+    def _patience_is_over(self) -> bool:
+        return time.monotonic() - self._last_seen > self.settings.patience
+
+    def changed(self) -> None:
+        """Who waits for a slot looks again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    # ------------------------------------------------------------------------- nodes
+
+    def arrived(self, agent: Agent) -> None:
+        """A node is ready for workers."""
+        self.agents[agent.node.name] = agent
+        self.problems.pop(agent.node.name, None)
+        self.changed()
+
+    def left(self, agent: Agent) -> None:
+        """A node is lost, if it was ready."""
+        if self.agents.get(agent.node.name) is agent:
+            del self.agents[agent.node.name]
+            self._last_seen = time.monotonic()
+
+    async def _keep(self, node: Node) -> None:
+        """Connect to a node, and again whenever it is lost."""
+        pause = _FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            problem = f"{node.name}: {await self._connected(node)}"
+            if self._last_seen > began:  # it was there
+                pause = _FIRST_PAUSE
+            if problem != self.problems.get(node.name):
+                log().warning("a node is not there", node=node.name, reason=problem)
+            self.problems[node.name] = problem
+            self.changed()
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _connected(self, node: Node) -> str:
+        """Connect to a node, and serve it as long as it is there; returns why it is not, or not any more."""
+        try:
+            async with SshProcess.started(ssh_command(node)) as ssh:
+                with anyio.move_on_after(self.settings.connecting) as waiting:
+                    bootstrap = await self._bootstrap(node, ssh)
+                if waiting.cancelled_caught:
+                    return f"no answer within {self.settings.connecting:g} s. {await ssh.last_words()}"
+                if isinstance(bootstrap, str):
+                    return bootstrap
+                return await Agent(self, node, ssh, bootstrap.facts, bootstrap.rest).run()
+        except OSError as error:
+            return f"ssh can't be started: {error}"
+
+    async def _bootstrap(self, node: Node, ssh: SshProcess) -> Bootstrap | str:
+        """Have the agent begin; or why it can't."""
+        bootstrap = Bootstrap(node, self._archive)
+        try:
+            while not bootstrap.done:
+                await anyio.wait_readable(ssh.stream)
+                try:
+                    data = ssh.stream.recv(1 << 16)
+                except OSError:
+                    data = b""
+                if not data:
+                    bootstrap.ended(await ssh.last_words())
+                await _send_all(ssh.stream, bootstrap.feed(data))
+        except AsparkleError as error:
+            return str(error)
+        return bootstrap
+
+    def _beat(self) -> None:
+        while not self._closing.wait(BEAT):
+            for agent in list(self.agents.values()):
+                agent.link.beat()
+
+    async def close(self) -> None:
+        self._closing.set()
+
+
+async def _send_all(connection: socket.socket, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[connection.send(left) :]
+        except BlockingIOError:
+            await anyio.wait_writable(connection)

@@ -1,0 +1,20 @@
+"""Master URLs ``ssh://...`` and ``ssh:nodes.toml``."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from asparkle.backends.ssh.nodes import parse_nodes
+from asparkle.plugins import AppSpec, Cluster, ClusterManager
+
+
+class SshManager(ClusterManager):
+    """Executors on nodes that are reached by ssh: one for each slot."""
+
+    def executors(self, url: str) -> int:
+        return sum(node.slots or 1 for node in parse_nodes(url))
+
+    def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
+        from asparkle.backends.ssh.cluster import SshCluster
+
+        return SshCluster.opened(app, parse_nodes(app.master))
