@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         ShuffleStore,
         TaskSetFacts,
     )
-    from asparkle.core.directories import remove_tree
+    from asparkle.core.directories import ApplicationDirectories, remove_tree
     from asparkle.core.filesystems import local_path
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
@@ -49,9 +49,10 @@ if TYPE_CHECKING:
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
+    from asparkle.core.worker.mark import running_task
     from asparkle.core.worker.preload import preload
     from asparkle.core.worker.runtime import Worker
-    from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
+    from asparkle.core.workercluster import Channel, ChannelExecutor, SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
     from asparkle.plugins.reading import read_events
     from asparkle.plugins.replaying import Replayed, replay
@@ -60,11 +61,14 @@ __all__ = [
     "API_VERSION",
     "KEYS",
     "AppSpec",
+    "ApplicationDirectories",
     "BlockFacts",
     "BlockId",
     "BlockStore",
     "Buffer",
     "CachePolicy",
+    "Channel",
+    "ChannelExecutor",
     "Cluster",
     "ClusterManager",
     "Codec",
@@ -110,6 +114,7 @@ __all__ = [
     "remove_file",
     "remove_tree",
     "replay",
+    "running_task",
     "serve",
     "worker_command",
     "write_all",
@@ -148,7 +153,7 @@ __getattr__ = lazy(
             "ShuffleStore",
             "TaskSetFacts",
         ],
-        "asparkle.core.directories": ["remove_tree"],
+        "asparkle.core.directories": ["ApplicationDirectories", "remove_tree"],
         "asparkle.core.filesystems": ["local_path"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
@@ -156,9 +161,16 @@ __getattr__ = lazy(
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],
+        "asparkle.core.worker.mark": ["running_task"],
         "asparkle.core.worker.preload": ["preload"],
         "asparkle.core.worker.runtime": ["Worker"],
-        "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
+        "asparkle.core.workercluster": [
+            "Channel",
+            "ChannelExecutor",
+            "SocketExecutor",
+            "WorkerCluster",
+            "worker_command",
+        ],
         "asparkle.plugins.hookspecs": ["hookimpl"],
         "asparkle.plugins.reading": ["read_events"],
         "asparkle.plugins.replaying": ["Replayed", "replay"],

@@ -9,9 +9,11 @@ channel 0 are messages, msgpack arrays with their length in front::
     ["beat"]                    each second             ["beat"]
     ["stop"]
 
-The driver opens ``["worker", executor]`` to have one started.  One thread does all this, in a loop that never waits
-for anybody.  Workers are started by a zygote, as on the driver's machine.  When the driver stops, falls silent or is
-gone, workers, files and the agent go, too; and if the agent is killed, its zygote does that in its place.
+The driver opens ``["worker", executor]`` to have one started, and ``["files"]`` to speak to the node's file server;
+the agent opens ``["files", host]`` for a worker that wants to speak to another host's, and knocks at the agent's
+socket.  One thread does all this, in a loop that never waits for anybody; files are served in others.  Workers are
+started by a zygote, as on the driver's machine.  When the driver stops, falls silent or is gone, workers, files and
+the agent go, too; and if the agent is killed, its zygote does that in its place.
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from asparkle.backends.launch import ZygoteProcess, reap
+from asparkle.backends.ssh.dialing import door_of, reachable
 from asparkle.backends.ssh.mux import CONTROL, WINDOW, Arrived, BrokenFrames, Closed, Mux, Opened
 from asparkle.errors import AsparkleError
-from asparkle.plugins import ApplicationDirectories, AppSpec, Unpacker, pack, running_task
+from asparkle.plugins import ApplicationDirectories, AppSpec, Unpacker, pack, running_task, serve_files
 
 _CHUNK: Final = 1 << 18
 _LINGER: Final = 5.0  # seconds that the zygote has to end
@@ -118,6 +122,35 @@ class Pump:
             self.mask = 0
         self.connection.close()
         self.agent.pumps.pop(self.channel, None)
+
+
+class Knock:
+    """A worker of this node that wants to speak to another host's file server: it says its name first, a byte for the
+    length in front."""
+
+    def __init__(self, agent: Agent, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.agent = agent
+        self.connection = connection
+        self.said = b""
+        agent.watch(connection, 0, selectors.EVENT_READ, self.on_event)
+
+    def on_event(self, mask: int) -> None:
+        missing = 1 if not self.said else 1 + self.said[0] - len(self.said)
+        try:
+            data = self.connection.recv(missing)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.said += data
+        if not data:
+            self.agent.watch(self.connection, selectors.EVENT_READ, 0, self.on_event)
+            self.connection.close()
+        elif len(self.said) == 1 + self.said[0]:
+            self.agent.watch(self.connection, selectors.EVENT_READ, 0, self.on_event)
+            channel = self.agent.mux.open(pack(["files", self.said[1:].decode(errors="replace")]))
+            self.agent.pumps[channel] = Pump(self.agent, channel, self.connection)
 
 
 class Agent:
@@ -246,12 +279,41 @@ class Agent:
             self.tell(["refused", f"{error}"])
             return
         self.app = spec._replace(
-            directories=tuple(self.directories.paths), path=tuple(p for p in sys.path if p), directory=work
+            directories=tuple(self.directories.paths),
+            path=tuple(p for p in sys.path if p),
+            directory=work,
+            host=options["host"],
+            dialer="asparkle.backends.ssh.dialing:dialer",
         )
-        self.start_zygote(options["ahead"])
+        self.listen()
+        self.start_zygote()
         self.tell(["ready", {**self.facts, "directories": self.directories.paths}])
 
-    def start_zygote(self, ahead: int = 0) -> None:
+    def listen(self) -> None:
+        """Let workers knock."""
+        assert self.directories is not None
+        self.door = socket.socket(socket.AF_UNIX)
+        with reachable(door_of(self.directories.paths[0])) as path:
+            self.door.bind(path)
+        self.door.listen(64)
+        self.door.setblocking(False)
+        self.watch(self.door, 0, selectors.EVENT_READ, self.answer)
+
+    def answer(self, mask: int) -> None:
+        try:
+            connection, _ = self.door.accept()
+        except OSError:  # it has gone again, or there are no more descriptors: then workers wait
+            return
+        Knock(self, connection)
+
+    def files(self, channel: int) -> None:
+        """The driver, or through it another node, wants to speak to this node's file server."""
+        assert self.app is not None
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=serve_files, args=(theirs, self.app.directories), daemon=True).start()
+        self.pumps[channel] = Pump(self, channel, ours)
+
+    def start_zygote(self) -> None:
         assert self.app is not None
         self.zygote = ZygoteProcess(self.app)
         self.zygote_says = Unpacker()
@@ -339,7 +401,7 @@ _TOLD: dict[str, Callable[..., None]] = {
     "beat": Agent.driver_lives,
     "stop": Agent.stop,
 }
-_OPENED: dict[str, Callable[..., None]] = {"worker": Agent.worker}
+_OPENED: dict[str, Callable[..., None]] = {"worker": Agent.worker, "files": Agent.files}
 
 
 def _is_stopped(pid: int) -> bool:

@@ -12,21 +12,35 @@ from typing import Any, Final, NamedTuple
 import anyio
 from anyio.abc import TaskGroup
 
+from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
 from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
 from asparkle.backends.ssh.nodes import Node
 from asparkle.backends.ssh.process import SshProcess
-from asparkle.errors import AsparkleError
-from asparkle.plugins import AppSpec, ChannelExecutor, ExecutorInfo, Lost, WorkerCluster, log
+from asparkle.backends.ssh.relay import connect, join, receive, send_all
+from asparkle.conf import SparkConf
+from asparkle.errors import NodeError
+from asparkle.plugins import (
+    AppSpec,
+    ChannelExecutor,
+    Connection,
+    ExecutorInfo,
+    Lost,
+    WorkerCluster,
+    log,
+    loop_caller,
+    serve_files,
+)
 
 _FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
 _LONGEST_PAUSE: Final = 30.0
 
 
 class Settings(NamedTuple):
-    """What is said of all nodes; all are seconds."""
+    """What is said of all nodes; times are in seconds."""
 
-    connecting: float = 30.0  # until an agent must be ready
+    conf: SparkConf  # of the ssh command
+    connecting: float = 30.0  # until an agent must be there
     timeout: float = 30.0  # without a word, after which a node is lost for the driver, or the driver for the node
     patience: float = 60.0  # without any node, after which jobs fail
 
@@ -74,7 +88,7 @@ class Agent:
         """Serve the application until the node is lost; returns why."""
         settings = self._cluster.settings
         patience = max(1, round(settings.timeout / BEAT))
-        options = {"beat": BEAT, "patience": patience, "environment": self.node.environment}
+        options = {"beat": BEAT, "patience": patience, "environment": self.node.environment, "host": self.node.name}
         options["directories"] = [self.node.directory] if self.node.directory else []
         self.link.tell(["app", self.app._asdict(), options])
         async with anyio.create_task_group() as tasks:
@@ -82,7 +96,9 @@ class Agent:
             reason = await self.link.run()
             tasks.cancel_scope.cancel()
         self._cluster.left(self)
-        self.lost = self.lost or await self._ssh.last_words() or reason
+        if not self.lost:
+            _, words = await self._ssh.end()
+            self.lost = words.decode(errors="replace").strip() or reason
         self._wake()
         return self.lost
 
@@ -119,7 +135,9 @@ class Agent:
             self._wake()
 
     def _opened(self, channel: LinkChannel, purpose: list[Any]) -> None:
-        channel.close()
+        """A worker there wants to speak to another host's file server."""
+        _, host = purpose
+        self._cluster.relay(channel, host)
 
     def _wake(self) -> None:
         self._ended.set()
@@ -149,16 +167,18 @@ class SshCluster(WorkerCluster):
     """Workers on nodes."""
 
     def __init__(
-        self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings = Settings()
+        self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], archive: Archive, settings: Settings
     ) -> None:
         super().__init__(app, tasks)
         self.nodes = nodes
         self.settings = settings
+        self._archive = archive
         self.agents: dict[str, Agent] = {}  # by node, those that are there
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
         self._changed = anyio.Event()
         self._closing = threading.Event()
+        self._call = loop_caller()
         threading.Thread(target=self._beat, name="asparkle-ssh-beats", daemon=True).start()
         for node in nodes:
             tasks.start_soon(self._keep, node)
@@ -220,33 +240,49 @@ class SshCluster(WorkerCluster):
     async def _connected(self, node: Node) -> str:
         """Connect to a node, and serve it as long as it is there; returns why it is not, or not any more."""
         try:
-            async with SshProcess.started(ssh_command(node)) as ssh:
-                with anyio.move_on_after(self.settings.connecting) as waiting:
-                    bootstrap = await self._bootstrap(node, ssh)
-                if waiting.cancelled_caught:
-                    return f"no answer within {self.settings.connecting:g} s. {await ssh.last_words()}"
-                if isinstance(bootstrap, str):
-                    return bootstrap
-                return await Agent(self, node, ssh, bootstrap.facts, bootstrap.rest).run()
+            async with SshProcess.started(ssh_command(node, self.settings.conf)) as ssh:
+                return await self._served(node, ssh)
         except OSError as error:
             return f"ssh can't be started: {error}"
 
-    async def _bootstrap(self, node: Node, ssh: SshProcess) -> Bootstrap | str:
-        """Have the agent begin; or why it can't."""
+    async def _served(self, node: Node, ssh: SshProcess) -> str:
         bootstrap = Bootstrap(node, self._archive)
         try:
-            while not bootstrap.done:
-                await anyio.wait_readable(ssh.stream)
-                try:
-                    data = ssh.stream.recv(1 << 16)
-                except OSError:
-                    data = b""
-                if not data:
-                    bootstrap.ended(await ssh.last_words())
-                await _send_all(ssh.stream, bootstrap.feed(data))
-        except AsparkleError as error:
-            return str(error)
-        return bootstrap
+            with anyio.move_on_after(self.settings.connecting) as waiting:
+                await _converse(bootstrap, ssh)
+        except NodeError as error:
+            return error.reason
+        if waiting.cancelled_caught:
+            return f"it was not ready within {self.settings.connecting:g} s"
+        return await Agent(self, node, ssh, bootstrap.facts, bootstrap.rest).run()
+
+    # ------------------------------------------------------------------------- files of other hosts
+
+    def relay(self, channel: LinkChannel, host: str) -> None:
+        """Lead a node's channel to another host's file server."""
+        if not host:
+            ours, theirs = socket.socketpair()
+            threading.Thread(target=serve_files, args=(theirs, self.app.directories), daemon=True).start()
+            self.tasks.start_soon(connect, channel, ours)
+        elif host in self.agents:
+            self.tasks.start_soon(join, channel, self.agents[host].link.open(["files"]))
+        else:
+            channel.close()
+
+    def dial(self, host: str) -> Connection:
+        """The driver's own way to a node's file server."""
+        ours, theirs = socket.socketpair()
+        self._call(lambda: self._lead(host, theirs))
+        return ours
+
+    def _lead(self, host: str, connection: socket.socket) -> None:
+        agent = self.agents.get(host)
+        if agent is None:
+            connection.close()
+        else:
+            self.tasks.start_soon(connect, agent.link.open(["files"]), connection)
+
+    # ------------------------------------------------------------------------- beats
 
     def _beat(self) -> None:
         while not self._closing.wait(BEAT):
@@ -257,10 +293,10 @@ class SshCluster(WorkerCluster):
         self._closing.set()
 
 
-async def _send_all(connection: socket.socket, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        try:
-            left = left[connection.send(left) :]
-        except BlockingIOError:
-            await anyio.wait_writable(connection)
+async def _converse(bootstrap: Bootstrap, ssh: SshProcess) -> None:
+    """Until there is an agent.  Raises NodeError."""
+    while not bootstrap.done:
+        data = await receive(ssh.stream)
+        if not data:
+            raise bootstrap.ended(*await ssh.end())
+        await send_all(ssh.stream, bootstrap.feed(data))

@@ -15,19 +15,20 @@ import anyio
 from asparkle.plugins import Receiver, clean_up, in_thread
 
 ENDING: Final = 5.0  # seconds that it has once its input is closed: the agent cleans up meanwhile
-_KEPT: Final = 2048  # characters of what it said last, for errors
+_KEPT: Final = 4096  # bytes of what it said last, for errors
 _LINGER: Final = 1.0  # seconds in which, once the command is gone, ssh has said why
 
 
 class SshProcess:
     """``stream``: what the command reads and writes.  What it writes to standard error goes to this process's as soon
-    as `passes_on` is set; before, it is kept for `last_words`."""
+    as `passes_on` is set."""
 
-    def __init__(self, stream: socket.socket, said: socket.socket) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stream: socket.socket, said: socket.socket) -> None:
         self.stream = stream
         self.passes_on = False
+        self._process = process
         self._said = said
-        self._words = ""
+        self._words = b""
         self._ended = anyio.Event()
 
     @staticmethod
@@ -43,7 +44,7 @@ class SshProcess:
                 process = await in_thread(_start, command, its_stream, its_words)
             stream.setblocking(False)
             said.setblocking(False)
-            ssh = SshProcess(stream, said)
+            ssh = SshProcess(process, stream, said)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ssh._listen)
                 yield ssh
@@ -58,27 +59,30 @@ class SshProcess:
         receiver = Receiver(self._said)
         try:
             while data := await receiver.receive():
-                text = data.decode(errors="replace")
-                self._words = (self._words + text)[-_KEPT:]
+                self._words = (self._words + data)[-_KEPT:]
                 if self.passes_on:
-                    await in_thread(_print, text)
+                    await in_thread(_print, data)
         finally:
             receiver.stop()
             self._ended.set()
 
-    async def last_words(self) -> str:
-        """What it has said, at its end: why it could not connect, above all."""
+    async def end(self) -> tuple[int, bytes]:
+        """Once the stream has ended: its exit status, 255 where it does not end, and what it has said last, which is
+        why it could not connect, above all."""
         with anyio.move_on_after(_LINGER):
             await self._ended.wait()
-        return self._words.strip()
+            while self._process.poll() is None:
+                await anyio.sleep(0.005)
+        status = self._process.poll()
+        return 255 if status is None else status, self._words
 
 
 def _start(command: Sequence[str], stream: socket.socket, words: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=stream, stdout=stream, stderr=words, start_new_session=True)
 
 
-def _print(text: str) -> None:
-    sys.stderr.write(text)
+def _print(data: bytes) -> None:
+    sys.stderr.write(data.decode(errors="replace"))
     sys.stderr.flush()
 
 
