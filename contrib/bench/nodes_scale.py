@@ -20,9 +20,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from asparkle.backends.ssh.mux import CONTROL, Arrived, Mux, Opened
-from asparkle.plugins import MessageReader, Unpacker, encode, pack
+from asparkle.core.protocol import MessageReader, encode
+from asparkle.plugins import Unpacker, pack
 
-ONE = pickle.dumps(1)
+ONE = pickle.dumps(1, protocol=5)
 
 
 class SimulatedAgent:

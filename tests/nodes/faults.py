@@ -92,7 +92,7 @@ class Trigger(Listener):
     name = "trigger"
 
     def __init__(self) -> None:
-        self.events: list[Any] = []
+        self.heard: list[Any] = []
         self._left = 0
         self._function: Callable[[], None] | None = None
         self.error: BaseException | None = None
@@ -102,7 +102,7 @@ class Trigger(Listener):
         self._left, self._function = tasks, function
 
     def on_event(self, event: Any) -> None:
-        self.events.append(event)
+        self.heard.append(event)
         if isinstance(event, TaskEnded) and self._function is not None:
             self._left -= 1
             if self._left <= 0:
@@ -169,7 +169,7 @@ def job(
         assert trigger.done.wait(30)
         if trigger.error is not None:
             raise trigger.error
-    return Outcome(sorted(result), (first.value, second.value), seconds, [], trigger.events)
+    return Outcome(sorted(result), (first.value, second.value), seconds, [], trigger.heard)
 
 
 # ------------------------------------------------------------------------------------------------ the faults

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 
-from asparkle.plugins import AppSpec
+from asparkle.plugins import AppSpec, Connection, Dial
 
 RELAYED = "driver"  # the route through the driver, as events call it
 _LONGEST = 100  # bytes of a socket's path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from asparkle.backends.ssh.nodes import parse_nodes
+from asparkle.conf import SparkConf
 from asparkle.plugins import AppSpec, Cluster, ClusterManager
 
 
@@ -15,6 +16,7 @@ class SshManager(ClusterManager):
         return sum(node.slots or 1 for node in parse_nodes(url))
 
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
-        from asparkle.backends.ssh.cluster import SshCluster
+        from asparkle.backends.ssh.archive import archive
+        from asparkle.backends.ssh.cluster import Settings, SshCluster
 
-        return SshCluster.opened(app, parse_nodes(app.master))
+        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings(SparkConf()))

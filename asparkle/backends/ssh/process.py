@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -78,7 +78,8 @@ class SshProcess:
 
 
 def _start(command: Sequence[str], stream: socket.socket, words: socket.socket) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdin=stream, stdout=stream, stderr=words, start_new_session=True)
+    fd = stream.fileno()
+    return subprocess.Popen(command, stdin=fd, stdout=fd, stderr=words.fileno(), start_new_session=True)
 
 
 def _print(data: bytes) -> None:
@@ -87,7 +88,8 @@ def _print(data: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for end in (lambda: None, process.terminate, process.kill):
+    ends: tuple[Callable[[], object], ...] = (process.poll, process.terminate, process.kill)
+    for end in ends:
         end()
         deadline = time.monotonic() + ENDING
         while time.monotonic() < deadline:
