@@ -37,6 +37,7 @@ from asparkle.errors import AsparkleError
 from asparkle.plugins import ApplicationDirectories, AppSpec, Unpacker, pack, running_task, serve_files
 
 _CHUNK: Final = 1 << 18
+_STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
@@ -269,9 +270,8 @@ class Agent:
         """Become the application's: its directories, and its zygote."""
         spec = AppSpec.from_plain(app)
         self.beat, self.patience = options["beat"], options["patience"]
-        os.environ.update(options["environment"])
         try:
-            self.directories = ApplicationDirectories(options["directories"], spec.app_id)
+            self.directories = ApplicationDirectories([self.facts["directory"]], spec.app_id)
             work = os.path.join(self.directories.paths[0], "work")
             os.mkdir(work, 0o700)
             os.chdir(work)
@@ -282,6 +282,7 @@ class Agent:
             directories=tuple(self.directories.paths),
             path=tuple(p for p in sys.path if p),
             directory=work,
+            storage_memory=min(spec.storage_memory, int(self.facts["memory"] * _STORAGE / options["slots"])),
             host=options["host"],
             dialer="asparkle.backends.ssh.dialing:dialer",
         )

@@ -88,8 +88,7 @@ class Agent:
         """Serve the application until the node is lost; returns why."""
         settings = self._cluster.settings
         patience = max(1, round(settings.timeout / BEAT))
-        options = {"beat": BEAT, "patience": patience, "environment": self.node.environment, "host": self.node.name}
-        options["directories"] = [self.node.directory] if self.node.directory else []
+        options = {"beat": BEAT, "patience": patience, "host": self.node.name, "slots": self.slots}
         self.link.tell(["app", self.app._asdict(), options])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, patience)
