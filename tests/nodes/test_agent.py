@@ -1,0 +1,290 @@
+"""An agent, spoken to as its driver does: what it starts, what it says, and that it leaves nothing however it ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asparkle import SparkConf
+from asparkle.backends.ssh.dialing import door_of, knock, reachable
+from asparkle.backends.ssh.mux import CONTROL, Arrived, Closed, Mux, Opened
+from asparkle.newapplication import new_application
+from asparkle.plugins import MessageReader, Unpacker, pack
+
+BEAT = 0.05
+
+
+class Driver:
+    """The driver's end of an agent's stream, without an event loop."""
+
+    def __init__(self, root: Path, patience: int = 1000) -> None:
+        self.root = root
+        self.mux = Mux(driver=True)
+        self.messages = Unpacker()
+        self.told: list[list[Any]] = []
+        self.arrived: dict[int, bytes] = {}
+        self.opened: dict[int, list[Any]] = {}
+        self.closed: set[int] = set()
+        self.ended = False
+        facts = {"directory": str(root), "memory": 1 << 33, "cpus": 2}
+        code = f"from asparkle.backends.ssh.agent import main; main({facts!r})"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        app = new_application(None, None, SparkConf().setMaster("processes[2]").setAppName("agent"), ()).spec
+        self.tell(["app", app._asdict(), {"beat": BEAT, "patience": patience, "host": "here", "slots": 2}])
+        self.wait(lambda: self.told)
+        self.facts: dict[str, Any] = self.told[0][1]
+
+    def tell(self, message: list[Any]) -> None:
+        self.mux.send(CONTROL, pack(message))
+        self.write()
+
+    def send(self, channel: int, data: bytes) -> None:
+        self.mux.send(channel, data)
+        self.write()
+
+    def open(self, *purpose: Any) -> int:
+        channel = self.mux.open(pack(list(purpose)))
+        self.write()
+        return channel
+
+    def write(self) -> None:
+        while out := self.mux.outgoing():
+            os.write(self.stdin, out)
+
+    def wait(self, until: Callable[[], object], seconds: float = 20) -> None:
+        """Read until something is so."""
+        deadline = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < deadline, (self.told, self.arrived.keys(), self.closed)
+            if self.ended:
+                time.sleep(0.01)
+            elif select.select([self.stdout], [], [], 0.1)[0]:
+                self.read()
+
+    def read(self) -> None:
+        data = os.read(self.stdout, 1 << 16)
+        self.ended = not data
+        for event in self.mux.feed(data):
+            if isinstance(event, Arrived):
+                self.mux.taken(event.channel, len(event.data))
+                if event.channel == CONTROL:
+                    self.told += self.messages.feed(event.data)
+                else:
+                    self.arrived[event.channel] = self.arrived.get(event.channel, b"") + event.data
+            elif isinstance(event, Opened):
+                self.opened[event.channel] = Unpacker().feed(event.purpose)[0]
+            elif isinstance(event, Closed):
+                self.closed.add(event.channel)
+        self.write()
+
+    def worker(self, executor: str) -> tuple[int, int]:
+        """Start one; its channel and its pid."""
+        channel = self.open("worker", executor)
+        self.wait(lambda: channel in self.arrived)
+        (ready,) = MessageReader().feed(self.arrived[channel])
+        return channel, ready.pid
+
+    def relay(self, connection: socket.socket, most: int = 1 << 30) -> bytes:
+        """What arrives at a socket until its end, while the driver reads, too."""
+        received = b""
+        connection.settimeout(20)
+        while len(received) < most:
+            readable, _, _ = select.select([connection, self.stdout], [], [], 20)
+            if self.stdout in readable:
+                self.read()
+            if connection in readable:
+                data = connection.recv(1 << 16)
+                received += data
+                if not data:
+                    break
+        return received
+
+    @property
+    def directories(self) -> list[str]:
+        return [name for name in os.listdir(self.root) if name.startswith("asparkle-")]
+
+    def gone(self) -> bool:
+        """Whether the agent has ended, and nothing of the application is there."""
+        return self.process.poll() is not None and not self.directories
+
+    def close(self) -> None:
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    made = Driver(tmp_path)
+    yield made
+    made.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_worker_runs_until_its_channel_is_closed(driver: Driver) -> None:
+    channel, pid = driver.worker("w")
+    assert driver.told[0][0] == "ready" and len(driver.directories) == 1
+    driver.mux.close(channel)
+    driver.write()
+    driver.wait(lambda: ["ended", "w", 0, []] in driver.told)
+    assert not is_alive(pid)
+
+
+def test_how_a_worker_ended_is_told_and_then_its_channel_closed(driver: Driver) -> None:
+    channel, pid = driver.worker("w")
+    os.kill(pid, signal.SIGSEGV)
+    driver.wait(lambda: channel in driver.closed and ["ended", "w", -signal.SIGSEGV, []] in driver.told)
+
+
+def test_a_worker_is_killed_on_demand(driver: Driver) -> None:
+    channel, pid = driver.worker("w")
+    driver.tell(["kill", "w"])
+    driver.wait(lambda: channel in driver.closed and not is_alive(pid))
+    driver.tell(["kill", "w"])  # it is gone, and nobody minds
+    driver.worker("next")
+
+
+def test_a_frozen_worker_is_ended(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, patience=10)
+    try:
+        _, pid = driver.worker("w")
+        os.kill(pid, signal.SIGSTOP)
+
+        def heard() -> bool:
+            driver.tell(["beat"])
+            return ["ended", "w", -signal.SIGKILL, []] in driver.told
+
+        driver.wait(heard)
+    finally:
+        driver.close()
+
+
+def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) -> None:
+    _, pid = driver.worker("w")
+    zygote = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(zygote, signal.SIGKILL)
+    driver.wait(lambda: not is_alive(zygote))
+    time.sleep(2 * BEAT)  # until the agent has started another
+    driver.worker("next")
+    assert is_alive(pid)
+    driver.close()
+    driver.wait(lambda: not is_alive(pid))
+
+
+@pytest.mark.parametrize("how", ["stop", "closed", "SIGTERM", "SIGHUP", "silence", "garbage"])
+def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
+    driver = Driver(tmp_path, patience=10 if how == "silence" else 1000)
+    try:
+        pids = [driver.worker(name)[1] for name in "ab"]
+        if how == "stop":
+            driver.tell(["stop"])
+        elif how == "closed":
+            assert driver.process.stdin is not None
+            driver.process.stdin.close()
+        elif how.startswith("SIG"):
+            driver.process.send_signal(signal.Signals[how])
+        elif how == "garbage":
+            os.write(driver.stdin, b"GET / HTTP/1.1\r\n\r\n")
+        driver.wait(driver.gone)
+        assert not any(map(is_alive, pids))
+        assert driver.process.stderr is not None
+        said = driver.process.stderr.read().decode()
+        expected = {
+            "stop": "",
+            "closed": "the driver has closed the connection",
+            "SIGTERM": "it was ended by SIGTERM",
+            "SIGHUP": "it was ended by SIGHUP",
+            "silence": "the driver has said nothing for",
+            "garbage": "is not what an asparkle of this version sends",
+        }
+        assert expected[how] in said and "Traceback" not in said
+    finally:
+        driver.close()
+
+
+def test_nothing_is_left_when_it_is_killed(driver: Driver) -> None:
+    _, pid = driver.worker("w")
+    driver.process.kill()
+    driver.wait(driver.gone)
+    driver.wait(lambda: not is_alive(pid))
+
+
+def test_it_says_that_it_lives_while_nothing_else_is_said(driver: Driver) -> None:
+    driver.wait(lambda: driver.told.count(["beat"]) >= 5)
+
+
+def test_a_directory_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    driver = Driver(tmp_path / "file")
+    try:
+        (kind, reason) = driver.told[0]
+        assert kind == "refused" and str(tmp_path / "file") in reason
+    finally:
+        driver.close()
+
+
+def test_workers_knock_to_reach_other_hosts(driver: Driver) -> None:
+    (directory,) = driver.facts["directories"]
+    connection = knock(directory, "elsewhere")
+    assert isinstance(connection, socket.socket)
+    with connection:
+        driver.wait(lambda: driver.opened)
+        ((channel, purpose),) = driver.opened.items()
+        assert purpose == ["files", "elsewhere"]
+        connection.sendall(b"a question" * 100_000)
+        driver.wait(lambda: len(driver.arrived.get(channel, b"")) == 1_000_000)
+        driver.send(channel, b"an answer" * 200_000)
+        driver.mux.close(channel)
+        driver.write()
+        assert driver.relay(connection) == b"an answer" * 200_000
+
+
+def test_who_knocks_and_says_nothing_or_goes_away_harms_nobody(driver: Driver) -> None:
+    (directory,) = driver.facts["directories"]
+    connections = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    for connection in connections:
+        with reachable(door_of(directory)) as path:
+            connection.connect(path)
+    for connection in connections[:10]:
+        connection.send(b"\x05ab")
+        connection.close()
+    driver.worker("w")
+    for connection in connections[10:]:
+        connection.close()
+    driver.worker("another")
+    assert not driver.opened
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody(driver: Driver) -> None:
+    (directory,) = driver.facts["directories"]
+    with knock(directory, "elsewhere") as connection:  # type: ignore[attr-defined]
+        driver.wait(lambda: driver.opened)
+        (channel,) = driver.opened
+        driver.send(channel, bytes(8 << 20))  # more than sockets hold
+        driver.worker("w")
+        assert driver.relay(connection, 8 << 20) == bytes(8 << 20)
