@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         Cluster,
         ClusterManager,
         Codec,
+        Connection,
+        Dial,
         Executor,
         ExecutorInfo,
         Listener,
@@ -42,10 +44,13 @@ if TYPE_CHECKING:
         TaskSetFacts,
     )
     from asparkle.core.directories import remove_tree
+    from asparkle.core.fileserver import serve_files
     from asparkle.core.filesystems import local_path
+    from asparkle.core.hostfiles import HostFiles
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
+    from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
@@ -69,8 +74,11 @@ __all__ = [
     "ClusterManager",
     "Codec",
     "ConfigKey",
+    "Connection",
+    "Dial",
     "Executor",
     "ExecutorInfo",
+    "HostFiles",
     "Listener",
     "Lost",
     "MapOutputId",
@@ -79,8 +87,10 @@ __all__ = [
     "Metric",
     "MetricSink",
     "Metrics",
+    "Piece",
     "PoolFacts",
     "Rank",
+    "ReadAhead",
     "Receiver",
     "Replayed",
     "SchedulingPolicy",
@@ -111,6 +121,7 @@ __all__ = [
     "remove_tree",
     "replay",
     "serve",
+    "serve_files",
     "worker_command",
     "write_all",
     "write_file",
@@ -131,6 +142,8 @@ __getattr__ = lazy(
             "Cluster",
             "ClusterManager",
             "Codec",
+            "Connection",
+            "Dial",
             "Executor",
             "ExecutorInfo",
             "Listener",
@@ -149,10 +162,13 @@ __getattr__ = lazy(
             "TaskSetFacts",
         ],
         "asparkle.core.directories": ["remove_tree"],
+        "asparkle.core.fileserver": ["serve_files"],
         "asparkle.core.filesystems": ["local_path"],
+        "asparkle.core.hostfiles": ["HostFiles"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
+        "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],
