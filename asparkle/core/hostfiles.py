@@ -6,7 +6,6 @@ cluster manager says (`AppSpec.host`).  Where there is only the driver's, nothin
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections.abc import Sequence
@@ -134,6 +133,8 @@ class HostFiles:
 
     def _fetch_together(self, ref: FileRef, copy: str) -> None:
         """Fetch a file to ``copy``, or wait until another process has: who has locked the unfinished one fetches it."""
+        import fcntl
+
         unfinished = f"{copy}.part"
         while True:
             with _opened(unfinished) as file:

@@ -13,6 +13,7 @@ from asparkle.core.version import API_VERSION
 
 if TYPE_CHECKING:
     from asparkle.core.bytestream import Unpacker, pack
+    from asparkle.core.certificates import Authority
     from asparkle.core.conf import KEYS, ConfigKey, parse_address, parse_bytes, parse_seconds
     from asparkle.core.contracts import (
         AppSpec,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
+    from asparkle.core.peers import Identity, PeerServer, connect_peer
     from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
@@ -65,6 +67,7 @@ __all__ = [
     "API_VERSION",
     "KEYS",
     "AppSpec",
+    "Authority",
     "BlockFacts",
     "BlockId",
     "BlockStore",
@@ -79,6 +82,7 @@ __all__ = [
     "Executor",
     "ExecutorInfo",
     "HostFiles",
+    "Identity",
     "Listener",
     "Lost",
     "MapOutputId",
@@ -87,6 +91,7 @@ __all__ = [
     "Metric",
     "MetricSink",
     "Metrics",
+    "PeerServer",
     "Piece",
     "PoolFacts",
     "Rank",
@@ -102,6 +107,7 @@ __all__ = [
     "Worker",
     "WorkerCluster",
     "clean_up",
+    "connect_peer",
     "dumps",
     "hookimpl",
     "in_thread",
@@ -131,6 +137,7 @@ __getattr__ = lazy(
     __name__,
     {
         "asparkle.core.bytestream": ["Unpacker", "pack"],
+        "asparkle.core.certificates": ["Authority"],
         "asparkle.core.conf": ["ConfigKey", "KEYS", "parse_address", "parse_bytes", "parse_seconds"],
         "asparkle.core.contracts": [
             "AppSpec",
@@ -168,6 +175,7 @@ __getattr__ = lazy(
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
+        "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
         "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
