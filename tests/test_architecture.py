@@ -40,6 +40,7 @@ OPTIONAL = {
     "asparkle.sql.dataframe": {"pandas"},
     "asparkle.plugins.progress": {"tqdm"},
     "asparkle.core.remotefiles": {"fsspec"},  # extras, imported when a file needs them
+    "asparkle.core.certificates": {"cryptography"},
     "asparkle.core.compression": {"lz4", "zstandard"},
     "asparkle.plugins.eventlog.files": {"lz4", "zstandard"},
     **{module: {"pytest"} for module in MODULES if module.startswith("asparkle.testing.")},  # others' tests import it

@@ -1,4 +1,4 @@
-"""Map outputs as files that every executor of the host can read.
+"""Map outputs as files, which every executor of their host opens, and those of other hosts fetch.
 
 One file for each map output::
 
@@ -18,17 +18,22 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from asparkle.errors import CorruptBlock, StorageError
 from asparkle.plugins import (
     AppSpec,
     Buffer,
+    HostFiles,
     MapOutputId,
     MapOutputReader,
     MapOutputWriter,
+    Piece,
+    ReadAhead,
     ShuffleStore,
     read_into,
     remove_file,
@@ -47,6 +52,13 @@ class FileShuffleStore(ShuffleStore):
 
     def __init__(self, app: AppSpec) -> None:
         self._directories = app.directories
+        self._host = app.host
+        self._apart = bool(app.host or app.dialer)
+        self._ahead = app.fetch_ahead
+        self._files = HostFiles(app)
+
+    def use(self, files: HostFiles) -> None:
+        self._files = files
 
     def begin(self, output: MapOutputId, partitions: int) -> MapOutputWriter:
         shuffle, partition, attempt = output
@@ -65,13 +77,34 @@ class FileShuffleStore(ShuffleStore):
                 os.mkdir(directory, 0o700)
         except OSError as error:
             raise StorageError(directory, error.strerror or str(error)) from error
-        return FileWriter(path, partitions)
+        return FileWriter(path, partitions, self._host if self._apart else None)
 
-    def open(self, location: str, partition: int) -> MapOutputReader:
-        return FileReader(location, partition)
+    def open(self, location: str | Sequence[Any], partition: int) -> MapOutputReader:
+        place = _place(location, self._host)
+        if place.host == self._host:
+            return FileReader(place.path, partition)
+        return RemoteReader(self._files, place, partition)
 
-    def has(self, location: str) -> bool:
-        return os.path.exists(location)
+    def open_all(self, pieces: Sequence[tuple[Any, int, Sequence[int]]]) -> Iterator[MapOutputReader]:
+        places = [_place(location, self._host) for location, _, _ in pieces]
+        elsewhere = [
+            _piece(place, partition, sizes)
+            for place, (_, partition, sizes) in zip(places, pieces, strict=True)
+            if place.host != self._host
+        ]
+        if not elsewhere:
+            yield from super().open_all(pieces)
+            return
+        ahead = ReadAhead(self._files, elsewhere, self._ahead)
+        try:
+            for place, (_, partition, _) in zip(places, pieces, strict=True):
+                yield FileReader(place.path, partition) if place.host == self._host else ahead.reader()
+        finally:
+            ahead.close()
+
+    def has(self, location: str | Sequence[Any]) -> bool:
+        place = _place(location, self._host)
+        return self._files.exists(place.host, place.path)
 
     def remove(self, shuffle: int, before: int) -> None:
         for root in self._directories:
@@ -84,9 +117,45 @@ class FileShuffleStore(ShuffleStore):
                 os.rmdir(directory)
 
 
+class Place(NamedTuple):
+    """Where an output lies, for readers on other hosts: these need not read its footer.
+
+    Where all executors share the driver's files, the path says it all."""
+
+    path: str
+    host: str
+    position: int = 0  # of the index
+    rounds: int = 0
+    partitions: int = 0
+
+
+def _place(location: str | Sequence[Any], host: str) -> Place:
+    return Place(location, host) if isinstance(location, str) else Place(*location)
+
+
+def _piece(place: Place, partition: int, sizes: Sequence[int]) -> Piece:
+    """What is to be read of an output on another host."""
+    if place.rounds == 1:
+        start = sum(sizes[:partition])
+        return Piece(place.host, sizes[partition], [(place.path, start, start + sizes[partition])])
+    return Piece(place.host, sizes[partition], None, partial(_find, place, partition))
+
+
+def _find(
+    place: Place, partition: int, read: Callable[[Sequence[tuple[str, int, int]]], Sequence[memoryview]]
+) -> list[tuple[str, int, int]]:
+    """Where a partition's pieces lie, by what the index says."""
+    firsts = [place.position + 8 * (i * (place.partitions + 1) + partition) for i in range(place.rounds)]
+    bounds = (bounds.cast("Q") for bounds in read([(place.path, first, first + 16) for first in firsts]))
+    return [(place.path, start, end) for start, end in bounds if start < end]
+
+
 class FileWriter(MapOutputWriter):
-    def __init__(self, path: str, partitions: int) -> None:
+    """``host``: whose file it is, where readers on other hosts need to know."""
+
+    def __init__(self, path: str, partitions: int, host: str | None) -> None:
         self._path = path
+        self._host = host
         self._temporary = f"{path}.tmp"  # nobody else's: each attempt has a path of its own
         self._partitions = partitions
         self._rounds: list[array[int]] = []
@@ -121,7 +190,7 @@ class FileWriter(MapOutputWriter):
         self._rounds.append(self._bounds)
         self._bounds = array("Q")
 
-    def commit(self) -> str:
+    def commit(self) -> str | Place:
         self._end_round()
         index = b"".join(bounds.tobytes() for bounds in self._rounds)
         size = self._position + len(index) + FOOTER.size
@@ -136,7 +205,9 @@ class FileWriter(MapOutputWriter):
             os.rename(self._temporary, self._path)
         except OSError as error:
             raise self._error(error) from error
-        return self._path
+        if self._host is None:
+            return self._path
+        return Place(self._path, self._host, self._position, len(self._rounds), self._partitions)
 
     def abort(self) -> None:
         fd, self._fd = self._fd, -1
@@ -199,3 +270,18 @@ class FileReader(MapOutputReader):
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class RemoteReader(MapOutputReader):
+    """Of one output on another host, read as it is asked for."""
+
+    def __init__(self, files: HostFiles, place: Place, partition: int) -> None:
+        self._read = partial(files.read, place.host)
+        self._ranges = _find(place, partition, self._read)
+
+    def read(self, offset: int, count: int) -> memoryview:
+        for path, start, end in self._ranges:
+            if offset < end - start:
+                return self._read([(path, start + offset, min(start + offset + count, end))])[0]
+            offset -= end - start
+        return memoryview(b"")

@@ -136,6 +136,8 @@ class Application:
             in_process=self.manager.in_process,
             task_scopes=tuple(extensions.task_scopes()),
             packages=extensions.packages(),
+            fetch_ahead=keys.REDUCER_MAX_IN_FLIGHT.read(conf),
+            network_timeout=keys.NETWORK_TIMEOUT.read(conf),
         )
 
     def _cores(self, conf: SparkConf) -> int:

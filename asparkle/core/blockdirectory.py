@@ -7,16 +7,18 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from asparkle.core import protocol
-from asparkle.core.payloads import remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.scheduler.messages import BlockId
 
 
 class BlockDirectory:
-    """The driver's view of cached blocks.  ``send`` puts a message in an executor's outbox."""
+    """The driver's view of cached blocks.
 
-    def __init__(self, send: Callable[[str, Any], None]) -> None:
+    ``send``: puts a message in an executor's outbox.  ``remove``: deletes a file of any host."""
+
+    def __init__(self, send: Callable[[str, Any], None], remove: Callable[[FileRef], None]) -> None:
         self._send = send
+        self._remove = remove
         self._holders: dict[BlockId, dict[str, str]] = {}
         self._requests = itertools.count()
         self._wanted: dict[int, tuple[str, str, protocol.TakeBlock]] = {}  # holder, target, answer
@@ -94,4 +96,4 @@ class BlockDirectory:
             _, target, answer = wanted
             self._send(target, answer._replace(ref=ref))
         elif ref is not None:
-            remove_file(ref.path)
+            self._remove(ref)

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from asparkle.core.errors import BroadcastDestroyed, UserFunctionError
-from asparkle.core.payloads import load_ref
+from asparkle.core.payloads import load, map_ref
 from asparkle.core.protocol import FileRef
 
 if TYPE_CHECKING:
     from asparkle.core.cleaner import Cleaner
+    from asparkle.core.hostfiles import HostFiles
 
 T = TypeVar("T")
 _loading = threading.Lock()
 _loaded: dict[tuple[str, int], Any] = {}  # (application, broadcast): the value, in this worker
+_files: dict[str, HostFiles] = {}  # by application: in a worker that does not share the driver's files
 _MISSING = object()
 _pickling = threading.local()
 
@@ -91,7 +93,8 @@ class _WorkerBroadcast(Broadcast[Any]):
                 found = _loaded.get(key, _MISSING)
                 if found is _MISSING:
                     assert self._ref is not None
-                    found = _loaded[key] = load_ref(self._ref)
+                    files = _files.get(self._app)
+                    found = _loaded[key] = load(self._ref, map=map_ref if files is None else files.keep)
         return found  # not from the table again: `forget` may run in between
 
     def unpersist(self, blocking: bool = False) -> None:
@@ -104,8 +107,21 @@ def _in_worker(identity: int, app: str, ref: Any) -> _WorkerBroadcast:
     return _WorkerBroadcast(identity, app, FileRef(*ref))
 
 
+def fetch_with(app: str, files: HostFiles) -> None:
+    """From now on this process, a worker of the application that does not share the driver's files, fetches what is
+    broadcast, once for its host."""
+    _files[app] = files
+
+
+def file_name(identity: int) -> str:
+    """What the file of a broadcast is called, in the driver's directory ``data``."""
+    return f"broadcast-{identity}"
+
+
 def forget(app: str, identity: int | None = None) -> None:
     """Drop this process's copy of one broadcast, or of all of an application."""
+    if identity is None:
+        _files.pop(app, None)
     for key in list(_loaded):
         if key[0] == app and identity in (None, key[1]):
             _loaded.pop(key, None)

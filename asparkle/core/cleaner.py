@@ -11,10 +11,10 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import protocol
+from asparkle.core.directories import remove_blocks
 from asparkle.core.lineage import Shuffle
 from asparkle.core.logs import log
 from asparkle.core.loop import in_thread
@@ -101,12 +101,7 @@ class Cleaner:
     def remove_blocks(self, rdd: int) -> None:
         """Delete what is left of an RDD's partitions on disk: those of workers that have died since, and which
         nobody else deletes.  Called in a thread."""
-        for directory in self._driver.app.directories:
-            blocks = os.path.join(directory, "blocks")
-            with suppress(FileNotFoundError):
-                for name in os.listdir(blocks):
-                    if name.startswith(f"rdd-{rdd}-") and "." not in name:  # or its writer still looks after it
-                        remove_file(os.path.join(blocks, name))
+        remove_blocks(self._driver.app.directories, rdd)
 
     def drop_broadcast(self, identity: int, path: str = "") -> None:
         """Drop the workers' copies of a broadcast value, and with ``path`` its file."""

@@ -352,6 +352,8 @@ STAGE_MAX_ATTEMPTS = _int("spark.stage.maxConsecutiveAttempts", "4", "Attempts a
 LOCALITY_WAIT = _seconds("spark.locality.wait", "3s", "The longest time a task waits for a slot near its data.")
 SCHEDULER_MODE = ConfigKey("spark.scheduler.mode", "text", "text", _parse_mode, "FIFO", "How jobs that run at once share the slots: `FIFO`, `FAIR`, or the name of a plugin's scheduling policy.")
 ALLOCATION_FILE = ConfigKey[str | None]("spark.scheduler.allocation.file", "path", "a path", str, None, "A TOML file with the FAIR scheduler's pools.")
+REDUCER_MAX_IN_FLIGHT = _bytes("spark.reducer.maxSizeInFlight", "48m", "Map outputs of other hosts that a task holds in memory before it needs them (a bare number: MiB).", "m", least="1m")
+NETWORK_TIMEOUT = ConfigKey("spark.network.timeout", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "30s", "How long another host may keep a reader of its files waiting before it is taken for lost.")
 REAPER_KILL_TIMEOUT = _seconds("spark.task.reaper.killTimeout", "2s", "How long a cancelled task may go on before its worker process is killed.")
 MAX_RESULT_SIZE = _bytes("spark.driver.maxResultSize", "1g", "The most that the results of one job may take in all; 0: no limit.  What tasks in the driver's own process return is not copied, and not counted.")
 BARRIER_SYNC_TIMEOUT = _seconds("spark.barrier.sync.timeout", "365d", "How long a barrier task waits for its stage's others.", "s")

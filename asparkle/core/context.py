@@ -17,7 +17,7 @@ from asparkle.core import arguments, sources
 from asparkle.core.accumulators import Accumulator, AccumulatorParam, default_param, live_accumulators
 from asparkle.core.admission import Admission
 from asparkle.core.application import Application
-from asparkle.core.broadcast import Broadcast
+from asparkle.core.broadcast import Broadcast, file_name
 from asparkle.core.bus import Bus
 from asparkle.core.conf import ARCHIVES, FILES, PROFILE, PROFILE_DUMP
 from asparkle.core.contracts import Listener
@@ -996,7 +996,7 @@ class SparkContext(DriverOnly):
         """
         driver = self._driver
         identity = next(self._broadcast_ids)
-        path = os.path.join(self._application.spec.directories[0], "data", f"broadcast-{identity}")
+        path = os.path.join(self._application.spec.directories[0], "data", file_name(identity))
         ref = await in_thread(lambda: write_file(pack_frame(dumps(value)), path))
         if driver.scheduler.listening:
             from asparkle.core.events import BroadcastCreated

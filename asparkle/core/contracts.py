@@ -9,11 +9,12 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from asparkle.core.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
+    from asparkle.core.hostfiles import HostFiles
     from asparkle.core.protocol import ToDriver, ToExecutor
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -45,6 +46,10 @@ class AppSpec(NamedTuple):
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
     packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
+    host: str = ""  # whose files `directories` are; empty: the driver's, which its worker then shares
+    dialer: str = ""  # "module:function", loaded in workers: called with this, it gives a `Dial` to other hosts' files
+    fetch_ahead: int = 48 << 20  # spark.reducer.maxSizeInFlight: bytes of other hosts' map outputs that wait for a task
+    network_timeout: float = 30.0  # spark.network.timeout, seconds
 
     @property
     def hash_seed(self) -> str:
@@ -62,8 +67,39 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+class Connection(Protocol):
+    """A stream of bytes to the file server of a host, such as a blocking `socket.socket`.
+
+    It is connected, and both ends know whom they talk to.  One thread at a time uses it.  If it has an attribute
+    ``route``, a word, events tell by it how bytes came ("direct" unless it says so).
+    """
+
+    def sendall(self, data: Buffer, /) -> object:
+        """Send all of it.  Raises OSError: TimeoutError after the time that was set."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive at least one byte; 0: the other side has closed it.  Raises as `sendall` does."""
+
+    def settimeout(self, seconds: float, /) -> None:
+        """How long each of these calls may do nothing."""
+
+    def shutdown(self, how: int, /) -> None:
+        """End it, in the direction of `socket.SHUT_RD` and so on: a thread that waits for the other side waits no more.
+        Raises OSError if it has ended already."""
+
+    def close(self) -> None:
+        """It is used no more."""
+
+
+Dial: TypeAlias = Callable[[str], Connection]
+"""Connects to the file server of the host with this name ("": the driver's).  Blocks, for a bounded time; called in any
+thread.  Raises OSError where that host can't be reached: at once, if that is known."""
+
+
 class ExecutorInfo(NamedTuple):
-    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files."""
+    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files.
+
+    It is also the `AppSpec.host` of a worker that does not share the driver's files."""
 
     id: str
     epoch: int
@@ -150,6 +186,11 @@ class Cluster(ABC):
         Each is to end in a moment, by itself or by force, and its `Executor.receive` to say so.  An id that is not
         known, or was lost meanwhile, only lowers the target.
         """
+
+    def dial(self, host: str) -> Connection:
+        """A connection to the file server of a host whose executors do not share the driver's files: a `Dial`, the
+        driver's.  Optional: only such a cluster needs it (`AppSpec.host`)."""
+        raise OSError(f"host {host!r} can't be reached: {type(self).__qualname__} has no dial()")
 
 
 class ClusterManager(ABC):
@@ -391,6 +432,18 @@ class ShuffleStore(ABC):
         Anything else fails the attempt.
         """
 
+    def open_all(self, pieces: Sequence[tuple[Any, int, Sequence[int]]]) -> Iterator[MapOutputReader]:
+        """Readers of several outputs, one for each of ``pieces``: (location, partition, how many bytes were written for
+        each partition of that output), in this order.
+
+        A reader is asked for when the one before it is closed, and may be the last that is: then the iterator is closed
+        (it is a generator, or has a ``close``).  So a store that reads over a network can ask for many pieces at once,
+        and read ahead; it holds a bounded amount, say ``AppSpec.fetch_ahead``.  Raises as `open` does, for the piece
+        that is next, and gives no more then.  Calls `open` for each, unless a store does better.
+        """
+        for location, partition, _ in pieces:
+            yield self.open(location, partition)
+
     def has(self, location: Any) -> bool:
         """Whether the output may be there: False where it surely is not.  Quick: asked of all outputs of a shuffle when
         one of them is lost, so that all those map tasks run again at once."""
@@ -399,7 +452,13 @@ class ShuffleStore(ABC):
     @abstractmethod
     def remove(self, shuffle: int, before: int) -> None:
         """Forget the shuffle's outputs whose attempts have smaller numbers than ``before``; later ones may be written
-        meanwhile.  Called in the driver.  It is no error if there are none."""
+        meanwhile.  Called in the driver; for a store of scope ``host`` also in workers that do not share the driver's
+        files (`AppSpec.host`), to forget what is on theirs.  It is no error if there are none, or another removes them
+        at the same time."""
+
+    def use(self, files: HostFiles) -> None:
+        """How this process reads other hosts' files.  Called once, before anything else."""
+        return None
 
     def close(self) -> None:
         """The application ends, and all its workers have: forget all its outputs.  Called in the driver."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from asparkle.core.errors import StorageError
 
@@ -82,6 +83,17 @@ def remove_abandoned(root: str) -> None:
             continue  # its driver is alive
         finally:
             os.close(lock)
+
+
+def remove_blocks(directories: Sequence[str], rdd: int) -> None:
+    """Delete an RDD's partitions on this host's disk, whoever has written them."""
+    for directory in directories:
+        blocks = os.path.join(directory, "blocks")
+        with suppress(FileNotFoundError):
+            for name in os.listdir(blocks):
+                if name.startswith(f"rdd-{rdd}-") and "." not in name:  # or its writer still looks after it
+                    with suppress(FileNotFoundError):
+                        os.unlink(os.path.join(blocks, name))
 
 
 def remove_tree(path: str) -> None:

@@ -7,9 +7,11 @@ touched on the event loop only; there are no locks.  What is large is pickled, w
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
@@ -25,14 +27,16 @@ from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Buffer, Cluster, Executor, Lost, ShuffleStore
 from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
 from asparkle.core.failure import describe_failure, story_of
+from asparkle.core.hostfiles import HostFiles
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
 from asparkle.core.loading import load_class
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller, in_thread
-from asparkle.core.payloads import load
+from asparkle.core.payloads import load, remove_file
 from asparkle.core.plan import JobPlan, Planner
+from asparkle.core.protocol import FileRef
 from asparkle.core.rates import Rate, TurnDealer
 from asparkle.core.scheduler import Scheduler
 from asparkle.core.scheduler import messages as m
@@ -92,12 +96,16 @@ class Driver:
         self._stillborn = 0  # executors in a row that were lost before they had reported anything
         self._later: list[m.Event] = []
         self._kills: dict[int, tuple[float, str]] = {}
+        self._bringing: set[int] = set()  # attempts that have succeeded, whose results are on their way
+        self._few = anyio.Semaphore(8)  # that are fetched at once
         self._turns = TurnDealer()
         self._loop_closed = anyio.Event()
         self._dirty: dict[str, Remote] = {}
-        self.blocks = BlockDirectory(self._to)
+        self.blocks = BlockDirectory(self._to, self.remove_file)
         self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
+        self.files: HostFiles
+        self._apart = False
         self._elastic = conf.allocation is not None
         self._adjustments: deque[Callable[[Cluster], Awaitable[None]]] = deque()  # of the cluster, in their order
         self._adjust = anyio.Event()
@@ -107,6 +115,8 @@ class Driver:
     async def start(self, cluster: Cluster, executors: int) -> None:
         """Serve jobs from now on, until the task group is cancelled."""
         self._cluster = cluster
+        self.files = HostFiles(self.app, cluster.dial)
+        self._apart = type(cluster).dial is not Cluster.dial
         await cluster.set_target(executors)
         self.tasks.start_soon(self._admit_executors)
         self.tasks.start_soon(self._keep_time)
@@ -135,6 +145,8 @@ class Driver:
         self.cancel_jobs(reason=reason)  # the scheduler's and the listeners' part of it
         for remote in self._remotes.values():
             remote.executor.send([protocol.Shutdown()])
+        if self._cluster is not None:
+            self.files.close()
 
     async def loops_closed(self) -> None:
         """After `stop`: wait until the workers' event loops have closed what they hold, or have had time to."""
@@ -321,7 +333,8 @@ class Driver:
         self._to(command.executor, protocol.Kill(list(command.tids), command.reason))
         due = time.monotonic() + self.app.kill_timeout
         for tid in command.tids:
-            self._kills[tid] = (due, command.executor)
+            if tid not in self._bringing:  # or it has ended, and need not be ended by force
+                self._kills[tid] = (due, command.executor)
         if due < self._wake_at:
             self._wake.set()
 
@@ -430,6 +443,16 @@ class Driver:
 
     def _succeeded(self, executor: Executor, r: protocol.Succeeded) -> None:
         self._kills.pop(r.tid, None)
+        if self._apart:
+            result = None if r.sizes is not None else r.result  # where a map output lies is the store's business
+            refs = [ref for ref in map(protocol.payload, (result, r.updates)) if type(ref) is FileRef and ref.host]
+            if refs:
+                self._bringing.add(r.tid)
+                self.tasks.start_soon(self._bring, executor, r, refs)
+                return
+        self._done(executor, r)
+
+    def _done(self, executor: Executor, r: protocol.Succeeded) -> None:
         info = executor.info
         self._taken.clear()
         self._feed(m.TaskSucceeded(info.id, info.epoch, r.tid, r.seconds, r.result, r.updates, r.sizes, r.metrics))
@@ -439,6 +462,46 @@ class Driver:
             drop_payload(protocol.payload(r.result))
         if r.updates is not None:
             drop_payload(protocol.payload(r.updates))
+
+    async def _bring(self, executor: Executor, r: protocol.Succeeded, refs: Sequence[FileRef]) -> None:
+        """Fetch what an attempt has left in files of its host; the scheduler hears of its success when they are here.
+
+        So a result that is lost is computed again, and its accumulator updates count once; and a host whose results are
+        not fetched as fast as it makes them makes no more, as its slots are not free.
+        """
+        here = {ref: os.path.join(self.app.directories[0], "results", f"{r.tid}-{i}") for i, ref in enumerate(refs)}
+        try:
+            async with self._few:
+                await in_thread(self._bring_files, here)
+        except Exception as error:  # its host is gone, or the driver's disk is full
+            self._bringing.discard(r.tid)
+            self._failed(executor, protocol.Failed(r.tid, describe_failure(error, live=True)))
+        else:
+            self._bringing.discard(r.tid)
+            result, updates = (
+                FileRef(here[ref], ref.length) if type(ref) is FileRef and ref in here else ref
+                for ref in map(protocol.payload, (r.result, r.updates))
+            )
+            self._done(executor, r._replace(result=result, updates=updates))
+        self._deliver()
+
+    def _bring_files(self, files: Mapping[FileRef, str]) -> None:
+        for ref, path in files.items():
+            if self.max_result and ref.length > self.max_result:  # its job fails for that
+                self.files.remove(ref)
+            else:
+                self.files.bring(ref, path)
+
+    def remove_file(self, ref: FileRef) -> None:
+        """Delete a file of any host, soon."""
+        if ref.host:
+            self.in_thread(self._remove_there, ref)
+        else:
+            remove_file(ref.path)
+
+    def _remove_there(self, ref: FileRef) -> None:
+        with suppress(OSError):  # it goes with the host's directories
+            self.files.remove(ref)
 
     def _failed(self, executor: Executor, r: protocol.Failed) -> None:
         self._kills.pop(r.tid, None)
@@ -578,6 +641,7 @@ class Driver:
     def shuffles(self) -> ShuffleStore:
         """Where map outputs lie."""
         store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+        store.use(self.files)
         return store
 
     def forget_outputs(self) -> None:
@@ -661,10 +725,10 @@ class Driver:
         self._deliver()
 
     def drop_table(self, shuffle: int) -> None:
-        """Tell the executors that know where a shuffle's outputs lie to forget it."""
+        """Tell the executors that know where a shuffle's outputs lie, or have them, to forget it."""
         for name, remote in self._remotes.items():
-            if remote.tables.pop(shuffle, None) is not None:
-                self._to(name, protocol.DropShuffle(shuffle))
+            if remote.tables.pop(shuffle, None) is not None or self._apart:
+                self._to(name, protocol.DropShuffle(shuffle, self.scheduler.attempts))
         self._deliver()
 
     def in_thread(self, function: Callable[..., object], *arguments: Any) -> None:

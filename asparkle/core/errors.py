@@ -353,6 +353,15 @@ class StorageError(AsparkleError):
         self.directory = directory
 
 
+class HostUnreachable(AsparkleError, OSError):
+    """The files of another host of the cluster can't be read: it is gone, or does not answer in time
+    (``spark.network.timeout``).  Map outputs, results and cached partitions that lie there are computed again."""
+
+    def __init__(self, host: str, problem: str) -> None:
+        super().__init__(f"the files of {f'host {host!r}' if host else 'the driver'} can't be reached: {problem}")
+        self.host = host
+
+
 class CheckpointLost(AsparkleError):
     """A partition of a locally checkpointed RDD is lost with the executor that kept it, or was unpersisted, and there
     is nothing left to compute it from.  `RDD.checkpoint` keeps partitions in files."""

@@ -165,6 +165,11 @@ class TaskMetrics:
     shuffle_write_bytes: int = 0  # bytes
     shuffle_write_records: int = 0  # elements, after combining
     shuffle_write_seconds: float = 0.0  # seconds of pickling and writing
+    shuffle_remote_bytes: int = 0  # bytes of those that were read which came from other hosts
+    shuffle_remote_blocks: int = 0  # pieces of map outputs of other hosts
+    fetched: tuple[
+        tuple[str, str, int], ...
+    ] = ()  # (host, route, bytes) of what came from other hosts; "": the driver's
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ def load_class(where: str, contract: type | str) -> Any:
     return found
 
 
-def load_function(where: str) -> Callable[..., Any]:
-    """The function ``"module:function"``, named by a plugin.  Raises ConfigurationError if it is none."""
-    found = _load(where, "a task's scope")
+def load_function(where: str, what: str = "a task's scope") -> Callable[..., Any]:
+    """The function ``"module:function"``, named by a plugin as ``what``.  Raises ConfigurationError if it is none."""
+    found = _load(where, what)
     if not callable(found):
         raise ConfigurationError(f"{where!r} is not a function")
     return found  # type: ignore[no-any-return]

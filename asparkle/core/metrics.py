@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -42,10 +42,19 @@ class Counters:
     shuffle_write_bytes: int = 0
     shuffle_write_records: int = 0
     shuffle_write_seconds: float = 0.0
+    shuffle_remote_bytes: int = 0
+    shuffle_remote_blocks: int = 0
+    fetched: Sequence[tuple[str, str, int]] = ()
 
-    def values(self) -> tuple[float, ...]:
+    def values(self) -> tuple[Any, ...]:
         """As they travel."""
         return tuple(getattr(self, name) for name in NAMES)
+
+    def count_fetched(self, host: str, route: str, size: int) -> None:
+        """So many bytes of files have come from another host."""
+        before = {(name, by): amount for name, by, amount in self.fetched}
+        before[host, route] = before.get((host, route), 0) + size
+        self.fetched = [(*key, amount) for key, amount in before.items()]
 
 
 NAMES = tuple(Counters.__annotations__)

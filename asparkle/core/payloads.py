@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from asparkle.core.contracts import Buffer
 from asparkle.core.errors import CorruptBlock, StorageError
 from asparkle.core.protocol import FileRef, Live, Payload
 from asparkle.core.serializer import Dumps, Loads, dumps, loads, map_file, pack_frame, read_frame
 
+Map: TypeAlias = Callable[[FileRef], memoryview]
 _PICKLE = b"\x80\x05"  # what a pickle of protocol 5 starts with, and a frame does not
 
 
@@ -26,18 +27,19 @@ def load_frame(data: bytes, load: Loads = loads) -> Any:
     return read_frame(memoryview(bytearray(data)), 0, load)[0]
 
 
-def pack(chunks: Sequence[Buffer], limit: int, path: str, *, is_pickle: bool = True) -> Payload:
+def pack(chunks: Sequence[Buffer], limit: int, path: str, *, is_pickle: bool = True, host: str = "") -> Payload:
     """A pickle and its buffers (`serializer.dumps`) as a message field: bytes up to ``limit``, else a file.
 
-    Not ``is_pickle``: what another serializer gave."""
+    Not ``is_pickle``: what another serializer gave.  ``host``: whose file it is."""
     size = sum(memoryview(c).nbytes for c in chunks)
     if size > limit:
-        return write_file(pack_frame(chunks), path)
+        return write_file(pack_frame(chunks), path, host)
     return bytes(chunks[0]) if is_pickle and len(chunks) == 1 else b"".join(pack_frame(chunks))
 
 
-def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
-    """Write ``pieces``, each as it comes, to a new file at ``path``, which no one sees before it is whole.
+def write_file(pieces: Iterable[Buffer], path: str, host: str = "") -> FileRef:
+    """Write ``pieces``, each as it comes, to a new file at ``path`` of this ``host``, which no one sees before it is
+    whole.
 
     Of two that write to one path, the file is what the later one wrote.  Raises StorageError."""
     partial = f"{path}.{os.getpid()}-{threading.get_ident()}"
@@ -52,7 +54,7 @@ def write_file(pieces: Iterable[Buffer], path: str) -> FileRef:
             raise
     except OSError as error:
         raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
-    return FileRef(path, length)
+    return FileRef(path, length, host)
 
 
 def remove_file(path: str) -> bool:
@@ -75,16 +77,14 @@ def map_ref(ref: FileRef) -> memoryview:
     return view
 
 
-def load_ref(ref: FileRef, load: Loads = loads) -> Any:
-    """The object in a file of one frame."""
-    return read_frame(map_ref(ref), 0, load)[0]
+def load(payload: Any, load_chunks: Loads = loads, map: Map = map_ref) -> Any:
+    """The object, made anew (except a `Live` one).
 
-
-def load(payload: Any, load_chunks: Loads = loads) -> Any:
-    """The object, made anew (except a `Live` one); ``load_chunks``: of the serializer that it was packed by."""
+    ``load_chunks``: of the serializer that it was packed by.  ``map``: of the process's `HostFiles`, where it is sent
+    other hosts' files."""
     kind = type(payload)
     if kind is Live:
         return payload.value
     if kind is bytes:
         return pickle.loads(payload) if payload[:2] == _PICKLE else load_frame(payload, load_chunks)
-    return load_ref(FileRef(*payload), load_chunks)
+    return read_frame(map(FileRef(*payload)), 0, load_chunks)[0]

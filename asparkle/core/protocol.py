@@ -2,7 +2,7 @@
 
 A message travels as a msgpack array, ``[code, field, ...]``; messages travel in batches, each batch with its
 length in front (see `bytestream`).  Fields are plain data; what users wrote (functions, elements, errors) is
-already pickled bytes, or a `FileRef` to them when it is large and the executor shares the driver's files.
+already pickled bytes, or a `FileRef` to them when it is large.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from asparkle.core.namedtuple import NamedTuple
 
 
 class FileRef(NamedTuple):
-    """A file of frames (see `serializer`), ``length`` bytes long."""
+    """A file of frames (see `serializer`), ``length`` bytes long, of ``host``: the driver's, or an `AppSpec.host`."""
 
     path: str
     length: int
+    host: str = ""
 
 
 Payload: TypeAlias = "bytes | FileRef | Live"
@@ -97,7 +98,10 @@ class DropBroadcast(NamedTuple):
 
 
 class DropShuffle(NamedTuple):
+    """``before``: the attempts whose outputs are to be removed have smaller numbers, where a worker has to do that."""
+
     shuffle: int
+    before: int = 0
 
 
 class AnswerCommit(NamedTuple):

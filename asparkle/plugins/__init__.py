@@ -13,6 +13,7 @@ from asparkle.core.version import API_VERSION
 
 if TYPE_CHECKING:
     from asparkle.core.bytestream import Unpacker, pack
+    from asparkle.core.certificates import Authority
     from asparkle.core.conf import KEYS, ConfigKey, parse_address, parse_bytes, parse_seconds
     from asparkle.core.contracts import (
         AppSpec,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         Cluster,
         ClusterManager,
         Codec,
+        Connection,
+        Dial,
         Executor,
         ExecutorInfo,
         Listener,
@@ -42,10 +45,14 @@ if TYPE_CHECKING:
         TaskSetFacts,
     )
     from asparkle.core.directories import ApplicationDirectories, remove_tree
+    from asparkle.core.fileserver import serve_files
     from asparkle.core.filesystems import local_path
+    from asparkle.core.hostfiles import HostFiles
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
+    from asparkle.core.peers import Identity, PeerServer, connect_peer
+    from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
@@ -62,6 +69,7 @@ __all__ = [
     "KEYS",
     "AppSpec",
     "ApplicationDirectories",
+    "Authority",
     "BlockFacts",
     "BlockId",
     "BlockStore",
@@ -73,8 +81,12 @@ __all__ = [
     "ClusterManager",
     "Codec",
     "ConfigKey",
+    "Connection",
+    "Dial",
     "Executor",
     "ExecutorInfo",
+    "HostFiles",
+    "Identity",
     "Listener",
     "Lost",
     "MapOutputId",
@@ -83,8 +95,11 @@ __all__ = [
     "Metric",
     "MetricSink",
     "Metrics",
+    "PeerServer",
+    "Piece",
     "PoolFacts",
     "Rank",
+    "ReadAhead",
     "Receiver",
     "Replayed",
     "SchedulingPolicy",
@@ -96,6 +111,7 @@ __all__ = [
     "Worker",
     "WorkerCluster",
     "clean_up",
+    "connect_peer",
     "dumps",
     "hookimpl",
     "in_thread",
@@ -116,6 +132,7 @@ __all__ = [
     "replay",
     "running_task",
     "serve",
+    "serve_files",
     "worker_command",
     "write_all",
     "write_file",
@@ -125,7 +142,8 @@ __getattr__ = lazy(
     __name__,
     {
         "asparkle.core.bytestream": ["Unpacker", "pack"],
-        "asparkle.core.conf": ["ConfigKey", "KEYS", "parse_address", "parse_bytes", "parse_seconds"],
+        "asparkle.core.certificates": ["Authority"],
+        "asparkle.core.conf": ["KEYS", "ConfigKey", "parse_address", "parse_bytes", "parse_seconds"],
         "asparkle.core.contracts": [
             "AppSpec",
             "BlockFacts",
@@ -136,6 +154,8 @@ __getattr__ = lazy(
             "Cluster",
             "ClusterManager",
             "Codec",
+            "Connection",
+            "Dial",
             "Executor",
             "ExecutorInfo",
             "Listener",
@@ -154,10 +174,14 @@ __getattr__ = lazy(
             "TaskSetFacts",
         ],
         "asparkle.core.directories": ["ApplicationDirectories", "remove_tree"],
+        "asparkle.core.fileserver": ["serve_files"],
         "asparkle.core.filesystems": ["local_path"],
+        "asparkle.core.hostfiles": ["HostFiles"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
+        "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
+        "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from apart import Apart
 from masters import MASTERS
 
 from asparkle.aio import SparkContext
@@ -30,7 +31,7 @@ class Running:
         self._portal: BlockingPortal = self._stack.enter_context(start_blocking_portal(loop))
         try:
             entering: AbstractContextManager[SparkContext] = self._portal.wrap_async_context_manager(
-                SparkContext(master)
+                SparkContext(master, plugins=[Apart()])
             )
             self.context = self._stack.enter_context(entering)
         except BaseException:

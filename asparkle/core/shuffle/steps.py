@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import shuffle as sh
-from asparkle.core.errors import AsparkleError
+from asparkle.core.errors import AsparkleError, PluginError
 from asparkle.core.metrics import counters
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import GENERATOR, Apply, Program, Step, Transform
@@ -22,7 +22,7 @@ from asparkle.core.resultiterable import ResultIterable
 from asparkle.core.shuffle.aggregator import DISTINCT, GROUP, Aggregator
 
 if TYPE_CHECKING:
-    from asparkle.core.contracts import ShuffleStore
+    from asparkle.core.contracts import MapOutputReader, ShuffleStore
     from asparkle.core.serializer import Loads
     from asparkle.core.shuffle import Batch, MapOutputInfo
     from asparkle.core.shuffle.mapoutput import Open
@@ -246,11 +246,43 @@ class ShuffleRead(Step):
     def batches(self, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
         shuffle = self.spec.id
         outputs = task.map_outputs(shuffle)
-        open, loads = task.worker.open_output, task.worker.elements.loads
+        open, loads = _Readers(outputs, partition, task), task.worker.elements.loads
         return chain.from_iterable(
             _read(shuffle, map_partition, tid, location, partition, open, loads)
             for map_partition, (tid, location) in enumerate(outputs)
         )
+
+
+class _Readers:
+    """The pieces that a reducer reads from a store, which is told at the first of them what else there will be."""
+
+    def __init__(self, outputs: Sequence[tuple[int, Any]], partition: int, task: TaskEnvironment) -> None:
+        self._outputs = outputs
+        self._partition = partition
+        self._task = task
+        self._readers: Iterator[MapOutputReader] | None = None
+
+    def __call__(self, location: Any, partition: int) -> MapOutputReader:
+        """The reader of the next of them: this one."""
+        if self._readers is None:
+            pieces = [
+                (where, partition, sizes)
+                for where, sizes, inline in (location for _, location in self._outputs if location is not None)
+                if inline is None and sizes[partition]
+            ]
+            self._readers = self._task.worker.shuffles.open_all(pieces)
+            self._task.context._add_cleanup(self._close)
+        reader = next(self._readers, None)
+        if reader is None:
+            problem = "open_all() came to an end before it had given a reader for each piece"
+            raise PluginError(type(self._task.worker.shuffles).__qualname__, problem)
+        return reader
+
+    def _close(self) -> None:
+        """The attempt ends, perhaps before all is read."""
+        close = getattr(self._readers, "close", None)
+        if close is not None:
+            close()
 
 
 def _read(

@@ -125,7 +125,7 @@ def _pack_result(worker: Worker, tid: int, value: Any, counters: Counters) -> Pa
         from asparkle.core.closures import diagnose
 
         raise diagnose(value, "the task's result", error) from error
-    packed = pack(chunks, worker.app.direct_result, path, is_pickle=worker.elements.is_pickle)
+    packed = pack(chunks, worker.app.direct_result, path, is_pickle=worker.elements.is_pickle, host=worker.app.host)
     counters.result_bytes = sum(map(len, chunks))
     counters.result_seconds = time.perf_counter() - started
     return packed
@@ -138,4 +138,4 @@ def _pack_updates(worker: Worker, context: TaskContext) -> Payload | None:
     if worker.in_process:
         return Live(updates)
     path = os.path.join(worker.app.directories[0], "results", f"{context._tid}-updates")
-    return pack(dumps(updates), worker.app.direct_result, path)
+    return pack(dumps(updates), worker.app.direct_result, path, host=worker.app.host)

@@ -20,14 +20,15 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core import broadcast, protocol
-from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, MapOutputReader, ShuffleStore
-from asparkle.core.directories import added_files, files_below
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, ShuffleStore
+from asparkle.core.directories import added_files, files_below, remove_blocks
 from asparkle.core.errors import CorruptBlock, StorageError, TaskKilled
+from asparkle.core.hostfiles import HostFiles
 from asparkle.core.loading import load_class, load_function
 from asparkle.core.logs import log
 from asparkle.core.metrics import GarbageClock
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.core.payloads import load, map_ref, remove_file, write_file
+from asparkle.core.payloads import Map, load, write_file
 from asparkle.core.protocol import FileRef, RunTask
 from asparkle.core.rates import Rate
 from asparkle.core.serializer import load_elements, read_frames
@@ -50,19 +51,20 @@ _STOPPED = "the context was stopped"
 class Stage:
     """A stage's binary in this worker, and, where it may be used again, what it unpickles to."""
 
-    __slots__ = ("binary", "cached", "reusable")
+    __slots__ = ("binary", "cached", "map", "reusable")
 
-    def __init__(self, binary: Any, reusable: bool) -> None:
+    def __init__(self, binary: Any, reusable: bool, map: Map) -> None:
         self.binary = binary
         self.reusable = reusable
+        self.map = map
         self.cached: Any = None
 
     def unpickle(self) -> Any:
         """(program, sink), fresh unless nothing in it can change."""
         if not self.reusable:
-            return load(self.binary)
+            return load(self.binary, map=self.map)
         if self.cached is None:
-            self.cached = load(self.binary)
+            self.cached = load(self.binary, map=self.map)
         return self.cached
 
 
@@ -119,6 +121,10 @@ class Worker:
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.task_scopes = [load_function(where) for where in app.task_scopes]
         self.elements = load_elements(app.serializer)
+        self.files = HostFiles(app)
+        if app.host:
+            broadcast.fetch_with(app.app_id, self.files)
+        self._errands: SimpleQueue[Callable[[], object]] | None = None
         self.blocks = self._block_manager()
 
     @cached_property
@@ -126,11 +132,8 @@ class Worker:
         """Where map outputs lie; loaded when there is one that does not travel in a message."""
         with self.uninterrupted():
             store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+            store.use(self.files)
         return store
-
-    def open_output(self, location: Any, partition: int) -> MapOutputReader:
-        """A partition of a map output."""
-        return self.shuffles.open(location, partition)
 
     def _block_manager(self) -> BlockManager:
         policy: CachePolicy = load_class(self.app.cache_policy, CachePolicy)()
@@ -155,16 +158,18 @@ class Worker:
     def _install(self, message: protocol.Install) -> None:
         binary = protocol.payload(message.binary)
         if not message.reusable or type(binary) is not bytes:
-            self.stages[message.stage] = Stage(binary, message.reusable)
+            self.stages[message.stage] = Stage(binary, message.reusable, self.files.keep)
             return
         # Programs that differ in nothing may be one: the same small job again and again unpickles it once.
-        stage = self._lately.pop(binary, None) or Stage(binary, True)
+        stage = self._lately.pop(binary, None) or Stage(binary, True, self.files.keep)
         self._lately[binary] = self.stages[message.stage] = stage
         if len(self._lately) > REMEMBERED:
             del self._lately[next(iter(self._lately))]
 
     def _forget(self, message: protocol.Forget) -> None:
-        self.stages.pop(message.stage, None)
+        stage = self.stages.pop(message.stage, None)
+        if stage is not None and type(stage.binary) is FileRef:
+            self.files.drop(stage.binary.path)
 
     def _map_table(self, message: protocol.MapTable) -> None:
         self.tables[message.shuffle] = message
@@ -189,12 +194,22 @@ class Worker:
 
     def _drop_rdd(self, message: protocol.DropRdd) -> None:
         self.blocks.drop_rdd(message.rdd)
+        if self.files.host:
+            self._later(lambda: remove_blocks(self.app.directories, message.rdd))
 
     def _drop_broadcast(self, message: protocol.DropBroadcast) -> None:
         broadcast.forget(self.app.app_id, message.broadcast)
+        self.files.drop(broadcast.file_name(message.broadcast))
 
     def _drop_shuffle(self, message: protocol.DropShuffle) -> None:
         self.tables.pop(message.shuffle, None)
+        if self.files.host:
+            self._later(lambda: self._remove_outputs(message))
+
+    def _remove_outputs(self, message: protocol.DropShuffle) -> None:
+        """The driver sees none of this host's."""
+        if self.shuffles.scope == "host":
+            self.shuffles.remove(message.shuffle, message.before)
 
     def _answer_commit(self, message: protocol.AnswerCommit) -> None:
         self._answer(("commit", message.tid), message.granted)
@@ -206,14 +221,41 @@ class Worker:
         ref = FileRef(*message.ref) if message.ref is not None else None
         if message.request >= 0:
             if not self._answer(("block", message.request), ref) and ref is not None:
-                remove_file(ref.path)  # the reader has given up waiting
+                self._with_file(ref, lambda: self.files.remove(ref))  # the reader has given up waiting
         elif ref is not None:
+            self._with_file(ref, lambda: self._adopt(message, ref))
+
+    def _adopt(self, message: protocol.TakeBlock, ref: FileRef) -> None:
+        try:
+            self.blocks.adopt((message.rdd, message.partition), message.level, self.files.map(ref))
+            self.flush()
+        except (StorageError, CorruptBlock) as error:  # one copy less
+            log("asparkle.worker").warning("a replica was not kept", error=str(error))
+        finally:
+            self.files.remove(ref)
+
+    def _with_file(self, ref: FileRef, work: Callable[[], object]) -> None:
+        """Do it now if the file is this host's; later, if it is to be fetched."""
+        if ref.host == self.files.host:
+            work()
+        else:
+            self._later(work)
+
+    def _later(self, errand: Callable[[], object]) -> None:
+        """Do in a thread what takes time: the channel is heard meanwhile."""
+        if self._errands is None:
+            self._errands = SimpleQueue()
+            threading.Thread(
+                target=self._run_errands, args=(self._errands,), name="asparkle-errands", daemon=True
+            ).start()
+        self._errands.put(errand)
+
+    def _run_errands(self, errands: SimpleQueue[Callable[[], object]]) -> None:
+        while True:
             try:
-                self.blocks.adopt((message.rdd, message.partition), message.level, map_ref(ref))
-            except (StorageError, CorruptBlock) as error:  # one copy less
-                log("asparkle.worker").warning("a replica was not kept", error=str(error))
-            finally:
-                remove_file(ref.path)
+                errands.get()()
+            except Exception as error:  # a plugin's, a full disk's, a lost host's: nobody waits for it
+                log("asparkle.worker").warning("what the driver wanted could not be done", exc_info=error)
 
     def _export(self, message: protocol.Export) -> None:
         try:
@@ -255,6 +297,7 @@ class Worker:
         if loop is not None:
             loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
         broadcast.forget(self.app.app_id)
+        self.files.close()
 
     # ------------------------------------------------------------------------- coroutines
 
@@ -369,8 +412,12 @@ class Worker:
             return None
         if ref is None:
             return None
-        view = map_ref(ref)
-        remove_file(ref.path)
+        try:
+            view = self.files.map(ref)
+            self.files.remove(ref)
+        except (CorruptBlock, OSError) as error:
+            log("asparkle.worker").warning("a cached partition could not be fetched", block=block, error=str(error))
+            return None
         return [x for batch in read_frames(view, 0, len(view), self.elements.loads) for x in batch]
 
     def export(self, block: BlockId) -> FileRef | None:
@@ -379,7 +426,7 @@ class Worker:
         if frames is None:
             return None
         name = f"export-{self.executor}-{block[0]}-{block[1]}-{time.monotonic_ns()}"
-        return write_file(frames, os.path.join(self.app.directories[0], "results", name))
+        return write_file(frames, os.path.join(self.app.directories[0], "results", name), self.app.host)
 
     # ------------------------------------------------------------------------- reports
 

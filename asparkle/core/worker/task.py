@@ -35,7 +35,7 @@ class TaskEnvironment:
 
     def data(self, step: int, partition: int) -> Any:
         """What the driver sent for this partition of a source, unpickled afresh."""
-        return load(self._data[step, partition])
+        return load(self._data[step, partition], map=self.worker.files.map)
 
     # --- cached partitions
 

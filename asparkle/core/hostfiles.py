@@ -1,0 +1,245 @@
+"""What one process sees of the files of all hosts: its own host's are mapped, others' are fetched.
+
+A host, here, is a set of processes that share an application's directories: the driver's, named "", and those that a
+cluster manager says (`AppSpec.host`).  Where there is only the driver's, nothing but `payloads.map_ref` is ever called.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Final, NoReturn
+
+from asparkle.core.contracts import AppSpec, Dial
+from asparkle.core.errors import CorruptBlock, StorageError
+from asparkle.core.metrics import counters
+from asparkle.core.payloads import map_ref, remove_file
+from asparkle.core.protocol import FileRef
+from asparkle.core.serializer import map_file
+
+if TYPE_CHECKING:
+    from asparkle.core.fileclient import FileClient, FileConnection
+
+_CHUNK: Final = 1 << 20
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+
+class HostFiles:
+    """One per process and application.  Thread-safe; its methods block.
+
+    ``dial``: how other hosts are reached; else what `AppSpec.dialer` names, loaded when another host's file is needed.
+    All raise `HostUnreachable` (an OSError) where a host can't be reached.
+    """
+
+    def __init__(self, app: AppSpec, dial: Dial | None = None) -> None:
+        self.host = app.host
+        self._app = app
+        self._dial = dial
+
+    @cached_property
+    def client(self) -> FileClient:
+        """The connections to other hosts."""
+        from asparkle.core.fileclient import FileClient
+
+        return FileClient(self._dial or self._dialer(), self._app.network_timeout)
+
+    def _dialer(self) -> Dial:
+        from asparkle.core.loading import load_function
+
+        if not self._app.dialer:
+            return _nowhere
+        dial: Dial = load_function(self._app.dialer, "the way to other hosts' files")(self._app)
+        return dial
+
+    def map(self, ref: FileRef) -> memoryview:
+        """The file: mapped copy-on-write, or fetched into memory that is nobody else's.
+
+        Raises `CorruptBlock` if it is gone, or not as long as it was written.
+        """
+        if ref.host == self.host:
+            return map_ref(ref)
+        view = _memory(ref.length)
+        self._fetch(ref, _Memory(view))
+        return view
+
+    def bring(self, ref: FileRef, path: str) -> FileRef:
+        """Another host's file, as one of this host at ``path``; there it is deleted.
+
+        Raises as `map` does, and `StorageError` where there is no room.
+        """
+        self._fetch_file(ref, path)
+        with suppress(OSError):  # it goes with the application's directories
+            self.remove(ref)
+        return FileRef(path, ref.length, self.host)
+
+    def remove(self, ref: FileRef) -> None:
+        """Delete a file of the directory ``results`` of any host.  It is no error if it is gone."""
+        if ref.host == self.host:
+            remove_file(ref.path)
+            return
+        with suppress(FileNotFoundError):
+            self.client.run(ref.host, lambda connection: connection.remove(ref.path))
+
+    def exists(self, host: str, path: str) -> bool:
+        """Whether a file is there; False also for those of a host that can't be reached."""
+        if host == self.host:
+            return os.path.exists(path)
+        try:
+            self.client.run(host, lambda connection: connection.size(path))
+        except OSError:
+            return False
+        return True
+
+    def read(self, host: str, ranges: Sequence[tuple[str, int, int]]) -> list[memoryview]:
+        """What ranges of another host's files hold, each a path, where it starts and where it ends, asked for at once.
+
+        Raises OSError for what is not there.
+        """
+        from asparkle.core.fileclient import read_ranges
+
+        found, route = self.client.run(host, lambda connection: (read_ranges(connection, ranges), connection.route))
+        counters().count_fetched(host, route, sum(map(len, found)))
+        return found
+
+    # ------------------------------------------------------------------ what all processes of a host need
+
+    def keep(self, ref: FileRef) -> memoryview:
+        """A file of the driver's directory ``data``, mapped copy-on-write: fetched once for all processes of this host.
+
+        Raises as `bring` does.
+        """
+        if ref.host == self.host:
+            return map_ref(ref)
+        copy = self._copy(ref.path)
+        for _ in range(3):  # another process may drop it as soon as it is there
+            with suppress(FileNotFoundError):
+                view = map_file(copy)
+                if len(view) == ref.length:
+                    return view
+                remove_file(copy)
+            self._fetch_together(ref, copy)
+        return self.map(ref)
+
+    def drop(self, path: str) -> None:
+        """Delete this host's copy of what was at ``path`` of the driver's."""
+        if self.host:
+            remove_file(self._copy(path))
+
+    def _copy(self, path: str) -> str:
+        return os.path.join(self._app.directories[0], "data", os.path.basename(path))
+
+    def _fetch_together(self, ref: FileRef, copy: str) -> None:
+        """Fetch a file to ``copy``, or wait until another process has: who has locked the unfinished one fetches it."""
+        import fcntl
+
+        unfinished = f"{copy}.part"
+        while True:
+            with _opened(unfinished) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.path.exists(copy):
+                    return
+                if not _is_at(file.fileno(), unfinished):
+                    continue  # it was finished, and dropped since
+                file.truncate()
+                self._fetch(ref, _File(file, ref.length))
+                os.rename(unfinished, copy)
+                return
+
+    # ----------------------------------------------------------------------------------------- fetching
+
+    def _fetch_file(self, ref: FileRef, path: str) -> None:
+        try:
+            with _opened(path) as file:
+                self._fetch(ref, _File(file, ref.length))
+        except BaseException:
+            remove_file(path)
+            raise
+
+    def _fetch(self, ref: FileRef, target: _Memory | _File) -> None:
+        def work(connection: FileConnection) -> None:
+            if not target.left:
+                return
+            connection.ask([("read", ref.path, ref.length - target.left, target.left)])
+            found = connection.answer(ref.path, target.left)
+            if found < target.left:
+                there = ref.length - target.left + found
+                raise CorruptBlock(f"{ref.path} has {there} bytes, {ref.length} were written")
+            target.fill(connection)
+            counters().count_fetched(ref.host, connection.route, ref.length)
+
+        try:
+            self.client.run(ref.host, work)
+        except FileNotFoundError:
+            raise CorruptBlock(f"{ref.path} is gone") from None
+
+    def close(self) -> None:
+        """Close what is connected and idle."""
+        if "client" in self.__dict__:
+            self.client.close()
+
+
+class _Memory:
+    """Where to put what is fetched; goes on where it was, over another connection."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._rest = view
+
+    @property
+    def left(self) -> int:
+        return len(self._rest)
+
+    def fill(self, connection: FileConnection) -> None:
+        while self._rest:
+            piece = self._rest[:_CHUNK]
+            connection.receive(piece)
+            self._rest = self._rest[len(piece) :]
+
+
+class _File:
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file = file
+        self.left = length
+
+    def fill(self, connection: FileConnection) -> None:
+        buffer = _memory(min(_CHUNK, self.left))
+        while self.left:
+            piece = buffer[: self.left]
+            connection.receive(piece)
+            try:
+                while piece:
+                    written = self._file.write(piece)
+                    piece = piece[written:]
+                    self.left -= written
+            except OSError as error:
+                raise _no_room(self._file.name, error) from error
+
+
+def _opened(path: str) -> IO[bytes]:
+    """A file of its owner's alone, unbuffered; what it has is left as it is."""
+    try:
+        return open(path, "r+b", buffering=0, opener=lambda path, _: os.open(path, _FLAGS, 0o600))
+    except OSError as error:
+        raise _no_room(path, error) from error
+
+
+def _no_room(path: str, error: OSError) -> StorageError:
+    return StorageError(os.path.dirname(path), error.strerror or str(error))
+
+
+def _memory(length: int) -> memoryview:
+    """Writable memory; pages, if it is much, which go back to the system with the last view of them."""
+    return memoryview(mmap.mmap(-1, length) if length >= _CHUNK else bytearray(length))
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _nowhere(host: str) -> NoReturn:
+    raise OSError("this process has no way to other hosts' files")

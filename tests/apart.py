@@ -1,0 +1,285 @@
+"""Hosts that share no files, on one machine and without any network: ``apart://HxW`` is W workers on each of H hosts.
+
+A host is a directory of its own, a process that serves the files in it over a Unix socket, and workers, in which an
+audit hook makes sure that they open nothing of the driver's and of other hosts' directories.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from asparkle.errors import ConfigurationError
+from asparkle.plugins import (
+    AppSpec,
+    Cluster,
+    ClusterManager,
+    Connection,
+    Dial,
+    ExecutorInfo,
+    Lost,
+    SocketExecutor,
+    WorkerCluster,
+    hookimpl,
+    in_thread,
+    remove_tree,
+    serve_files,
+)
+
+PARTS = ("blocks", "data", "files", "results", "spill")
+DRIVER = "driver"
+TOUCHES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate")
+
+
+# ------------------------------------------------------------------------------------------- in workers
+
+
+def dialer(app: AppSpec) -> Dial:
+    """As `AppSpec.dialer` names it."""
+    return lambda host: connect(app.environment["APART"], host)
+
+
+def connect(root: str, host: str) -> Connection:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(5)
+    try:
+        connection.connect(os.path.join(root, f"{host or DRIVER}.sock"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def work() -> None:
+    """Be a worker that sees its own host's files only; what it tries to see besides, it is noted for."""
+    root, host, driver = sys.argv[1:4]
+    others = [os.path.join(root, name) for name in os.listdir(root) if name.startswith("h") and name != host]
+    forbidden = tuple(os.path.join(directory, "") for directory in (driver, *others))
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if event in TOUCHES and isinstance(arguments[0], str) and arguments[0].startswith(forbidden):
+            fd = os.open(os.path.join(root, "seen"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(fd, f"{host}: {event} {arguments[0]}\n".encode())
+            os.close(fd)
+            raise PermissionError(f"{arguments[0]} is another host's")
+
+    sys.addaudithook(watch)
+    del sys.argv[1:]
+    from asparkle.worker import main
+
+    main()
+
+
+# ------------------------------------------------------------------------------------------ file servers
+
+
+def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> None:
+    """Serve all who connect; while there is a file ``fault``, as its content says."""
+    while True:
+        connection, _ = listener.accept()
+        served = Faulty(connection, Path(fault).read_text()) if os.path.exists(fault) else connection
+        threading.Thread(target=serve_files, args=(served, directories), daemon=True).start()
+
+
+class Faulty:
+    """A connection over which answers come wrong."""
+
+    def __init__(self, connection: socket.socket, fault: str) -> None:
+        self.connection = connection
+        self.fault = fault
+        self.settimeout = connection.settimeout
+        self.recv_into = connection.recv_into
+        self.close = connection.close
+
+    def sendall(self, data: bytes) -> None:
+        if self.fault == "stalls":
+            time.sleep(3600)
+        elif self.fault == "garbage":
+            self.connection.sendall(random.randbytes(len(data)))
+        elif self.fault == "short":
+            self.connection.sendall(bytes(data)[: len(data) // 2])
+            self.connection.shutdown(socket.SHUT_RDWR)
+            raise OSError("cut off")
+        elif self.fault == "damaged":  # the header is right
+            self.connection.sendall(bytes(data[:9]) + bytes(byte ^ 0x55 for byte in data[9:]))
+
+
+def listening(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(128)
+    return listener
+
+
+def server_main() -> None:
+    root, host, *directories = sys.argv[1:]
+    serve(listening(os.path.join(root, f"{host}.sock")), directories, os.path.join(root, f"{host}.fault"))
+
+
+# -------------------------------------------------------------------------------------------- the backend
+
+
+class ApartExecutor(SocketExecutor):
+    cluster: ApartCluster
+
+    async def _lost(self, reason: str = "") -> Lost:
+        lost = await super()._lost(reason)
+        return lost._replace(blocks_survive=self.info.host not in self.cluster.dead, running=None)
+
+
+class ApartCluster(WorkerCluster):
+    def __init__(self, app: AppSpec, tasks: anyio.abc.TaskGroup, hosts: int, root: str) -> None:
+        super().__init__(app, tasks)
+        self.root = root
+        self.hosts = {f"h{i}": self._make_host(f"h{i}") for i in range(hosts)}
+        self.servers = {host: self._serve(host) for host in self.hosts}
+        self.dead: set[str] = set()
+        self.pids: dict[str, list[int]] = {host: [] for host in self.hosts}
+        self._listener = listening(os.path.join(root, f"{DRIVER}.sock"))
+        fault = os.path.join(root, f"{DRIVER}.fault")
+        threading.Thread(target=self._serve_driver, args=(app.directories, fault), daemon=True).start()
+        clusters.append(self)
+
+    def _serve_driver(self, directories: Sequence[str], fault: str) -> None:
+        try:
+            serve(self._listener, directories, fault)
+        except OSError:
+            return  # closed
+
+    def _make_host(self, host: str) -> tuple[str, ...]:
+        directories = tuple(os.path.join(self.root, host, name) for name in "ab")
+        for directory in directories:
+            for part in PARTS:
+                os.makedirs(os.path.join(directory, part), mode=0o700)
+        return directories
+
+    def _serve(self, host: str) -> subprocess.Popen[bytes]:
+        code = "import apart; apart.server_main()"
+        command = [sys.executable, "-c", code, self.root, host, *self.hosts_directories(host)]
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+        while not os.path.exists(os.path.join(self.root, f"{host}.sock")):
+            assert process.poll() is None, "the file server has ended"
+            time.sleep(0.01)
+        return process
+
+    def hosts_directories(self, host: str) -> tuple[str, ...]:
+        return tuple(os.path.join(self.root, host, name) for name in "ab")
+
+    async def start(self, info: ExecutorInfo) -> SocketExecutor:
+        alive = [host for host in self.hosts if host not in self.dead]
+        host = min(alive, key=lambda host: len(self.pids[host]))
+        app = self.app._replace(
+            directories=self.hosts[host],
+            host=host,
+            dialer="apart:dialer",
+            environment={**self.app.environment, "APART": self.root},
+        )
+        ours, theirs = socket.socketpair()
+        environment = {
+            **os.environ,
+            "PYTHONHASHSEED": app.hash_seed,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        code = "import apart; apart.work()"
+        driver = os.path.commonpath(self.app.directories)
+        with theirs:
+            process = await anyio.open_process(
+                [sys.executable, "-c", code, self.root, host, driver],
+                stdin=theirs, stdout=theirs, stderr=None, env=environment,
+            )  # fmt: skip
+        self.pids[host].append(process.pid)
+
+        async def ended() -> str:
+            status = await process.wait()
+            self.pids[host].remove(process.pid)
+            return f"its process ended with exit status {status}"
+
+        executor = ApartExecutor(app, info._replace(host=host), ours, self.tasks, ended=ended, end=process.kill)
+        executor.cluster = self
+        executor.hello()
+        return executor
+
+    def dial(self, host: str) -> Connection:
+        return connect(self.root, host)
+
+    def kill_host(self, host: str) -> None:
+        """All of it at once: its workers, its file server, its files."""
+        self.dead.add(host)
+        self.servers[host].kill()
+        self.servers[host].wait()
+        for pid in self.pids[host]:
+            os.kill(pid, signal.SIGKILL)
+        for directory in self.hosts[host]:
+            remove_tree(directory)
+
+    def fault(self, host: str, what: str) -> None:
+        Path(self.root, f"{host or DRIVER}.fault").write_text(what)
+
+    def files(self, host: str) -> list[str]:
+        """What lies in a host's directories, without the marks of its workers."""
+        found = [path for directory in self.hosts[host] for path in Path(directory).rglob("*") if path.is_file()]
+        return [str(path) for path in found if not path.name.startswith("running-")]
+
+    def seen(self) -> list[str]:
+        """Files of others that workers have tried to see."""
+        path = Path(self.root, "seen")
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def close(self) -> None:
+        await super().close()
+        for server in self.servers.values():
+            server.kill()
+            await in_thread(server.wait)
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+clusters: list[ApartCluster] = []
+"""Of this process, the latest last."""
+
+
+class ApartManager(ClusterManager):
+    def executors(self, url: str) -> int:
+        hosts, workers = _parsed(url)
+        return hosts * workers
+
+    def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
+        return self._open(app)
+
+    @asynccontextmanager
+    async def _open(self, app: AppSpec) -> AsyncIterator[Cluster]:
+        root = f"{app.directories[0]}-apart"
+        os.mkdir(root, 0o700)
+        try:
+            async with ApartCluster.opened(app, _parsed(app.master)[0], root) as cluster:
+                yield cluster
+            assert not cluster.seen(), cluster.seen()
+        finally:
+            remove_tree(root)
+
+
+def _parsed(url: str) -> tuple[int, int]:
+    found = re.fullmatch(r"apart://(\d+)x(\d+)", url)
+    if found is None:
+        raise ConfigurationError(f"master URL {url!r}: expected apart://HxW")
+    return int(found[1]), int(found[2])
+
+
+class Apart:
+    """The plugin."""
+
+    @hookimpl
+    def asparkle_cluster_managers(self) -> dict[str, type[ClusterManager]]:
+        return {"apart": ApartManager}
