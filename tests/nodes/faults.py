@@ -19,7 +19,7 @@ from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.events import TaskEnded
 from asparkle.plugins import Listener
 
-from .hosts import Host, Hosts, run
+from .hosts import Host, Hosts
 
 PARTITIONS = 12
 RECORDS = 24_000

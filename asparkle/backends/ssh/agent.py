@@ -6,6 +6,7 @@ channel 0 are messages, msgpack arrays with their length in front::
     from the driver                                     from the agent
     ["app", AppSpec, options]   the first               ["ready", facts], or ["refused", reason]
     ["kill", executor]                                  ["ended", executor, exit status, attempts that ran]
+    ["peers", {node: [address, port]}]                  ["routes", {node: route}]
     ["beat"]                    each second             ["beat"]
     ["stop"]
 
@@ -31,10 +32,20 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.backends.ssh.dialing import door_of, reachable
+from asparkle.backends.ssh.dialing import CONNECTING, RELAYED, Peers, door_of, reachable
 from asparkle.backends.ssh.mux import CONTROL, WINDOW, Arrived, BrokenFrames, Closed, Mux, Opened
 from asparkle.errors import AsparkleError
-from asparkle.plugins import ApplicationDirectories, AppSpec, Unpacker, pack, running_task, serve_files
+from asparkle.plugins import (
+    ApplicationDirectories,
+    AppSpec,
+    Identity,
+    PeerServer,
+    Unpacker,
+    connect_peer,
+    pack,
+    running_task,
+    serve_files,
+)
 
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
@@ -177,6 +188,12 @@ class Agent:
         self.patience = 30  # beats without a word from the driver
         self.silence = 0
         self.spoke = False
+        self.server: PeerServer | None = None
+        self.known: dict[str, tuple[str, int]] = {}  # other nodes
+        self.calls: deque[Callable[[], None]] = deque()
+        self.waker, self.woken = socket.socketpair()
+        self.waker.setblocking(False)
+        self.watch(self.woken, 0, selectors.EVENT_READ, self.called)
         os.set_blocking(outgoing, False)
         self.watch(incoming, 0, selectors.EVENT_READ, self.read)
 
@@ -288,7 +305,60 @@ class Agent:
         )
         self.listen()
         self.start_zygote()
-        self.tell(["ready", {**self.facts, "directories": self.directories.paths}])
+        port = self.serve_peers(options["identity"])
+        self.tell(["ready", {**self.facts, "directories": self.directories.paths, "address": [own_address(), port]}])
+
+    def serve_peers(self, identity: list[str] | None) -> int:
+        """Let other nodes connect directly, if there is a key for it; returns the port, or 0."""
+        assert self.app is not None
+        if identity is None:
+            return 0
+        directories = self.app.directories
+        try:
+            self.peers.introduce(Identity(*identity))
+            self.server = PeerServer(Identity(*identity), lambda connection: serve_files(connection, directories))
+        except (AsparkleError, OSError) as error:
+            print(f"asparkle: other nodes can't connect directly: {error}", file=sys.stderr)
+            return 0
+        return self.server.port
+
+    def meet(self, addresses: dict[str, list[Any]]) -> None:
+        """There are these other nodes, now: find out which can be reached directly."""
+        if self.server is not None:
+            self.known = {host: (address, port) for host, (address, port) in addresses.items()}
+            threading.Thread(target=self.try_peers, args=(self.known,), daemon=True).start()
+
+    def try_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
+        """In a thread of its own."""
+        identity = self.peers.identity()
+        before = self.peers.addresses()
+        found = {host: address for host, address in addresses.items() if before.get(host) == address}
+        for host in addresses.keys() - found.keys():
+            with contextlib.suppress(OSError):
+                connect_peer(identity, host, addresses[host], CONNECTING).close()
+                found[host] = addresses[host]
+        self.call(lambda: self.met(addresses, found))
+
+    def met(self, tried: dict[str, tuple[str, int]], found: dict[str, tuple[str, int]]) -> None:
+        if tried is not self.known:
+            return  # there is news already
+        try:
+            self.peers.write(found)
+        except AsparkleError as error:
+            print(f"asparkle: {error}", file=sys.stderr)
+            found = {}
+        self.tell(["routes", {host: "direct" if host in found else RELAYED for host in tried}])
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function soon, in the loop.  From any thread."""
+        self.calls.append(function)
+        with contextlib.suppress(OSError):  # it is full, so the loop will wake, or closed, and nobody is interested
+            self.waker.send(b"x")
+
+    def called(self, mask: int) -> None:
+        self.woken.recv(4096)
+        while self.calls:
+            self.calls.popleft()()
 
     def listen(self) -> None:
         """Let workers knock."""
@@ -327,6 +397,11 @@ class Agent:
     def kill(self, executor: str) -> None:
         assert self.zygote is not None
         self.zygote.tell(["kill", executor])
+
+    @property
+    def peers(self) -> Peers:
+        assert self.directories is not None
+        return Peers(self.directories.paths[0])
 
     def driver_lives(self) -> None:
         """Whatever arrives says so."""
@@ -384,6 +459,8 @@ class Agent:
 
     def close(self) -> None:
         """Nothing stays behind."""
+        if self.server is not None:
+            self.server.close()
         if self.zygote is not None:
             self.zygote.close()
             if not _ends(self.zygote.pid, _LINGER):
@@ -399,10 +476,17 @@ class Agent:
 _TOLD: dict[str, Callable[..., None]] = {
     "app": Agent.begin,
     "kill": Agent.kill,
+    "peers": Agent.meet,
     "beat": Agent.driver_lives,
     "stop": Agent.stop,
 }
 _OPENED: dict[str, Callable[..., None]] = {"worker": Agent.worker, "files": Agent.files}
+
+
+def own_address() -> str:
+    """This node's address, as the driver's ssh has reached it: on the network where other nodes are, most likely."""
+    words = os.environ.get("SSH_CONNECTION", "").split()
+    return words[2] if len(words) == 4 else "127.0.0.1"
 
 
 def _is_stopped(pid: int) -> bool:

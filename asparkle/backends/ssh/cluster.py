@@ -19,14 +19,17 @@ from asparkle.backends.ssh.nodes import Node
 from asparkle.backends.ssh.process import SshProcess
 from asparkle.backends.ssh.relay import connect, join, receive, send_all
 from asparkle.conf import SparkConf
-from asparkle.errors import NodeError
+from asparkle.errors import MissingDependency, NodeError
 from asparkle.plugins import (
     AppSpec,
+    Authority,
     ChannelExecutor,
     Connection,
     ExecutorInfo,
+    Identity,
     Lost,
     WorkerCluster,
+    in_thread,
     log,
     loop_caller,
     serve_files,
@@ -34,6 +37,7 @@ from asparkle.plugins import (
 
 _FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
 _LONGEST_PAUSE: Final = 30.0
+_TOGETHER: Final = 0.1  # seconds in which nodes that become ready are introduced together
 
 
 class Settings(NamedTuple):
@@ -43,6 +47,7 @@ class Settings(NamedTuple):
     connecting: float = 30.0  # until an agent must be there
     timeout: float = 30.0  # without a word, after which a node is lost for the driver, or the driver for the node
     patience: float = 60.0  # without any node, after which jobs fail
+    direct: bool = True  # whether nodes may connect to each other
 
 
 class NodeExecutor(ChannelExecutor):
@@ -75,6 +80,8 @@ class Agent:
         self.executors: set[str] = set()  # that take up its slots
         self.ends: dict[str, tuple[int, list[int] | None]] = {}  # of workers: exit status, attempts that ran
         self.lost = ""  # why, once it is
+        self.address: tuple[str, int] = ("", 0)  # where other nodes find it; port 0: nowhere
+        self.routes: dict[str, str] = {}  # by which it reaches other nodes
         self.link = Link(ssh.stream, cluster.tasks, self._told, self._opened, rest)
         self._cluster = cluster
         self._ssh = ssh
@@ -88,7 +95,9 @@ class Agent:
         """Serve the application until the node is lost; returns why."""
         settings = self._cluster.settings
         patience = max(1, round(settings.timeout / BEAT))
+        identity = await in_thread(self._cluster.identity, self.node)
         options = {"beat": BEAT, "patience": patience, "host": self.node.name, "slots": self.slots}
+        options["identity"] = identity
         self.link.tell(["app", self.app._asdict(), options])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, patience)
@@ -124,10 +133,14 @@ class Agent:
         kind, *fields = message
         if kind == "ready":
             self.app = self.app._replace(directories=tuple(fields[0]["directories"]))
+            self.address = fields[0]["address"]
             self._ssh.passes_on = True
             self._cluster.arrived(self)
         elif kind == "refused":
             self.fail(fields[0])
+        elif kind == "routes":
+            self.routes.update(fields[0])
+            log().info("how other nodes are reached", node=self.node.name, routes=self.routes)
         elif kind == "ended":
             executor, status, running = fields
             self.ends[executor] = (status, running)
@@ -176,6 +189,9 @@ class SshCluster(WorkerCluster):
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
         self._changed = anyio.Event()
+        self._introducing = False
+        self._authority: Authority | None = None
+        self._lock = threading.Lock()
         self._closing = threading.Event()
         self._call = loop_caller()
         threading.Thread(target=self._beat, name="asparkle-ssh-beats", daemon=True).start()
@@ -214,6 +230,28 @@ class SshCluster(WorkerCluster):
         self.agents[agent.node.name] = agent
         self.problems.pop(agent.node.name, None)
         self.changed()
+        if not self._introducing:
+            self._introducing = True
+            self.tasks.start_soon(self._introduce)
+
+    async def _introduce(self) -> None:
+        """Tell nodes of each other; of those that come one after the other, at once."""
+        await anyio.sleep(_TOGETHER)
+        self._introducing = False
+        addresses = {name: agent.address for name, agent in self.agents.items() if agent.address[1]}
+        for name, agent in self.agents.items():
+            agent.link.tell(["peers", {other: address for other, address in addresses.items() if other != name}])
+
+    def identity(self, node: Node) -> Identity | None:
+        """What a node shows to others; None where they can't connect directly.  Blocks."""
+        with self._lock:
+            if self._authority is None and self.settings.direct:
+                try:
+                    self._authority = Authority(self.app.app_id)
+                except MissingDependency as error:
+                    log().warning("what nodes send each other goes through the driver", reason=str(error))
+                    self.settings = self.settings._replace(direct=False)
+            return self._authority.identity(node.name) if self._authority is not None else None
 
     def left(self, agent: Agent) -> None:
         """A node is lost, if it was ready."""

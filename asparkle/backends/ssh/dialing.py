@@ -1,18 +1,26 @@
 """How a worker on a node reaches the file servers of other hosts.
 
-Directly where the network lets it: by TLS, with keys that the agent was handed over ssh.  Otherwise through the agent's
-socket: the agent, the driver and the other node's agent carry the bytes, inside ssh.
+Directly where the network lets it: by TLS, with the identity that the agent was handed over ssh.  The agent tries which
+nodes can be reached so, and keeps a list of them beside the identity.  Otherwise through the agent's socket: the agent,
+the driver and the other node's agent carry the bytes, inside ssh.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
 
-from asparkle.plugins import AppSpec, Connection, Dial
+from asparkle.plugins import AppSpec, Connection, Dial, Identity, connect_peer, write_file
 
-RELAYED = "driver"  # the route through the driver, as events call it
-_LONGEST = 100  # bytes of a socket's path
+RELAYED: Final = "driver"  # the route through the driver, as events call it
+CONNECTING: Final = 3.0  # seconds that a direct connection may take
+_AVOIDED: Final = 30.0  # seconds in which no direct connection is tried after one has failed
+_LONGEST: Final = 100  # bytes of a socket's path
 
 
 def door_of(directory: str) -> str:
@@ -26,7 +34,7 @@ class RelayedSocket(socket.socket):
     route = RELAYED
 
 
-def knock(directory: str, host: str) -> Connection:
+def knock(directory: str, host: str) -> RelayedSocket:
     """A connection to the file server of ``host``, through the driver.  Whether it can be reached shows only then."""
     connection = RelayedSocket(socket.AF_UNIX)
     try:
@@ -59,10 +67,60 @@ class reachable:
             os.close(self._fd)
 
 
+class Peers:
+    """The nodes that can be reached directly, as a node's agent writes them down for its workers."""
+
+    def __init__(self, directory: str) -> None:
+        self._identity = os.path.join(directory, "identity")
+        self._addresses = os.path.join(directory, "peers")
+
+    def introduce(self, identity: Identity) -> None:
+        """Keep who this node is.  The file is its owner's alone, as the directory is."""
+        write_file([json.dumps(identity).encode()], self._identity)
+
+    def write(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Keep where nodes are found."""
+        write_file([json.dumps(addresses).encode()], self._addresses)
+
+    def identity(self) -> Identity:
+        with open(self._identity) as file:
+            return Identity(*json.load(file))
+
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Where nodes are found; none is where that was not written yet."""
+        try:
+            with open(self._addresses) as file:
+                return {host: (address, port) for host, (address, port) in json.load(file).items()}
+        except FileNotFoundError:
+            return {}
+
+
+class Dialer:
+    """A worker's `Dial`."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._peers = Peers(directory)
+        self._lock = threading.Lock()
+        self._identity: Identity | None = None
+        self._avoided: dict[str, float] = {}  # host: until when
+
+    def __call__(self, host: str) -> Connection:
+        address = self._peers.addresses().get(host)
+        if address is not None and self._avoided.get(host, 0.0) < time.monotonic():
+            try:
+                return connect_peer(self._myself(), host, address, CONNECTING)
+            except OSError:  # perhaps only this way is closed
+                self._avoided[host] = time.monotonic() + _AVOIDED
+        return knock(self._directory, host)
+
+    def _myself(self) -> Identity:
+        with self._lock:
+            if self._identity is None:
+                self._identity = self._peers.identity()
+            return self._identity
+
+
 def dialer(app: AppSpec) -> Dial:
     """See `asparkle.plugins.AppSpec.dialer`."""
-
-    def dial(host: str) -> Connection:
-        return knock(app.directories[0], host)
-
-    return dial
+    return Dialer(app.directories[0])

@@ -24,9 +24,7 @@ async def connect(channel: LinkChannel, connection: socket.socket) -> None:
     """The same between a channel and a socket, which is closed at the end."""
     connection.setblocking(False)
     try:
-        await _both(
-            lambda: _to_channel(lambda: receive(connection), channel), lambda: _to_socket(channel, connection)
-        )
+        await _both(lambda: _to_channel(lambda: receive(connection), channel), lambda: _to_socket(channel, connection))
     finally:
         channel.close()
         connection.close()
