@@ -326,6 +326,8 @@ class Agent:
         """There are these other nodes, now: find out which can be reached directly."""
         if self.server is not None:
             self.known = {host: (address, port) for host, (address, port) in addresses.items()}
+            before = self.peers.addresses()
+            self.write_peers({host: address for host, address in before.items() if self.known.get(host) == address})
             threading.Thread(target=self.try_peers, args=(self.known,), daemon=True).start()
 
     def try_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
@@ -340,14 +342,15 @@ class Agent:
         self.call(lambda: self.met(addresses, found))
 
     def met(self, tried: dict[str, tuple[str, int]], found: dict[str, tuple[str, int]]) -> None:
-        if tried is not self.known:
-            return  # there is news already
+        if tried is self.known:  # or there is news already
+            self.write_peers(found)
+            self.tell(["routes", {host: "direct" if host in found else RELAYED for host in tried}])
+
+    def write_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
         try:
-            self.peers.write(found)
-        except AsparkleError as error:
+            self.peers.write(addresses)
+        except AsparkleError as error:  # the disk is full: workers go by what they have
             print(f"asparkle: {error}", file=sys.stderr)
-            found = {}
-        self.tell(["routes", {host: "direct" if host in found else RELAYED for host in tried}])
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function soon, in the loop.  From any thread."""

@@ -230,9 +230,7 @@ class SshCluster(WorkerCluster):
         self.agents[agent.node.name] = agent
         self.problems.pop(agent.node.name, None)
         self.changed()
-        if not self._introducing:
-            self._introducing = True
-            self.tasks.start_soon(self._introduce)
+        self._introduce_soon()
 
     async def _introduce(self) -> None:
         """Tell nodes of each other; of those that come one after the other, at once."""
@@ -258,6 +256,12 @@ class SshCluster(WorkerCluster):
         if self.agents.get(agent.node.name) is agent:
             del self.agents[agent.node.name]
             self._last_seen = time.monotonic()
+            self._introduce_soon()
+
+    def _introduce_soon(self) -> None:
+        if not self._introducing:
+            self._introducing = True
+            self.tasks.start_soon(self._introduce)
 
     async def _keep(self, node: Node) -> None:
         """Connect to a node, and again whenever it is lost."""

@@ -12,14 +12,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from asparkle.plugins import AppSpec, Connection, Dial, Identity, connect_peer, write_file
+from asparkle.plugins import AppSpec, Buffer, Connection, Dial, Identity, connect_peer, write_file
 
 RELAYED: Final = "driver"  # the route through the driver, as events call it
 CONNECTING: Final = 3.0  # seconds that a direct connection may take
 _AVOIDED: Final = 30.0  # seconds in which no direct connection is tried after one has failed
+_LOOKING: Final = 0.5  # seconds that a node may say nothing, before it is looked whether it is there at all
 _LONGEST: Final = 100  # bytes of a socket's path
 
 
@@ -95,6 +96,39 @@ class Peers:
             return {}
 
 
+class DirectConnection:
+    """A `Connection` to another node, which fails as soon as that is known to be lost, however long it might be waited
+    for."""
+
+    route = "direct"
+
+    def __init__(self, peer: Connection, is_there: Callable[[], bool]) -> None:
+        self._peer = peer
+        self._is_there = is_there
+        self._timeout = 0.0
+
+    def settimeout(self, seconds: float, /) -> None:
+        self._timeout = seconds
+        self._peer.settimeout(min(seconds, _LOOKING))
+
+    def sendall(self, data: Buffer, /) -> None:
+        self._peer.sendall(data)  # requests are shorter than what a socket takes at once
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return self._peer.recv_into(buffer)
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+                if not self._is_there():
+                    raise ConnectionError("the node is lost") from None
+
+    def close(self) -> None:
+        self._peer.close()
+
+
 class Dialer:
     """A worker's `Dial`."""
 
@@ -109,7 +143,8 @@ class Dialer:
         address = self._peers.addresses().get(host)
         if address is not None and self._avoided.get(host, 0.0) < time.monotonic():
             try:
-                return connect_peer(self._myself(), host, address, CONNECTING)
+                peer = connect_peer(self._myself(), host, address, CONNECTING)
+                return DirectConnection(peer, lambda: self._peers.addresses().get(host) == address)
             except OSError:  # perhaps only this way is closed
                 self._avoided[host] = time.monotonic() + _AVOIDED
         return knock(self._directory, host)
