@@ -125,6 +125,9 @@ class DirectConnection:
                 if not self._is_there():
                     raise ConnectionError("the node is lost") from None
 
+    def shutdown(self, how: int, /) -> None:
+        self._peer.shutdown(how)
+
     def close(self) -> None:
         self._peer.close()
 
