@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from asparkle.core.filesystems import local_path
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
+    from asparkle.core.masters import available_cpus, default_memory
     from asparkle.core.payloads import remove_file, write_file
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
@@ -91,7 +92,9 @@ __all__ = [
     "Unpacker",
     "Worker",
     "WorkerCluster",
+    "available_cpus",
     "clean_up",
+    "default_memory",
     "dumps",
     "hookimpl",
     "in_thread",
@@ -152,6 +155,7 @@ __getattr__ = lazy(
         "asparkle.core.filesystems": ["local_path"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
+        "asparkle.core.masters": ["available_cpus", "default_memory"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
