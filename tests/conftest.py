@@ -22,6 +22,10 @@ EXPECTED = (
     "root may write anywhere",
     "its ranks are not fixed",  # FAIR's, in the kit
     "no hosts here: ",  # network namespaces and an sshd need root, and Linux
+    "nothing can be mounted here: ",  # likewise
+    "there is no shell ",  # of the more seldom kinds
+    "there is no other Python here",
+    "ELF is Linux's",
     "needs fork",  # the platform's
     "in /proc",
     "needs /proc",

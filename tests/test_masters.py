@@ -34,13 +34,35 @@ LOCAL = masters.local_scheme()
         ("processes[*]", Master("processes", available_cpus())),
         ("dask://host:8786", Master("dask", None, None, "host:8786")),
         ("ssh://me@a:22*4,b", Master("ssh", None, None, "me@a:22*4,b")),
+        ("ssh:nodes.toml", Master("ssh", None, None, "nodes.toml", ":")),
+        ("SSH:/etc/nodes.toml", Master("ssh", None, None, "/etc/nodes.toml", ":")),
+        ("slurm:part[1-2]:x", Master("slurm", None, None, "part[1-2]:x", ":")),
+        ("ssh://[::1]:22", Master("ssh", None, None, "[::1]:22")),
     ],
 )
 def test_known_forms(url, master):
     assert parse_master(url) == master
 
 
-@pytest.mark.parametrize("url", ["", "lokal", "local(2)", "local[2", "spark", "://x", "a b://x", None, 3])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "lokal",
+        "locl[2]",
+        "local(2)",
+        "local[2",
+        "local:2",
+        "spark",
+        "://x",
+        ":x",
+        "a b://x",
+        "a b:x",
+        "l[2]:x",
+        None,
+        3,
+    ],
+)
 def test_unknown_masters_name_the_url_and_what_is_known(url):
     with pytest.raises(ConfigurationError) as caught:
         parse_master(url)

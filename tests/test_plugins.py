@@ -20,7 +20,7 @@ from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
-from asparkle.core.masters import Master
+from asparkle.core.masters import Master, parse_master
 from asparkle.core.unmet import unmet
 from asparkle.core.worker.runtime import load_class, load_function
 from asparkle.plugins import API_VERSION, builtin, hookimpl, listeners
@@ -153,6 +153,8 @@ def test_unknown_names_list_what_is_known():
     registry = PluginRegistry(SparkConf(), [moon_plugin()])
     with pytest.raises(ConfigurationError, match=r"unknown master 'mars://x'.*local\[N\].*moon://\.\.\."):
         registry.cluster_manager(Master("mars", rest="x"))
+    with pytest.raises(ConfigurationError, match=r"unknown master 'mars:x\.toml'"):
+        registry.cluster_manager(parse_master("mars:x.toml"))
     with pytest.raises(ConfigurationError, match="unknown cache policy 'mru': known are cost, fifo, lfu, lru"):
         registry.path(CachePolicy, "mru")
     with pytest.raises(ConfigurationError, match="unknown block store 'tape': known are disk"):

@@ -186,6 +186,12 @@ def _parse_list(text: str) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
+def _parse_words(text: str) -> list[str]:
+    import shlex
+
+    return shlex.split(text)
+
+
 class ConfigKey(Generic[T]):
     """One known key: how its text is parsed, what holds when it is not set, and what it is for.
 
@@ -392,6 +398,8 @@ METRIC_SINKS = _list("asparkle.metrics.sinks", "Where metrics go: names of metri
 METRICS_INTERVAL = ConfigKey("asparkle.metrics.interval", "duration", "a duration of at least 100ms, such as 10s (a bare number: seconds)", _at_least(lambda text: parse_seconds(text, "s"), 0.1), "10s", "How often metrics are reported to sinks.")
 STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host:port, such as localhost:8125 or [::1]:8125", parse_address, "localhost:8125", "Where the sink `statsd` sends its packets, by UDP.")
 STATSD_PREFIX = _text("asparkle.metrics.statsd.prefix", "asparkle", "What the names of its metrics begin with, before a dot and the application's name.")
+SSH_COMMAND = _text("asparkle.ssh.command", "ssh", "The OpenSSH client by which nodes are reached: a name, or a path.")
+SSH_OPTIONS = ConfigKey("asparkle.ssh.options", "words", "options as a shell reads them, with pairs of quotes", _parse_words, "", "Options that it is given, as a shell reads them: `-F cluster.conf`, or `-o ConnectTimeout=5`.")
 # fmt: on
 
 KEYS: dict[str, ConfigKey[Any]] = {key.name: key for key in [*globals().values()] if isinstance(key, ConfigKey)}

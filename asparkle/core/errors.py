@@ -164,6 +164,17 @@ class NoExecutors(ContextError):
     """No executor could be started, however often that was tried; the message says why."""
 
 
+class NodeError(PySparkRuntimeError):
+    """A node can't be reached, or can't run asparkle: ssh fails, its Python is another one, it has no room for files.
+
+    ``node``: its name; ``reason``: the message without it, in ssh's or the node's own words, and what to do."""
+
+    def __init__(self, node: str, reason: str) -> None:
+        super().__init__(f"node {node!r}: {reason}")
+        self.node = node
+        self.reason = reason
+
+
 class DeadlockError(ContextError):
     """A blocking call was made where waiting could never end: on the context's own loop thread."""
 

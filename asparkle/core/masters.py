@@ -4,7 +4,7 @@
     local[N,F], local[*,F]           likewise; a job fails when one task has failed F times
     inline                           in the driver's process, one task at a time
     threads[N], processes[N]         N or * of either kind; without brackets: 1
-    scheme://rest                    any other cluster manager: a plugin's
+    scheme://rest, scheme:rest       any other cluster manager: a plugin's
 
 ``*`` and the default memory count what this process may use, not what the machine has: the CPU
 affinity, and the quotas of its control group and of every group above it (cgroup versions 1 and 2).
@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator
 from asparkle.core.errors import ConfigurationError
 from asparkle.core.namedtuple import NamedTuple
 
+_OWN = ("local", "inline", "threads", "processes")
 _LOCAL_FORMS = "local, local[N], local[*], local[N,F], inline, threads[N], processes[N]"
 
 
@@ -26,27 +27,29 @@ class Master(NamedTuple):
     """A parsed master URL.
 
     ``scheme``: the cluster manager's name; for ``local...`` already 'processes' or 'threads'.
-    ``slots``: slots asked for; None for ``scheme://`` URLs, whose ``rest`` the plugin parses.
-    ``max_failures``: F of ``local[N,F]``, else None."""
+    ``slots``: slots asked for; None for ``scheme://rest`` and ``scheme:rest``, whose ``rest`` the plugin parses;
+    ``separator`` is what stands between the two.  ``max_failures``: F of ``local[N,F]``, else None."""
 
     scheme: str
     slots: int | None = None
     max_failures: int | None = None
     rest: str = ""
+    separator: str = "://"
 
 
 def parse_master(url: str) -> Master:
     """Parses ``url``.  Raises ConfigurationError, naming the URL and the forms that are known.
 
-    Whether a plugin provides the scheme of a ``scheme://`` URL is not asked here."""
+    Whether a plugin provides the scheme of a URL is not asked here."""
     text = url.strip() if isinstance(url, str) else ""
-    scheme, separator, rest = text.partition("://")
-    if separator:
-        if not is_scheme(scheme.lower()):
+    separator = "://" if "://" in text else ":"
+    scheme, found, rest = text.partition(separator)
+    if found:
+        if not is_scheme(scheme.lower()) or scheme.lower() in _OWN:
             raise unknown_master(url)
-        return Master(scheme.lower(), rest=rest)
+        return Master(scheme.lower(), rest=rest, separator=separator)
     name, bracket, arguments = text.partition("[")
-    if name not in ("local", "inline", "threads", "processes") or (bracket and not arguments.endswith("]")):
+    if name not in _OWN or (bracket and not arguments.endswith("]")):
         raise unknown_master(url)
     if name == "inline":
         if bracket:
@@ -59,7 +62,7 @@ def parse_master(url: str) -> Master:
 
 
 def is_scheme(text: str) -> bool:
-    """Whether a master URL may begin with ``text://``, once it is in lower case."""
+    """Whether a master URL may begin with ``text://`` or ``text:``, once it is in lower case."""
     return text == text.lower() and text.replace("+", "").replace("-", "").replace(".", "").isalnum()
 
 

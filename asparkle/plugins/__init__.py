@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from asparkle.core.hostfiles import HostFiles
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
+    from asparkle.core.masters import available_cpus, default_memory
     from asparkle.core.payloads import remove_file, write_file
     from asparkle.core.peers import Identity, PeerServer, connect_peer
     from asparkle.core.readahead import Piece, ReadAhead
@@ -110,8 +111,10 @@ __all__ = [
     "Unpacker",
     "Worker",
     "WorkerCluster",
+    "available_cpus",
     "clean_up",
     "connect_peer",
+    "default_memory",
     "dumps",
     "hookimpl",
     "in_thread",
@@ -179,6 +182,7 @@ __getattr__ = lazy(
         "asparkle.core.hostfiles": ["HostFiles"],
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
+        "asparkle.core.masters": ["available_cpus", "default_memory"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
         "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
         "asparkle.core.readahead": ["Piece", "ReadAhead"],

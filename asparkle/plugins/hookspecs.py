@@ -37,7 +37,7 @@ hookimpl = HookimplMarker("asparkle")
 
 @hookspec
 def asparkle_cluster_managers() -> Mapping[str, type[ClusterManager] | str]:  # type: ignore[empty-body]
-    """Cluster managers by the scheme of their master URLs; used for a context whose master says ``scheme://``.
+    """Cluster managers by the scheme of their master URLs; used for a context whose master begins with ``scheme:``.
 
     The class is called without arguments; ``open(app)`` finds the whole URL in ``app.master``.
 

@@ -124,7 +124,7 @@ class PluginRegistry:
     def cluster_manager(self, master: Master) -> ClusterManager:
         """A new manager for this master.  Raises ConfigurationError when nobody provides its scheme."""
         if self._find(ClusterManager, master.scheme) is None:
-            url = f"{master.scheme}://{master.rest}"
+            url = f"{master.scheme}{master.separator}{master.rest}"
             others = {name for contract, name in self._owners if contract is ClusterManager}
             raise self._with_broken(unknown_master(url, others))
         manager: ClusterManager = self._made(ClusterManager, master.scheme)
