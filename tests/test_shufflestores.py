@@ -253,6 +253,9 @@ def test_what_outlives_its_worker_is_not_computed_again(settings, tmp_path, stor
 
 
 class App:
+    host = dialer = ""
+    fetch_ahead = 1 << 20
+
     def __init__(self, directories):
         self.directories = directories
 

@@ -153,7 +153,7 @@ def _find(
 class FileWriter(MapOutputWriter):
     """``host``: whose file it is, where readers on other hosts need to know."""
 
-    def __init__(self, path: str, partitions: int, host: str | None) -> None:
+    def __init__(self, path: str, partitions: int, host: str | None = None) -> None:
         self._path = path
         self._host = host
         self._temporary = f"{path}.tmp"  # nobody else's: each attempt has a path of its own
