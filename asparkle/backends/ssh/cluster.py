@@ -18,9 +18,9 @@ from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
 from asparkle.backends.ssh.nodes import Node
 from asparkle.backends.ssh.process import SshProcess
 from asparkle.backends.ssh.relay import connect, join, receive, send_all
-from asparkle.conf import SparkConf
 from asparkle.errors import MissingDependency, NodeError
 from asparkle.plugins import (
+    KEYS,
     AppSpec,
     Authority,
     ChannelExecutor,
@@ -43,11 +43,19 @@ _TOGETHER: Final = 0.1  # seconds in which nodes that become ready are introduce
 class Settings(NamedTuple):
     """What is said of all nodes; times are in seconds."""
 
-    conf: SparkConf  # of the ssh command
-    connecting: float = 30.0  # until an agent must be there
-    timeout: float = 30.0  # without a word, after which a node is lost for the driver, or the driver for the node
-    patience: float = 60.0  # without any node, after which jobs fail
-    direct: bool = True  # whether nodes may connect to each other
+    given: Mapping[str, str]  # `asparkle.ssh.command` and the like
+    connecting: float  # until an agent must be there
+    timeout: float  # without a word, after which a node is lost for the driver, or the driver for the node
+    patience: float  # without any node, after which jobs fail
+    direct: bool  # whether nodes may connect to each other
+
+    @staticmethod
+    def of(app: AppSpec) -> Settings:
+        """As the application's configuration says.  Raises ConfigurationError."""
+        connecting, patience, direct = (
+            KEYS[f"asparkle.ssh.{name}"].read(app.settings) for name in ("connect.timeout", "patience", "direct")
+        )
+        return Settings(app.settings, connecting, app.network_timeout, patience, direct)
 
 
 class NodeExecutor(ChannelExecutor):
@@ -281,7 +289,7 @@ class SshCluster(WorkerCluster):
     async def _connected(self, node: Node) -> str:
         """Connect to a node, and serve it as long as it is there; returns why it is not, or not any more."""
         try:
-            async with SshProcess.started(ssh_command(node, self.settings.conf)) as ssh:
+            async with SshProcess.started(ssh_command(node, self.settings.given)) as ssh:
                 return await self._served(node, ssh)
         except OSError as error:
             return f"ssh can't be started: {error}"

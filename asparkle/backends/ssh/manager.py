@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from asparkle.backends.ssh.nodes import parse_nodes
-from asparkle.conf import SparkConf
 from asparkle.plugins import AppSpec, Cluster, ClusterManager
 
 
@@ -19,4 +18,4 @@ class SshManager(ClusterManager):
         from asparkle.backends.ssh.archive import archive
         from asparkle.backends.ssh.cluster import Settings, SshCluster
 
-        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings(SparkConf()))
+        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings.of(app))
