@@ -35,6 +35,7 @@ def asparkle_cluster_managers() -> dict[str, str]:
         "inline": "asparkle.backends.inline:InlineManager",
         "threads": "asparkle.backends.threads:ThreadsManager",
         "processes": "asparkle.backends.processes:ProcessesManager",
+        "ssh": "asparkle.backends.ssh.manager:SshManager",
     }
 
 
