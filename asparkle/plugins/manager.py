@@ -128,7 +128,12 @@ class PluginRegistry:
             others = {name for contract, name in self._owners if contract is ClusterManager}
             raise self._with_broken(unknown_master(url, others))
         manager: ClusterManager = self._made(ClusterManager, master.scheme)
-        return manager
+        owner = self._owners.get((ClusterManager, master.scheme))
+        if owner is None:
+            return manager
+        from asparkle.plugins.guards import GuardedManager
+
+        return GuardedManager(manager, owner)
 
     def scheduling_policy(self, name: str) -> SchedulingPolicy:
         """A new policy; one of a plugin does no harm when it fails.  Raises ConfigurationError for an unknown name."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ from anyio.abc import Process
 
 from asparkle import JobFailed, SparkConf, StorageLevel
 from asparkle.aio import SparkContext
-from asparkle.backends.threads import ThreadCluster, ThreadExecutor, ThreadsManager
 from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
 from asparkle.plugins import (
@@ -27,7 +25,6 @@ from asparkle.plugins import (
     SocketExecutor,
     WorkerCluster,
     hookimpl,
-    loop_caller,
     worker_command,
 )
 
@@ -253,27 +250,3 @@ async def test_a_store_that_can_not_remove_costs_no_worker(
         assert await cached.count() == 4
         await cached.unpersist()
         assert await pids.collect() == before
-
-
-class Hasty(ThreadExecutor):
-    """Gives no reports where there are none, and does not wait for any."""
-
-    async def receive(self) -> Any:
-        return await super().receive() if self._arrived.is_set() else []
-
-
-class HastyManager(ThreadsManager):
-    @asynccontextmanager
-    async def open(self, app: AppSpec) -> AsyncIterator[Cluster]:
-        executor = Hasty(app, loop_caller())
-        executor.start()
-        try:
-            yield ThreadCluster(executor)
-        finally:
-            executor.worker.stop()
-
-
-async def test_an_executor_that_reports_nothing_at_once_does_not_hold_up_the_loop() -> None:
-    async with SparkContext("hasty://", plugins=[provider("asparkle_cluster_managers", {"hasty": HastyManager})]) as sc:
-        with anyio.fail_after(30):
-            assert await sc.parallelize(range(10), 2).map(lambda x: x + 1).sum() == 55
