@@ -20,8 +20,8 @@ from asparkle.core.errors import ConfigurationError, JobFailed, PluginError
 from asparkle.core.metrics import Counters, counts_input
 from asparkle.core.scheduler.messages import FailureKind
 from asparkle.plugins import Metrics, MetricSink, hookimpl
-from asparkle.plugins.manager import PluginRegistry
 from asparkle.plugins.metrics import JOB_OUTCOMES, METRICS, TASK_TOTALS, MetricsListener
+from asparkle.plugins.registry import PluginRegistry
 
 pytestmark = pytest.mark.anyio
 

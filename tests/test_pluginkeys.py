@@ -12,7 +12,7 @@ from asparkle import SparkConf, SparkContext
 from asparkle.core.contracts import MetricSink
 from asparkle.errors import ConfigurationError, PluginError
 from asparkle.plugins import ConfigKey, hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 
 def phase(name="asparkle.moon.phase", default="0"):
@@ -51,13 +51,13 @@ def test_a_key_that_nobody_declares_is_refused_where_the_family_is_a_plugins():
 def test_a_key_in_a_family_of_asparkles_leaves_the_others_alone():
     settings = conf(asparkle_metrics_moon="14", asparkle_metrics_other="x")
     registry = PluginRegistry(settings, [with_keys(phase("asparkle.metrics.moon"))])
-    assert registry.keys["asparkle.metrics.moon"][0] == "moon"
+    assert registry.keys()["asparkle.metrics.moon"][0] == "moon"
 
 
 def test_two_plugins_may_share_a_family():
     two = with_keys(phase("asparkle.moon.age"), name="luna")
     settings = conf(asparkle_moon_phase="1", asparkle_moon_age="2")
-    assert PluginRegistry(settings, [with_keys(phase()), two]).keys.keys() == {
+    assert PluginRegistry(settings, [with_keys(phase()), two]).keys().keys() == {
         "asparkle.moon.phase",
         "asparkle.moon.age",
     }
@@ -66,7 +66,7 @@ def test_two_plugins_may_share_a_family():
 def test_one_packages_plugins_may_share_a_key():
     key = phase()
     registry = PluginRegistry(conf(asparkle_moon_phase="1"), [with_keys(key), with_keys(key, name="luna")])
-    assert registry.keys == {"asparkle.moon.phase": ("moon", key)}
+    assert registry.keys() == {"asparkle.moon.phase": ("moon", key)}
 
 
 SOURCE = """
@@ -183,4 +183,4 @@ def test_a_plugin_that_is_refused_leaves_nothing_behind():
     registry = PluginRegistry(SparkConf())
     with pytest.raises(PluginError):
         registry._activate(Both())
-    assert (registry.keys, registry.commands, registry.listeners()) == ({}, {}, [])
+    assert (registry.keys(), registry.commands(), registry.listeners()) == ({}, {}, [])

@@ -13,7 +13,7 @@ from asparkle.core.contracts import Serializer
 from asparkle.core.serializer import load_elements
 from asparkle.errors import ConfigurationError, PicklingFailed, PluginError
 from asparkle.plugins import builtin, hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 MOON = '''
 import pickle

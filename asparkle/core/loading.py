@@ -13,7 +13,7 @@ from asparkle.core.unmet import unmet
 def load_class(where: str, contract: type | str) -> Any:
     """The class ``"module:Class"``, named by a plugin.  Raises ConfigurationError if it does not meet ``contract``,
     which is given by its path where another package defines it."""
-    found = _load(where, contract.rpartition(":")[2] if isinstance(contract, str) else contract.__name__)
+    found = imported(where)
     if problem := unmet(found, contract_of(contract)):
         raise ConfigurationError(f"{where!r}: {problem}")
     return found
@@ -21,24 +21,21 @@ def load_class(where: str, contract: type | str) -> Any:
 
 def load_function(where: str) -> Callable[..., Any]:
     """The function ``"module:function"``, named by a plugin.  Raises ConfigurationError if it is none."""
-    found = _load(where, "a task's scope")
+    found = imported(where)
     if not callable(found):
-        raise ConfigurationError(f"{where!r} is not a function")
+        raise ConfigurationError(f"{where!r} is {found!r}: expected a function")
     return found  # type: ignore[no-any-return]
 
 
 def contract_of(contract: type | str) -> type:
     """A contract, imported if it is given by its path."""
-    if isinstance(contract, type):
-        return contract
-    found: type = _load(contract, "a contract")
-    return found
+    return contract if isinstance(contract, type) else imported(contract)
 
 
-def _load(where: str, what: str) -> Any:
+def imported(where: str) -> Any:
+    """What ``"module:name"`` stands for.  Raises ConfigurationError, whatever importing it raises."""
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:
-        problem = f"can't be imported here: {type(error).__name__}: {error}"
-        raise ConfigurationError(f"{where!r}, named as {what}, {problem}") from error
+        raise ConfigurationError(f"{where!r} can't be imported here: {type(error).__name__}: {error}") from error

@@ -33,7 +33,7 @@ from asparkle.core.errors import ConfigurationError, JobFailed, NoExecutors
 from asparkle.core.masters import parse_master
 from asparkle.core.payloads import load
 from asparkle.core.shown import shown
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 from asparkle.testing import work
 from asparkle.testing.leaks import Census, census, grown
 from asparkle.testing.promises import Conformance, expect
