@@ -213,6 +213,14 @@ def test_when_the_application_has_ended_its_executors_are_gone_and_not_lost():
     assert (now["executors_added"], now["executors_lost"], now["executors"], now["slots"]) == (2, 1, 0, 0)
 
 
+def test_an_executor_that_is_released_is_not_lost():
+    listener = MetricsListener()
+    listener.on_event(e.ExecutorAdded(1.0, "0", 0, "host", 2))
+    listener.on_event(e.ExecutorRemoved(2.0, "0", 0, "host", "it was idle for 60 seconds", released=True))
+    now = values(listener.metrics())
+    assert (now["executors_lost"], now["executors_released"], now["executors"]) == (0, 1, 0)
+
+
 def test_metrics_that_were_read_do_not_change():
     listener = MetricsListener()
     before = listener.metrics()

@@ -35,9 +35,9 @@ class AppSpec(NamedTuple):
     direct_result: int  # larger results go by file
     kill_timeout: float  # spark.task.reaper.killTimeout, seconds
     task_cpus: int  # spark.task.cpus
-    environment: dict[str, str]  # spark.executorEnv.*
-    path: tuple[str, ...]  # the driver's sys.path
-    directory: str  # and its working directory
+    environment: dict[str, str]  # spark.executorEnv.*: all workers have it
+    path: tuple[str, ...]  # the driver's sys.path, which workers on its host have, too
+    directory: str  # and its working directory, likewise; the driver tells them when one of the two changes
     disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
     shuffle_store: str  # likewise, and in the driver: asparkle.store.shuffle
     cache_policy: str  # likewise: asparkle.cache.policy
@@ -63,7 +63,9 @@ def _tuples(value: Any) -> Any:
 
 
 class ExecutorInfo(NamedTuple):
-    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files."""
+    """``id`` and ``epoch``: no two executors have both, see `Cluster.added`.  ``host``: tasks prefer it for blocks that
+    lie there; executors with one host share its files.  ``slots``: how many tasks it runs at once.  ``pid``: its
+    process, as it knows it, where that is known."""
 
     id: str
     epoch: int

@@ -73,16 +73,18 @@ class SchedulingPolicyConformance(Conformance):
                 self.is_rank(self.policy.rank_pool(facts), facts)
 
     def test_what_it_says_of_itself(self) -> None:
-        with self.promised("SchedulingPolicy", "Whether, as the mode of a context, it shares slots between pools"):
+        with self.promised(
+            "SchedulingPolicy.pools", "Whether, as the mode of a context, it shares slots between pools"
+        ):
             expect(isinstance(self.policy.pools, bool), f"says pools = {self.policy.pools!r}")
-        with self.promised("SchedulingPolicy", "Whether ranks depend on nothing that changes while tasks run"):
+        with self.promised("SchedulingPolicy.fixed", "Whether ranks depend on nothing that changes while tasks run"):
             expect(isinstance(self.policy.fixed, bool), f"says fixed = {self.policy.fixed!r}")
 
     def test_fixed_ranks_do_not_change_while_tasks_run(self) -> None:
         """They are not asked for again."""
         if not self.policy.fixed:
             pytest.skip("its ranks are not fixed")
-        with self.promised("SchedulingPolicy", "Whether ranks depend on nothing that changes while tasks run"):
+        with self.promised("SchedulingPolicy.fixed", "Whether ranks depend on nothing that changes while tasks run"):
             for facts in task_sets():
                 first = self.policy.rank(facts._replace(left=facts.tasks, running=0))
                 later = self.policy.rank(facts)

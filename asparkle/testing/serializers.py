@@ -195,7 +195,7 @@ class SerializerConformance(Conformance):
 
     def test_whether_one_chunk_is_a_pickle(self) -> None:
         with self.promised(
-            "Serializer", "Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads"
+            "Serializer.is_pickle", "Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads"
         ):
             expect(isinstance(self.serializer.is_pickle, bool), f"says is_pickle = {self.serializer.is_pickle!r}")
             for value in ([*range(100)], [], 7, {"a": [1]}) if self.serializer.is_pickle else ():

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import resource
+import signal
 import tempfile
 import threading
 import time
@@ -13,16 +14,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
 from asparkle.core.contracts import BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError, StoreFull
 from asparkle.core.shown import shown
+from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+
+if TYPE_CHECKING:
+    from asparkle import SparkContext
 
 BLOCK: Final[BlockId] = (3, 1)
 PUT: Final = "Keep the bytes, those of all chunks in order; returns how many."
@@ -245,7 +250,7 @@ class BlockStoreConformance(Conformance):
         problems: list[str] = []
         until = time.monotonic() + 0.5
 
-        def work(number: int) -> None:
+        def use(number: int) -> None:
             rng = random.Random(number)
             try:
                 while time.monotonic() < until and not problems:
@@ -254,7 +259,7 @@ class BlockStoreConformance(Conformance):
                 problems.append(f"raised {type(error).__name__}: {error}")
 
         with self.promised("BlockStore", "Thread-safe"):
-            threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(6)]
+            threads = [threading.Thread(target=use, args=(i,), daemon=True) for i in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -317,15 +322,28 @@ class BlockStoreConformance(Conformance):
             more = grown(before, patience=1.0)
             expect(not more, f"left {more} after 200 blocks were put, read and removed")
 
-    def test_a_job_uses_it(self) -> None:
-        """Cached partitions of a real job are put there, found by other workers, and removed."""
-        from asparkle import SparkConf, SparkContext, StorageLevel
+    def context(self) -> SparkContext:
+        """Real workers, which use a store of this kind."""
+        from asparkle import SparkConf, SparkContext
 
         plugins, name = providing(BlockStore, type(self.store))
         conf = SparkConf().set("asparkle.store.disk", name).set("spark.local.dir", str(self.directory / "local"))
+        return SparkContext("processes[2]", conf=conf, plugins=plugins)
+
+    def test_a_block_outlives_a_worker_that_is_killed(self) -> None:
+        with self.promised("BlockStore", "A block outlives the worker that put it", within=30.0), self.context() as sc:
+            pid = sc.parallelize([0], 1).map(lambda _: work.put_block()).first()
+            os.kill(pid, signal.SIGKILL)
+            found = sc.parallelize(range(4), 4).map(lambda _: work.get_block()).distinct().collect()
+            expect(found == [work.DATA], f"gave {shown(found)} to workers, when the one that had put it was killed")
+
+    def test_a_job_uses_it(self) -> None:
+        """Cached partitions of a real job are put there, found by other workers, and removed."""
+        from asparkle import StorageLevel
+
         with (
             self.promised("BlockStore", "Keeps serialized cached partitions", within=30.0),
-            SparkContext("processes[2]", conf=conf, plugins=plugins) as sc,
+            self.context() as sc,
         ):
             rdd = sc.parallelize(range(1000), 4).map(lambda x: [x] * 10).persist(StorageLevel.DISK_ONLY)
             for _ in range(3):

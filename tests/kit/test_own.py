@@ -36,8 +36,6 @@ from asparkle.testing import (
     small_disk,
 )
 
-from .subprocesses import SubprocessManager
-
 pytestmark = pytest.mark.slow
 
 
@@ -60,16 +58,6 @@ class TestProcesses(ExecutorBackendConformance):
 
     def make(self):
         return ProcessesManager()
-
-
-class TestSubprocesses(ExecutorBackendConformance):
-    """Twenty lines, as a third party writes them."""
-
-    master = "sub://2"
-    bad_masters = ["sub://", "sub://many", "sub://0"]
-
-    def make(self):
-        return SubprocessManager()
 
 
 class TestDiskStore(BlockStoreConformance):

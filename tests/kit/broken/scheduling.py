@@ -121,7 +121,7 @@ class KeepsAll(FIFO):
         self.stages = []
 
     def rank(self, tasks):
-        if tasks.stage not in self.stages:
+        if not any(stage == tasks.stage for stage in self.stages):
             self.stages.append(tasks.stage)
         return (0,)
 

@@ -100,6 +100,29 @@ class TestKeepsToItself(BlockStoreConformance):
         return KeepsToItself(directories)
 
 
+class LivesInTheHeap(KeepsToItself):
+    """Of one process: all stores that are made there find the block, and no other worker does."""
+
+    blocks = {}
+
+    def __init__(self, directories):
+        self.directory = directories[0]
+
+    def put(self, block, chunks):
+        return super().put((self.directory, block), chunks)
+
+    def get(self, block):
+        return super().get((self.directory, block))
+
+    def remove(self, block):
+        return super().remove((self.directory, block))
+
+
+class TestLivesInTheHeap(BlockStoreConformance):
+    def make(self, directories):
+        return LivesInTheHeap(directories)
+
+
 class RaisesKeyError(DiskStore):
     def get(self, block):
         found = super().get(block)
