@@ -20,9 +20,9 @@ from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink, SchedulingPolicy
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
+from asparkle.core.loading import load_class, load_function
 from asparkle.core.masters import Master
 from asparkle.core.unmet import unmet
-from asparkle.core.worker.runtime import load_class, load_function
 from asparkle.plugins import API_VERSION, builtin, hookimpl, listeners
 from asparkle.plugins.listeners import EventRecorder, LogListener
 from asparkle.plugins.registry import PluginRegistry
@@ -325,7 +325,9 @@ def test_blocked_is_also_what_is_given(install, monkeypatch):
     ]:
         with pytest.raises(PluginError, match=f"plugin '{name}': is blocked, by ASPARKLE_PLUGINS_BLOCK"):
             PluginRegistry(SparkConf(), [given])
-    assert PluginRegistry(SparkConf(), [plugin("mars", asparkle_codecs=lambda: {".moon": "x:Y"}), Ears(None)]).listeners()
+    assert PluginRegistry(
+        SparkConf(), [plugin("mars", asparkle_codecs=lambda: {".moon": "x:Y"}), Ears(None)]
+    ).listeners()
 
 
 def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
@@ -466,6 +468,9 @@ def test_a_manager_that_cannot_be_used_says_why(target, problem):
 
 def test_a_sink_that_can_not_be_made_is_named():
     class Clogged(MetricSink):
+        def __init__(self):
+            pass
+
         def report(self, metrics):
             pass
 

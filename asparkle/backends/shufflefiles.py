@@ -46,6 +46,7 @@ class FileShuffleStore(ShuffleStore):
     scope = "host"
 
     def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._directories = app.directories
 
     def begin(self, output: MapOutputId, partitions: int) -> MapOutputWriter:

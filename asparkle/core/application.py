@@ -64,6 +64,8 @@ class Extensions(Protocol):
 
     def packages(self) -> tuple[tuple[str, str], ...]: ...
 
+    def settings(self) -> dict[str, str]: ...
+
 
 class Application:
     """One application's settings and surroundings.
@@ -131,6 +133,7 @@ class Application:
             shuffle_store=shuffle_store,
             cache_policy=policy,
             serializer=serializer,
+            settings=extensions.settings(),
             in_process=self.manager.in_process,
             task_scopes=tuple(extensions.task_scopes()),
             packages=extensions.packages(),

@@ -27,7 +27,7 @@ from asparkle.core.failure import describe_failure, story_of
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
-from asparkle.core.loading import load_class
+from asparkle.core.loading import made
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller, in_thread
 from asparkle.core.payloads import load
@@ -582,7 +582,7 @@ class Driver:
     @cached_property
     def shuffles(self) -> ShuffleStore:
         """Where map outputs lie."""
-        store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+        store: ShuffleStore = made(self.app.shuffle_store, ShuffleStore, self.app)
         return store
 
     def forget_outputs(self) -> None:
@@ -600,7 +600,7 @@ class Driver:
     @cached_property
     def _elements(self) -> Elements:
         """How results were packed."""
-        return load_elements(self.app.serializer)
+        return load_elements(self.app)
 
     def cancel_jobs(
         self,

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from asparkle.core.errors import ConfigurationError
+from asparkle.core.contracts import AppSpec
+from asparkle.core.errors import AsparkleError, ConfigurationError
 from asparkle.core.unmet import unmet
 
 
@@ -17,6 +18,17 @@ def load_class(where: str, contract: type | str) -> Any:
     if problem := unmet(found, contract_of(contract)):
         raise ConfigurationError(f"{where!r}: {problem}")
     return found
+
+
+def made(where: str, contract: type, app: AppSpec) -> Any:
+    """A new object of such a class, for the application.  Raises ConfigurationError if it can't be made."""
+    kind = load_class(where, contract)
+    try:
+        return kind(app)
+    except AsparkleError:
+        raise  # says what is to be done
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"{where!r} could not be made: {type(error).__name__}: {error}") from error
 
 
 def load_function(where: str) -> Callable[..., Any]:

@@ -106,7 +106,7 @@ class PluginRegistry:
 
     def scheduling_policy(self, name: str) -> SchedulingPolicy:
         """A new policy; one of a plugin does no harm when it fails.  Raises ConfigurationError for an unknown name."""
-        policy: SchedulingPolicy = self._made(SchedulingPolicy, name)
+        policy: SchedulingPolicy = self._made(SchedulingPolicy, name, self._conf)
         if owner := self._provided[SchedulingPolicy][name].plugin:
             from asparkle.plugins.guards import GuardedPolicy
 

@@ -39,6 +39,7 @@ class StatsdSink(MetricSink):
     name = "statsd"
 
     def __init__(self, conf: SparkConf) -> None:
+        super().__init__(conf)
         self._address = KEYS["asparkle.metrics.statsd.address"].read(conf)
         self._prefix = KEYS["asparkle.metrics.statsd.prefix"].read(conf)
         self._counted: Counted = {}

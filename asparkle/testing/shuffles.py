@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from abc import abstractmethod
@@ -26,6 +25,7 @@ from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
 
 if TYPE_CHECKING:
     from asparkle import SparkContext
@@ -78,7 +78,7 @@ class ShuffleStoreConformance(Conformance):
         monkeypatch.chdir(self.elsewhere)
         monkeypatch.setenv("TMPDIR", str(self.elsewhere))
         monkeypatch.setattr(tempfile, "tempdir", None)
-        self.app = _app(tuple(directories))
+        self.app = sample_app(directories)
         self.store = self.make(self.app)
         yield
         if os.path.exists(directories[0]):
@@ -490,25 +490,3 @@ def _partitions(rounds: Sequence[Pieces]) -> dict[int, bytes]:
 
 def _bytes(data: bytes) -> str:
     return f"{len(data)} bytes, {shown(data)}"
-
-
-def _app(directories: tuple[str, ...]) -> AppSpec:
-    return AppSpec(
-        app_id="local-1700000000000-1-0",
-        name="a sample",
-        master="processes[2]",
-        directories=directories,
-        slots_per_executor=1,
-        worker_memory=512 << 20,
-        storage_memory=512 << 20,
-        direct_result=1 << 20,
-        kill_timeout=10.0,
-        task_cpus=1,
-        environment={},
-        path=tuple(sys.path),
-        directory=os.getcwd(),
-        disk_store="",
-        shuffle_store="",
-        cache_policy="",
-        serializer="",
-    )

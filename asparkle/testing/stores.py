@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
-from asparkle.core.contracts import BlockId, BlockStore, Buffer
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError, StoreFull
 from asparkle.core.shown import shown
 from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
 
 if TYPE_CHECKING:
     from asparkle import SparkContext
@@ -54,8 +55,8 @@ class BlockStoreConformance(Conformance):
     """Tests a `BlockStore`: derive from it, name the class ``Test...``, and say how a store is made.
 
         class TestMyStore(BlockStoreConformance):
-            def make(self, directories):
-                return MyStore(directories)
+            def make(self, app):
+                return MyStore(app)
 
     Where a store writes files, ``full`` may return ``small_disk(1 << 20)``.
     """
@@ -64,7 +65,7 @@ class BlockStoreConformance(Conformance):
     """Bytes of the largest block that is put."""
 
     @abstractmethod
-    def make(self, directories: list[str]) -> BlockStore:
+    def make(self, app: AppSpec) -> BlockStore:
         """A new store, as a worker makes it."""
 
     def full(self, store: BlockStore) -> AbstractContextManager[object]:
@@ -79,15 +80,15 @@ class BlockStoreConformance(Conformance):
     @pytest.fixture(autouse=True)
     def _in_scratch_directories(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A store in directories of the application's, and all others empty."""
-        self.directories = [str(tmp_path / "local" / name / "blocks") for name in "ab"]
+        self.app = sample_app(str(tmp_path / "local" / name) for name in "ab")
         self.elsewhere = tmp_path / "elsewhere"
-        for directory in [*self.directories, str(self.elsewhere)]:
+        for directory in [*(f"{one}/blocks" for one in self.app.directories), str(self.elsewhere)]:
             os.makedirs(directory)
         monkeypatch.chdir(self.elsewhere)
         monkeypatch.setenv("TMPDIR", str(self.elsewhere))
         monkeypatch.setattr(tempfile, "tempdir", None)
         self.directory = tmp_path
-        self.store = self.make(self.directories)
+        self.store = self.make(self.app)
         yield
 
     def put(self, store: BlockStore, block: BlockId, chunks: Iterable[Buffer], size: int) -> None:
@@ -208,7 +209,7 @@ class BlockStoreConformance(Conformance):
     def test_another_worker_finds_the_block(self) -> None:
         self.put(self.store, BLOCK, [b"put by one worker"], 17)
         with self.promised("BlockStore", "every worker of the host finds it, under the same `BlockId`"):
-            other = self.make(list(self.directories))
+            other = self.make(self.app)
             found = self.get(other, BLOCK)
             expect(found == b"put by one worker", f"gave {shown(found)} to another worker")
             other.remove(BLOCK)
@@ -220,16 +221,16 @@ class BlockStoreConformance(Conformance):
         first = self.subject()
         del self.store
         gc.collect()
-        self.store = self.make(list(self.directories))
+        self.store = self.make(self.app)
         assert self.subject() == first
         with self.promised("BlockStore", "A block outlives the worker that put it"):
             found = self.get(self.store, BLOCK)
             expect(found is not None, "had no such block when that worker was gone")
 
-    def test_the_class_is_called_with_the_directories(self) -> None:
-        with self.promised("BlockStore", "The class is called once in each worker, with one argument"):
-            kind: Callable[[list[str]], BlockStore] = type(self.store)
-            expect(isinstance(kind(list(self.directories)), BlockStore), "is not a class derived from BlockStore")
+    def test_the_class_is_called_with_the_application(self) -> None:
+        with self.promised("BlockStore", "The class is called with the application's `AppSpec`"):
+            kind: Callable[[AppSpec], BlockStore] = type(self.store)
+            expect(isinstance(kind(self.app), BlockStore), "is not a class derived from BlockStore")
 
     def test_a_view_stays_valid(self) -> None:
         """A task may still read a block that another one's unpersist has removed."""
@@ -290,7 +291,7 @@ class BlockStoreConformance(Conformance):
         def chunks() -> Iterator[bytes]:
             for _ in range(3):
                 yield b"a third of it" * 1000
-                view = self.make(list(self.directories)).get(BLOCK)
+                view = self.make(self.app).get(BLOCK)
                 seen.append(None if view is None else bytes(view))
 
         with self.promised("BlockStore.put", WHOLE):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from asparkle.core.contracts import BlockId, BlockStore, Buffer, MapOutputId
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, Buffer, MapOutputId
 from asparkle.core.errors import CorruptBlock
 from asparkle.core.worker.task import current_environment
 
@@ -152,7 +152,7 @@ def naps(x: int) -> int:
 class StuckStore(BlockStore):
     """A worker that makes one is never ready."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
         time.sleep(600)
 
     def put(self, block: BlockId, chunks: Sequence[Buffer]) -> int:  # type: ignore[override]
@@ -168,5 +168,5 @@ class StuckStore(BlockStore):
 class BrokenStore(StuckStore):
     """A worker that makes one ends before it is ready."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
         raise OSError("this is a test of workers that can't start")

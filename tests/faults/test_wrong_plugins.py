@@ -140,12 +140,35 @@ async def test_a_backend_that_fails_at_a_workers_end_fails_no_job(fault: str, tm
         assert "how a worker ended is not known" in caplog.text and "nobody knows" in caplog.text
 
 
+POLICY = """
+from asparkle.plugins import CachePolicy
+
+class Policy(CachePolicy):
+    def __init__(self, app):
+        self.blocks = []
+
+    def touch(self, block):
+        self.blocks.append(block)
+
+    def forget(self, block):
+        {forget}
+
+    def victims(self):
+        return {victims}
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
         ("raise RuntimeError('no licence')", "can't be imported here: RuntimeError: no licence"),
         ("", "has no attribute 'Policy'"),
         ("class Policy: pass", "is not a class derived from CachePolicy"),
+        (
+            POLICY.format(forget="pass", victims="[]").replace("self, app", "self"),
+            "Policy' could not be made: TypeError",
+        ),
+        (POLICY.format(forget="pass", victims="[]").replace("self.blocks = []", "exit(3)"), "made: SystemExit: 3"),
     ],
 )
 @pytest.mark.parametrize("master", ["processes[1]", "threads[1]"])
@@ -160,24 +183,6 @@ async def test_what_workers_can_not_load_they_say(
     with anyio.fail_after(60), pytest.raises((NoExecutors, ConfigurationError), match=problem):
         async with SparkContext(master, conf=conf, plugins=[plugin]) as sc:
             await sc.parallelize(range(4), 2).count()
-
-
-POLICY = """
-from asparkle.plugins import CachePolicy
-
-class Policy(CachePolicy):
-    def __init__(self):
-        self.blocks = []
-
-    def touch(self, block):
-        self.blocks.append(block)
-
-    def forget(self, block):
-        {forget}
-
-    def victims(self):
-        return {victims}
-"""
 
 
 @pytest.mark.parametrize(
@@ -218,7 +223,7 @@ STORE = """
 from asparkle.plugins import BlockStore
 
 class Store(BlockStore):
-    def __init__(self, directories):
+    def __init__(self, app):
         self.blocks = {}
 
     def put(self, block, chunks):

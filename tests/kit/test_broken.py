@@ -82,7 +82,10 @@ POLICIES = {
         "CachePolicy",
         "CachePolicy.forget",
     ],
-    "WantsALimit": ["CachePolicy: The class is called without arguments", "CachePolicy: Which blocks leave"],
+    "WantsALimit": [
+        "CachePolicy: The class is called with the application's `AppSpec`",
+        "CachePolicy: Which blocks leave",
+    ],
 }
 
 LISTENERS = {
@@ -172,7 +175,7 @@ SCHEDULING = {
     "TakesNotes": ["SchedulingPolicy: What it is told is not its to change", "SchedulingPolicy"],
     "AsksSomebody": ["SchedulingPolicy: must be quick"],
     "KeepsAll": ["SchedulingPolicy: must be quick"],
-    "WantsALimit": ["SchedulingPolicy: The class is called without arguments", "SchedulingPolicy"],
+    "WantsALimit": ["SchedulingPolicy: The class is called with the context's `SparkConf`", "SchedulingPolicy"],
 }
 
 SHUFFLES = {
