@@ -115,14 +115,14 @@ def test_imports_point_one_way(module):
 @pytest.mark.parametrize(
     "source",
     [
-        "import asparkle.plugins.manager",
-        "from asparkle.plugins import manager",
+        "import asparkle.plugins.registry",
+        "from asparkle.plugins import registry",
         "from asparkle.backends.threads import ThreadsManager",
         "import asparkle.blocking",
-        "def f():\n    from asparkle.plugins import manager",
+        "def f():\n    from asparkle.plugins import registry",
         "class C:\n    async def f(self):\n        if True:\n            import asparkle.backends.inline",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from asparkle.plugins import hookspecs",
-        "from importlib import import_module\ndef f():\n    import_module('asparkle.plugins.manager')",
+        "from importlib import import_module\ndef f():\n    import_module('asparkle.plugins.registry')",
         "DISK = 'asparkle.backends.disk:DiskStore'",
     ],
 )
@@ -135,11 +135,14 @@ PUBLIC = {"asparkle.conf", "asparkle.errors", "asparkle.events", "asparkle.plugi
 MACHINERY = {
     "builtin",
     "checks",
+    "entrypoints",
     "guards",
     "hookspecs",
-    "manager",
+    "kinds",
     "metrics",
     "reading",
+    "registered",
+    "registry",
     "replaying",
     "survey",
 }

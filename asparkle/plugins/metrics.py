@@ -75,7 +75,8 @@ METRICS: Final[dict[str, Description]] = {
     "task_duration_seconds": Description("histogram", "How long attempts at tasks that succeeded took."),
     "executors": Description("gauge", "Executors that are there."),
     "executors_added": Description("counter", "Executors that came."),
-    "executors_lost": Description("counter", "Executors that went, while the application ran."),
+    "executors_lost": Description("counter", "Executors that were lost: their process died, say, or their host."),
+    "executors_released": Description("counter", "Executors that were given back, as they were not needed any more."),
     "executors_excluded": Description("gauge", "Executors that are left out because tasks failed on them."),
     "slots": Description("gauge", "Tasks that the executors can run at once."),
     "cached_blocks": Description(
@@ -268,7 +269,7 @@ class MetricsListener(Listener):
         self._count_executors()
 
     def _executor_removed(self, event: ExecutorRemoved) -> None:
-        self._add("executors_lost")
+        self._add("executors_released" if event.released else "executors_lost")
         self._slots.pop(event.executor, None)
         self._excluded.discard(event.executor)
         self._count_executors()

@@ -36,8 +36,6 @@ from asparkle.testing import (
     small_disk,
 )
 
-from .subprocesses import SubprocessManager
-
 pytestmark = pytest.mark.slow
 
 
@@ -62,19 +60,9 @@ class TestProcesses(ExecutorBackendConformance):
         return ProcessesManager()
 
 
-class TestSubprocesses(ExecutorBackendConformance):
-    """Twenty lines, as a third party writes them."""
-
-    master = "sub://2"
-    bad_masters = ["sub://", "sub://many", "sub://0"]
-
-    def make(self):
-        return SubprocessManager()
-
-
 class TestDiskStore(BlockStoreConformance):
-    def make(self, directories):
-        return DiskStore(directories)
+    def make(self, app):
+        return DiskStore(app)
 
     def full(self, store):
         return small_disk(1 << 20)
@@ -92,23 +80,23 @@ class TestFileShuffleStore(ShuffleStoreConformance):
 
 
 class TestLRU(CachePolicyConformance):
-    def make(self):
-        return LRU()
+    def make(self, app):
+        return LRU(app)
 
 
 class TestLFU(CachePolicyConformance):
-    def make(self):
-        return LFU()
+    def make(self, app):
+        return LFU(app)
 
 
 class TestFIFO(CachePolicyConformance):
-    def make(self):
-        return FIFO()
+    def make(self, app):
+        return FIFO(app)
 
 
 class TestCost(CachePolicyConformance):
-    def make(self):
-        return CostAware()
+    def make(self, app):
+        return CostAware(app)
 
 
 class TestGzip(CodecConformance):
@@ -144,18 +132,18 @@ class TestLz4(CodecConformance):
 
 
 class TestPickle(SerializerConformance):
-    def make(self):
-        return Pickle()
+    def make(self, app):
+        return Pickle(app)
 
 
 class TestSchedulingFIFO(SchedulingPolicyConformance):
-    def make(self):
-        return scheduling.FIFO()
+    def make(self, conf):
+        return scheduling.FIFO(conf)
 
 
 class TestSchedulingFAIR(SchedulingPolicyConformance):
-    def make(self):
-        return scheduling.FAIR()
+    def make(self, conf):
+        return scheduling.FAIR(conf)
 
 
 class TestEventRecorder(ListenerConformance):

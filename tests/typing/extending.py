@@ -68,7 +68,8 @@ def listening() -> None:
 
 
 class Newest(CachePolicy):
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._blocks: list[BlockId] = []
 
     def touch(self, block: BlockId) -> None:
@@ -83,7 +84,9 @@ class Newest(CachePolicy):
 
 
 class InMemory(BlockStore):
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
+        assert_type(app.settings, dict[str, str])
         self._blocks: dict[BlockId, bytes] = {}
 
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:
