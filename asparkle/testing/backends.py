@@ -50,7 +50,7 @@ LEAVING: Final = "ends all of them, waits until they are gone, and deletes what 
 NEVER_BLOCKS: Final = "Never blocks and never fails"
 LAST: Final = "once and last, that the executor is lost and why"
 KEY: Final = "a key"
-OF_A_HOST: Final = {"directories", "path", "directory"}
+OF_A_HOST: Final = {"directories", "path", "directory", "host", "dialer", "storage_memory"}
 """What is another for workers on a host that does not share the driver's files."""
 
 
@@ -917,7 +917,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
             where = work.Found(*await seat.call(work.look_around, KEY)).directory
             with self.promised("AppSpec.directory", "and its working directory, likewise"):
                 expect(where == app.directory, f"has workers in {where}, not in {app.directory}")
-        with self.promised("AppSpec", "plain data, the same for every executor"):
+        with self.promised("AppSpec", "plain data, the same for every executor, but for what says where it is"):
             other = {name: value for name, value in theirs._asdict().items() if value != getattr(app, name)}
             expect(not other.keys() - OF_A_HOST, f"told a worker something else: {shown(other)}")
         return found.hashed

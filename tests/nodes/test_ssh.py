@@ -33,7 +33,7 @@ class TestConformance(ExecutorBackendConformance):
     def on_hosts(self, made: Hosts) -> Iterator[None]:
         found = conf(made)
         type(self).master = str(found.get("spark.master"))
-        type(self).conf = {key: str(found.get(key)) for key in ("asparkle.ssh.options", "spark.network.timeout")}
+        type(self).settings = {key: str(found.get(key)) for key in ("asparkle.ssh.options", "spark.network.timeout")}
         yield
         assert left_behind(made) == []
 
