@@ -28,9 +28,11 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.application import Application
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Executor, ExecutorInfo, Lost
+from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Dial, Executor, ExecutorInfo, Lost
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, JobFailed, NoExecutors
+from asparkle.core.fileclient import Broken, FileConnection
+from asparkle.core.loop import in_thread
 from asparkle.core.masters import parse_master
 from asparkle.core.payloads import load
 from asparkle.core.shown import shown
@@ -644,6 +646,39 @@ class ExecutorBackendConformance(AnyBackendConformance):
     def test_it_is_no_in_process_backend(self) -> None:
         with self.promised("ClusterManager.in_process", "its executors live in the driver's process"):
             expect(not self.manager.in_process, "has in_process = True: use InProcessBackendConformance")
+
+    def test_the_files_of_its_hosts(self) -> None:
+        """Of a cluster whose executors share the driver's files, there are none to connect to."""
+
+        async def test() -> None:
+            async with self.fleet() as fleet:
+                (seat,) = await fleet.bring(1)
+                dial = fleet.cluster.dial
+                apart = type(fleet.cluster).dial is not Cluster.dial
+                with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
+                    if apart:
+                        await in_thread(self._serves_files, dial, seat.executor.info.host)
+                    try:
+                        (await in_thread(dial, "no such host")).close()
+                        expect(not apart, "gave a connection to a host that there is not")
+                    except OSError:
+                        pass
+
+        self.run(self.loops[0], test)
+
+    def _serves_files(self, dial: Dial, host: str) -> None:
+        connection = dial(host)
+        try:
+            server = FileConnection(connection, self.patience / 2)
+            try:
+                server.size("/no/such/file")
+                expect(False, "gave a connection to what has a file /no/such/file for the application")
+            except PermissionError:
+                pass  # it serves an application's files, and that is none
+            except Broken as error:
+                expect(False, f"gave a connection to what is no file server: {error}")
+        finally:
+            connection.close()
 
     def test_opening_does_not_wait_for_executors(self) -> None:
         """Workers of this test are never ready; and leaving ends them all the same."""

@@ -184,6 +184,7 @@ SHUFFLES = {
         "MapOutputReader: One partition of one map output",
         "ShuffleStore",
         "MapOutputReader.read",
+        "ShuffleStore.open_all",
         "ShuffleStore.remove",
     ],
     "WritesLater": ["MapOutputWriter.write: write or copy them before returning", "ShuffleStore"],
@@ -203,21 +204,34 @@ SHUFFLES = {
         "MapOutputReader.read",
     ],
     "LivesInTheHeap": ["ShuffleStore.scope: What an output outlives", "ShuffleStore: what map tasks write"],
-    "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads"],
+    "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads", "ShuffleStore.open_all"],
     "RemovesAll": [
         "ShuffleStore.remove: whose attempts have smaller numbers than ``before``",
         "ShuffleStore.remove: later ones may be written meanwhile",
         "ShuffleStore",
         "ShuffleStore.open",
     ],
-    "RemovesNothing": ["ShuffleStore.remove: Forget the shuffle's outputs", "ShuffleStore.open"],
+    "RemovesNothing": [
+        "ShuffleStore.remove: Forget the shuffle's outputs",
+        "ShuffleStore.open",
+        "ShuffleStore.open_all",
+    ],
     "OneForEach": [
         "ShuffleStore.begin: Several attempts at one partition may write at once",
         "ShuffleStore.remove",
         "ShuffleStore",
     ],
     "KeepsElsewhere": ["ShuffleStore.close: forget all its outputs", "ShuffleStore.open"],
-    "RaisesKeyError": ["ShuffleStore.open: Raises OSError where the output is not there"],
+    "RaisesKeyError": [
+        "ShuffleStore.open: Raises OSError where the output is not there",
+        "ShuffleStore.open_all: Raises as `open` does",
+    ],
+    "OpensAllAtOnce": [
+        "ShuffleStore.open_all: may be the last that is: then the iterator is closed",
+        "ShuffleStore.open_all: Raises as `open` does",
+    ],
+    "LargestFirst": ["ShuffleStore.open_all: Readers of several outputs", "ShuffleStore"],
+    "WantsAnAddress": ["ShuffleStore.use: Called once, before anything else"],
     "KnowsItsOwn": ["ShuffleStore.has: Whether the output may be there"],
 }
 
@@ -295,6 +309,10 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "NamesNothing": (
         {"test_bad_master_urls": "ClusterManager.executors: Raises `errors.ConfigurationError` for a URL"},
         ["test_the_master_url"],
+    ),
+    "DialsNobody": (
+        {"test_the_files_of_its_hosts": "Cluster.dial: A connection to the file server of a host"},
+        [COME],
     ),
     "CantAbandon": (
         {"test_what_was_begun_is_abandoned": "ClusterManager.abandon: Undo `prestart` when `open` will not follow"},

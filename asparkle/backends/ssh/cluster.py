@@ -320,16 +320,12 @@ class SshCluster(WorkerCluster):
 
     def dial(self, host: str) -> Connection:
         """The driver's own way to a node's file server."""
-        ours, theirs = socket.socketpair()
-        self._call(lambda: self._lead(host, theirs))
-        return ours
-
-    def _lead(self, host: str, connection: socket.socket) -> None:
         agent = self.agents.get(host)
         if agent is None:
-            connection.close()
-        else:
-            self.tasks.start_soon(connect, agent.link.open(["files"]), connection)
+            raise ConnectionError(f"node {host!r} is not connected")
+        ours, theirs = socket.socketpair()
+        self._call(lambda: self.tasks.start_soon(connect, agent.link.open(["files"]), theirs))
+        return ours
 
     # ------------------------------------------------------------------------- beats
 

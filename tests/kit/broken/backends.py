@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 from contextlib import asynccontextmanager
@@ -392,6 +393,15 @@ class LeavesFiles(Workers):
 
 
 class TestLeavesFiles(Broken, cluster=LeavesFiles):
+    pass
+
+
+class DialsNobody(Subprocesses):
+    def dial(self, host):
+        return socket.socketpair()[0]
+
+
+class TestDialsNobody(Broken, cluster=DialsNobody):
     pass
 
 

@@ -213,6 +213,42 @@ class TestRemovesNothing(Broken):
         return RemovesNothing(app)
 
 
+class OpensAllAtOnce(FileShuffleStore):
+    """And leaves open what is not asked for."""
+
+    def open_all(self, pieces):
+        readers = [self.open(location, partition) for location, partition, _ in pieces]
+        self.kept = [*getattr(self, "kept", ()), *readers]
+        return iter(readers)
+
+
+class TestOpensAllAtOnce(Broken):
+    def make(self, app):
+        return OpensAllAtOnce(app)
+
+
+class LargestFirst(FileShuffleStore):
+    """As that takes longest."""
+
+    def open_all(self, pieces):
+        return super().open_all(sorted(pieces, key=lambda piece: -sum(piece[2])))
+
+
+class TestLargestFirst(Broken):
+    def make(self, app):
+        return LargestFirst(app)
+
+
+class WantsAnAddress(FileShuffleStore):
+    def use(self, files):
+        self.address = files.address
+
+
+class TestWantsAnAddress(Broken):
+    def make(self, app):
+        return WantsAnAddress(app)
+
+
 class OneForEach(FileShuffleStore):
     """Takes two attempts at a partition for one."""
 
