@@ -46,12 +46,13 @@ if TYPE_CHECKING:
     from asparkle.core.logs import log
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
+    from asparkle.core.protocol import MessageReader, ToDriver, ToExecutor, encode
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
     from asparkle.core.worker.preload import preload
     from asparkle.core.worker.runtime import Worker
-    from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
+    from asparkle.core.workercluster import Channel, ChannelExecutor, SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
     from asparkle.plugins.reading import read_events
     from asparkle.plugins.replaying import Replayed, replay
@@ -65,6 +66,8 @@ __all__ = [
     "BlockStore",
     "Buffer",
     "CachePolicy",
+    "Channel",
+    "ChannelExecutor",
     "Cluster",
     "ClusterManager",
     "Codec",
@@ -76,6 +79,7 @@ __all__ = [
     "MapOutputId",
     "MapOutputReader",
     "MapOutputWriter",
+    "MessageReader",
     "Metric",
     "MetricSink",
     "Metrics",
@@ -88,11 +92,14 @@ __all__ = [
     "ShuffleStore",
     "SocketExecutor",
     "TaskSetFacts",
+    "ToDriver",
+    "ToExecutor",
     "Unpacker",
     "Worker",
     "WorkerCluster",
     "clean_up",
     "dumps",
+    "encode",
     "hookimpl",
     "in_thread",
     "loads",
@@ -153,12 +160,19 @@ __getattr__ = lazy(
         "asparkle.core.logs": ["log"],
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
+        "asparkle.core.protocol": ["MessageReader", "ToDriver", "ToExecutor", "encode"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],
         "asparkle.core.worker.preload": ["preload"],
         "asparkle.core.worker.runtime": ["Worker"],
-        "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
+        "asparkle.core.workercluster": [
+            "Channel",
+            "ChannelExecutor",
+            "SocketExecutor",
+            "WorkerCluster",
+            "worker_command",
+        ],
         "asparkle.plugins.hookspecs": ["hookimpl"],
         "asparkle.plugins.reading": ["read_events"],
         "asparkle.plugins.replaying": ["Replayed", "replay"],
