@@ -143,6 +143,7 @@ MACHINERY = {
     "registered",
     "registry",
     "replaying",
+    "sinks",
     "survey",
 }
 OWN_PLUGINS = [

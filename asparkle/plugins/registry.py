@@ -142,7 +142,7 @@ class PluginRegistry:
         """
         found: list[Listener] = []
         if self._sinks:
-            from asparkle.plugins.metrics import metrics_for
+            from asparkle.plugins.sinks import metrics_for
 
             found += metrics_for(self._sinks, self._conf, dropped)
         for plugin in self._active:
