@@ -48,10 +48,8 @@ class Provided(NamedTuple):
 
 def blocked(conf: SparkConf) -> dict[str, str]:
     """What blocks a plugin, by its name."""
-    names = map(str.strip, os.environ.get(BLOCK_VARIABLE, "").split(","))
-    return dict.fromkeys(filter(None, names), BLOCK_VARIABLE) | dict.fromkeys(
-        PLUGINS_BLOCK.read(conf), PLUGINS_BLOCK.name
-    )
+    names = filter(None, map(str.strip, os.environ.get(BLOCK_VARIABLE, "").split(",")))
+    return dict.fromkeys(names, BLOCK_VARIABLE) | dict.fromkeys(PLUGINS_BLOCK.read(conf), PLUGINS_BLOCK.name)
 
 
 class PluginRegistry:
