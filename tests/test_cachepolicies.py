@@ -17,7 +17,7 @@ from asparkle.core.program import Cached
 from asparkle.core.serializer import load_elements
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.memory import MemoryStore
-from asparkle.plugins.policies import FIFO, LFU, LRU, READ_BACK, CostAware
+from asparkle.plugins.cachepolicies import FIFO, LFU, LRU, READ_BACK, CostAware
 from asparkle.testing import sample_app
 
 APP = sample_app()

@@ -18,7 +18,7 @@ from waiting import until
 
 from asparkle import SparkConf, StorageLevel
 from asparkle.aio import RDD, SparkContext
-from asparkle.core.allocation import allocation_conf
+from asparkle.core.allocationconf import allocation_conf
 from asparkle.core.application import Application
 from asparkle.core.events import ExecutorAdded, ExecutorRemoved, TaskEnded
 from asparkle.errors import ConfigurationError, ContextStopped

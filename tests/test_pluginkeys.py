@@ -134,7 +134,7 @@ from asparkle.plugins import ConfigKey, hookimpl, loads, dumps
 from asparkle.plugins import BlockStore, CachePolicy, SchedulingPolicy, Serializer, ShuffleStore
 from asparkle.backends.disk import DiskStore
 from asparkle.backends.shufflefiles import FileShuffleStore
-from asparkle.plugins.policies import LRU
+from asparkle.plugins.cachepolicies import LRU
 from asparkle.plugins.serializers import Pickle
 
 PHASE = ConfigKey("asparkle.moon.phase", "int", "a whole number", int, "0", "Days since the moon was new.")

@@ -156,7 +156,7 @@ class Application:
 
             log().warning(f"{keys.ALLOCATION.name} has no effect: tasks run in this process", master=self.master_url)
             return None
-        from asparkle.core.allocation import allocation_conf
+        from asparkle.core.allocationconf import allocation_conf
 
         each = max(1, keys.EXECUTOR_CORES.read(conf) // task_cpus) if plugin else 1
         return allocation_conf(conf, self.executors, each)

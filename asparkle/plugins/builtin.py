@@ -56,10 +56,10 @@ def asparkle_block_stores() -> dict[str, str]:
 
 def asparkle_cache_policies() -> dict[str, str]:
     return {
-        "lru": "asparkle.plugins.policies:LRU",
-        "lfu": "asparkle.plugins.policies:LFU",
-        "fifo": "asparkle.plugins.policies:FIFO",
-        "cost": "asparkle.plugins.policies:CostAware",
+        "lru": "asparkle.plugins.cachepolicies:LRU",
+        "lfu": "asparkle.plugins.cachepolicies:LFU",
+        "fifo": "asparkle.plugins.cachepolicies:FIFO",
+        "cost": "asparkle.plugins.cachepolicies:CostAware",
     }
 
 
@@ -76,7 +76,7 @@ def asparkle_codecs() -> dict[str, str]:
 
 
 def asparkle_scheduling_policies() -> dict[str, str]:
-    return {"FIFO": "asparkle.plugins.scheduling:FIFO", "FAIR": "asparkle.plugins.scheduling:FAIR"}
+    return {"FIFO": "asparkle.plugins.schedulingpolicies:FIFO", "FAIR": "asparkle.plugins.schedulingpolicies:FAIR"}
 
 
 def asparkle_metric_sinks() -> dict[str, str]:

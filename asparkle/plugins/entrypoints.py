@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
 from itertools import groupby
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from asparkle.core.errors import PluginError
 from asparkle.plugins import builtin
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "asparkle"
 
@@ -19,6 +22,8 @@ class EntryPoints:
     @cached_property
     def by_name(self) -> dict[str, list[EntryPoint]]:
         """Several with one name are an error, of whoever uses it; one that is found twice is one."""
+        from importlib.metadata import entry_points  # which takes as long as all else of a look-up
+
         found = sorted(set(entry_points(group=GROUP)), key=lambda entry: (entry.name, entry.value))
         return {name: list(entries) for name, entries in groupby(found, key=lambda entry: entry.name)}
 

@@ -37,7 +37,7 @@ class Registered:
             raise PluginError(name, "is a class: give an instance, or the module")
         try:
             version = getattr(plugin, "ASPARKLE_API_VERSION", API_VERSION)
-        except Exception as error:  # a module's own __getattr__
+        except (Exception, SystemExit) as error:  # a module's own __getattr__
             problem = f"can't be asked for its ASPARKLE_API_VERSION: {type(error).__name__}: {error}"
             raise PluginError(name, problem) from error
         if version != API_VERSION:

@@ -48,10 +48,8 @@ class Provided(NamedTuple):
 
 def blocked(conf: SparkConf) -> dict[str, str]:
     """What blocks a plugin, by its name."""
-    names = map(str.strip, os.environ.get(BLOCK_VARIABLE, "").split(","))
-    return dict.fromkeys(filter(None, names), BLOCK_VARIABLE) | dict.fromkeys(
-        PLUGINS_BLOCK.read(conf), PLUGINS_BLOCK.name
-    )
+    names = filter(None, map(str.strip, os.environ.get(BLOCK_VARIABLE, "").split(",")))
+    return dict.fromkeys(names, BLOCK_VARIABLE) | dict.fromkeys(PLUGINS_BLOCK.read(conf), PLUGINS_BLOCK.name)
 
 
 class PluginRegistry:
@@ -142,7 +140,7 @@ class PluginRegistry:
         """
         found: list[Listener] = []
         if self._sinks:
-            from asparkle.plugins.metrics import metrics_for
+            from asparkle.plugins.sinks import metrics_for
 
             found += metrics_for(self._sinks, self._conf, dropped)
         for plugin in self._active:

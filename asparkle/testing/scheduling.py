@@ -135,7 +135,7 @@ class SchedulingPolicyConformance(Conformance):
         if mode == "of the context":
             shares = {f"pool {i}": (None, i + 1, i) for i in range(2)}
             return SimulatedCluster(4, slots=2, policy=self.policy, pools=shares)
-        from asparkle.plugins.scheduling import FAIR
+        from asparkle.plugins.schedulingpolicies import FAIR
 
         settings = {f"pool {i}": (self.make(SparkConf()), i + 1, i) for i in range(3)}
         return SimulatedCluster(4, slots=2, policy=FAIR(), pools=settings)

@@ -13,12 +13,12 @@ from asparkle.backends.processes import ProcessesManager
 from asparkle.backends.shufflefiles import FileShuffleStore
 from asparkle.backends.threads import ThreadsManager
 from asparkle.core.compression import Bzip2, Deflate, Gzip, Lz4, Xz, Zstd
-from asparkle.plugins import scheduling
+from asparkle.plugins import schedulingpolicies as scheduling
+from asparkle.plugins.cachepolicies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.eventlog import EventLogListener
 from asparkle.plugins.eventlog.files import log_files
 from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder, LogListener
-from asparkle.plugins.policies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.progress import ProgressListener
 from asparkle.plugins.serializers import Pickle
 from asparkle.plugins.statsd import StatsdSink

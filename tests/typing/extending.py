@@ -7,7 +7,6 @@ from typing import Any, TypeVar, assert_type
 import asparkle
 import asparkle.aio
 from asparkle import AccumulatorParam, BasicProfiler, Profiler, SparkConf
-from asparkle.core.protocol import ToDriver, ToExecutor
 from asparkle.events import Event, JobEnded, JobStarted, StageInfo, TaskEnded, unpack
 from asparkle.plugins import (
     API_VERSION,
@@ -22,6 +21,8 @@ from asparkle.plugins import (
     ExecutorInfo,
     Listener,
     Lost,
+    ToDriver,
+    ToExecutor,
     hookimpl,
 )
 

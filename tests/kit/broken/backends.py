@@ -127,11 +127,11 @@ class TestGoesOnAfterItsLoss(Broken, executor=GoesOnAfterItsLoss):
 class BlocksInSend(SocketExecutor):
     def send(self, messages):
         if not self._gone:
-            self._socket.setblocking(True)
+            self._channel._socket.setblocking(True)
             try:
                 super().send(messages)
             finally:
-                self._socket.setblocking(False)
+                self._channel._socket.setblocking(False)
 
 
 class TestBlocksInSend(Broken, executor=BlocksInSend):
@@ -378,7 +378,7 @@ class TestLeavesAProcess(Broken, cluster=LeavesAProcess):
 class LeavesDescriptors(Workers):
     async def start(self, info):
         executor = await super().start(info)
-        os.dup(executor._socket.fileno())
+        os.dup(executor._channel._socket.fileno())
         return executor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from asparkle.plugins.policies import LRU
+from asparkle.plugins.cachepolicies import LRU
 from asparkle.testing import CachePolicyConformance
 
 

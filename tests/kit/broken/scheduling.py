@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from asparkle.plugins.scheduling import FAIR, FIFO
+from asparkle.plugins.schedulingpolicies import FAIR, FIFO
 from asparkle.testing import SchedulingPolicyConformance
 
 
