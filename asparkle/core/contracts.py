@@ -25,8 +25,8 @@ do not import them."""
 
 
 class AppSpec(NamedTuple):
-    """What a worker must know of the application: plain data, the same for every executor, but for what says where it is
-    (``host``, ``dialer``, ``directories``, ``path``, ``directory``) and how much it may keep there (``storage_memory``)."""
+    """What a worker must know of the application: plain data, the same for every executor, but for what says where it
+    is (``host``, ``dialer``, ``directories``, ``path``, ``directory``) and what it may keep (``storage_memory``)."""
 
     app_id: str
     name: str

@@ -396,7 +396,7 @@ class TestLeavesFiles(Broken, cluster=LeavesFiles):
     pass
 
 
-class DialsNobody(Subprocesses):
+class DialsNobody(Workers):
     def dial(self, host):
         return socket.socketpair()[0]
 
