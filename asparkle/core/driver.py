@@ -82,6 +82,7 @@ class Driver:
         ]  # a job's properties, as listeners are told them
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
+        self.slots = 0  # of the executors that there are
         self._jobs: dict[int, Job] = {}
         self.records = JobRecords(self.scheduler)
         self._job_numbers = itertools.count()
@@ -160,6 +161,7 @@ class Driver:
             executor = await self._cluster.added()
             info = executor.info
             self._remotes[info.id] = Remote(executor)
+            self.slots += info.slots
             self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
@@ -194,7 +196,8 @@ class Driver:
     def _lost(self, executor: Executor, lost: Lost, stillborn: bool) -> None:
         """``stillborn``: it was given tasks, and is gone before it began one."""
         info = executor.info
-        self._remotes.pop(info.id, None)
+        if self._remotes.pop(info.id, None) is not None:
+            self.slots -= info.slots
         self._loop_closed.set()
         if self.stopped:  # it was told to end
             return

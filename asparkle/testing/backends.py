@@ -52,7 +52,7 @@ LEAVING: Final = "ends all of them, waits until they are gone, and deletes what 
 NEVER_BLOCKS: Final = "Never blocks and never fails"
 LAST: Final = "once and last, that the executor is lost and why"
 KEY: Final = "a key"
-OF_A_HOST: Final = {"directories", "path", "directory", "host", "dialer", "storage_memory"}
+OF_A_HOST: Final = {"directories", "path", "directory", "host", "dialer", "storage_memory", "environment"}
 """What is another for workers on a host that does not share the driver's files."""
 
 

@@ -71,6 +71,16 @@ def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, c
         assert found[host.name].startswith(str(host.directory / "tmp"))
 
 
+def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None:
+    nodes = made.directory / "some.toml"
+    nodes.write_text(f'nodes = ["node1", "node2*1"]\n[defaults]\npython = "{sys.executable}"\n')
+    with SparkContext(conf=conf(made).setMaster(f"ssh:{nodes}")) as context:
+        cpus = len(os.sched_getaffinity(0))
+        wait_for_workers(context, cpus + 1)
+        assert context.defaultParallelism == cpus + 1
+    assert left_behind(made) == []
+
+
 def test_word_count_with_big_results_and_a_broadcast(context: SparkContext) -> None:
     words = [f"word{i % 1000}" for i in range(60_000)]
     weights = context.broadcast({f"word{i}": bytes(1000) for i in range(1000)})

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
 from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
-from asparkle.backends.ssh.nodes import Node
+from asparkle.backends.ssh.nodes import Node, least_slots
 from asparkle.backends.ssh.process import SshProcess
 from asparkle.backends.ssh.relay import connect, join, receive, send_all
 from asparkle.errors import MissingDependency, NodeError
@@ -197,6 +197,9 @@ class SshCluster(WorkerCluster):
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
         self._changed = anyio.Event()
+        self._all = True  # whether as many executors are wanted as there are slots
+        self._more = 0  # slots of nodes of which the master URL does not say how many they have, beyond one each
+        self._counted: set[str] = set()  # these nodes
         self._introducing = False
         self._authority: Authority | None = None
         self._lock = threading.Lock()
@@ -207,6 +210,11 @@ class SshCluster(WorkerCluster):
             tasks.start_soon(self._keep, node)
 
     # ------------------------------------------------------------------------- workers
+
+    async def set_target(self, executors: int) -> None:
+        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say."""
+        self._all = executors >= least_slots(self.nodes)
+        await super().set_target(executors + self._more * self._all)
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
         agent = await self._with_free_slot()
@@ -237,6 +245,11 @@ class SshCluster(WorkerCluster):
         """A node is ready for workers."""
         self.agents[agent.node.name] = agent
         self.problems.pop(agent.node.name, None)
+        if agent.node.slots is None and agent.node.name not in self._counted:
+            self._counted.add(agent.node.name)
+            self._more += agent.slots - 1
+            self.target += (agent.slots - 1) * self._all
+            self.fill()
         self.changed()
         self._introduce_soon()
 
