@@ -100,10 +100,10 @@ thread.  Raises OSError where that host can't be reached: at once, if that is kn
 
 
 class ExecutorInfo(NamedTuple):
-    """``id`` and ``epoch``: no two executors have both, see `Cluster.added`.  ``host``: tasks prefer it for blocks that
-    lie there; executors with one host share its files; it is also the `AppSpec.host` of a worker that does not share
-    the driver's files.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as it knows it, where that is
-    known."""
+    """``epoch``: no two executors have it and the ``id``; a later one of that id has a greater one.  ``host``: tasks
+    prefer it for blocks that lie there; executors with one host share its files; it is also the `AppSpec.host` of a
+    worker that does not share the driver's files.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as
+    it knows it, where that is known."""
 
     id: str
     epoch: int

@@ -183,7 +183,11 @@ class Driver:
     async def _listen(self, executor: Executor) -> None:
         stillborn = True
         while True:
-            reports = await executor.receive()
+            try:
+                reports = await executor.receive()
+            except PluginError:  # nobody hears of this worker any more
+                del self._remotes[executor.info.id]
+                raise
             if isinstance(reports, Lost):
                 stillborn = stillborn and reports.blame and not reports.running
                 self._lost(executor, reports, stillborn and bool(self._remotes[executor.info.id].stages))

@@ -181,11 +181,11 @@ class Fleet:
             with self.kit.promised("Cluster.added", "Each is returned once"):
                 known = [seat.executor for seat in self.seats]
                 expect(all(executor is not other for other in known), f"returned {executor.info} twice")
-            with self.kit.promised("ExecutorInfo.id", "no two executors have both"):
+            with self.kit.promised("ExecutorInfo.id", "no two executors have it and the ``id``"):
                 names = [(other.info.id, other.info.epoch) for other in known]
                 name = (executor.info.id, executor.info.epoch)
                 expect(name not in names, f"returned two executors with the id and epoch {name}")
-            with self.kit.promised("ExecutorInfo.epoch", "no two executors have both"):
+            with self.kit.promised("ExecutorInfo.epoch", "a later one of that id has a greater one"):
                 before = max((epoch for id, epoch in names if id == executor.info.id), default=executor.info.epoch - 1)
                 said = f"gave an executor the epoch {executor.info.epoch}, when an earlier one of its id had {before}"
                 expect(executor.info.epoch > before, said)
