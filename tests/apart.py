@@ -1,11 +1,13 @@
 """Hosts that share no files, on one machine and without any network: ``apart://HxW`` is W workers on each of H hosts.
 
 A host is a directory of its own, a process that serves the files in it over a Unix socket, and workers, in which an
-audit hook makes sure that they open nothing of the driver's and of other hosts' directories.
+audit hook makes sure that they open nothing of the driver's and of other hosts' directories.  They have asparkle and
+what is installed here; the driver's own modules, those of the tests above all, are not there for them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -22,6 +24,8 @@ from pathlib import Path
 
 import anyio
 
+import asparkle
+from asparkle.core.localmodules import is_own
 from asparkle.errors import ConfigurationError
 from asparkle.plugins import (
     AppSpec,
@@ -65,20 +69,28 @@ def connect(root: str, host: str) -> Connection:
 
 def work() -> None:
     """Be a worker that sees its own host's files only; what it tries to see besides, it is noted for."""
-    root, host, driver = sys.argv[1:4]
+    root, host, driver, *scripts = sys.argv[1:]
+    sys.modules["apart"] = sys.modules[__name__]
+    hidden = tuple(os.path.join(directory, "") for directory in scripts)
+    sys.path[:] = [entry for entry in sys.path if not os.path.join(entry, "").startswith(hidden)]
     others = [os.path.join(root, name) for name in os.listdir(root) if name.startswith("h") and name != host]
     forbidden = tuple(os.path.join(directory, "") for directory in (driver, *others))
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if event in TOUCHES and isinstance(arguments[0], str) and arguments[0].startswith(forbidden):
+        if event not in TOUCHES or not isinstance(arguments[0], str):
+            return
+        if arguments[0].startswith(hidden) or arguments[0] in scripts:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file on this host", arguments[0])
+        if arguments[0].startswith(forbidden):
             fd = os.open(os.path.join(root, "seen"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(fd, f"{host}: {event} {arguments[0]}\n".encode())
             os.close(fd)
             raise PermissionError(f"{arguments[0]} is another host's")
 
+    from asparkle.worker import main
+
     sys.addaudithook(watch)
     del sys.argv[1:]
-    from asparkle.worker import main
 
     main()
 
@@ -144,6 +156,8 @@ class ApartCluster(WorkerCluster):
     def __init__(self, app: AppSpec, tasks: anyio.abc.TaskGroup, hosts: int, root: str) -> None:
         super().__init__(app, tasks)
         self.root = root
+        os.mkdir(os.path.join(root, "code"))
+        os.symlink(asparkle.__path__[0], os.path.join(root, "code", "asparkle"))
         self.hosts = {f"h{i}": self._make_host(f"h{i}") for i in range(hosts)}
         self.servers = {host: self._serve(host) for host in self.hosts}
         self.dead: set[str] = set()
@@ -164,6 +178,7 @@ class ApartCluster(WorkerCluster):
         for directory in directories:
             for part in PARTS:
                 os.makedirs(os.path.join(directory, part), mode=0o700)
+        os.mkdir(os.path.join(self.root, host, "work"))
         return directories
 
     def _serve(self, host: str) -> subprocess.Popen[bytes]:
@@ -188,17 +203,13 @@ class ApartCluster(WorkerCluster):
             environment={**self.app.environment, "APART": self.root},
         )
         ours, theirs = socket.socketpair()
-        environment = {
-            **os.environ,
-            "PYTHONHASHSEED": app.hash_seed,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
-        code = "import apart; apart.work()"
+        environment = {**os.environ, "PYTHONHASHSEED": app.hash_seed, "PYTHONPATH": os.path.join(self.root, "code")}
         driver = os.path.commonpath(self.app.directories)
+        scripts = {os.path.abspath(entry) for entry in sys.path if is_own(entry)}
         with theirs:
             process = await anyio.open_process(
-                [sys.executable, "-c", code, self.root, host, driver],
-                stdin=theirs, stdout=theirs, stderr=None, env=environment,
+                [sys.executable, __file__, self.root, host, driver, *scripts],
+                stdin=theirs, stdout=theirs, stderr=None, env=environment, cwd=os.path.join(self.root, host, "work"),
             )  # fmt: skip
         self.pids[host].append(process.pid)
 
@@ -283,3 +294,7 @@ class Apart:
     @hookimpl
     def asparkle_cluster_managers(self) -> dict[str, type[ClusterManager]]:
         return {"apart": ApartManager}
+
+
+if __name__ == "__main__":
+    work()
