@@ -202,6 +202,12 @@ class SparkContext(DriverOnly):
             self._added_or_none = AddedFiles(files_below(spec.directories), self._application.file_options)
         return self._added_or_none
 
+    async def _tell_of_files(self) -> None:
+        """Attempts that start from now on find what was added, wherever they run."""
+        added, driver = self._added, self._driver
+        files = await in_thread(added.for_other_hosts) if driver.has_other_hosts else []
+        driver.files_added(added.version, files, added.imports)
+
     def _forget_outputs(self) -> None:
         if self._driver_or_none is not None:
             self._driver_or_none.forget_outputs()
@@ -1047,6 +1053,7 @@ class SparkContext(DriverOnly):
         """
         path = arguments.path(path, "addFile", "path")
         await in_thread(self._added.add_file, path, recursive)
+        await self._tell_of_files()
 
     async def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
@@ -1067,9 +1074,8 @@ class SparkContext(DriverOnly):
         [2, 4]
         """
         path = arguments.path(path, "addPyFile", "path")
-        added = self._added
-        await in_thread(added.add_module, path)
-        self._driver.modules_added(added.version)
+        await in_thread(self._added.add_module, path)
+        await self._tell_of_files()
 
     async def addArchive(self, path: str | os.PathLike[str]) -> None:
         """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
@@ -1088,6 +1094,7 @@ class SparkContext(DriverOnly):
         [['words.txt']]
         """
         await in_thread(self._added.add_archive, arguments.path(path, "addArchive", "path"))
+        await self._tell_of_files()
 
     @property
     def listFiles(self) -> list[str]:

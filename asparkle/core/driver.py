@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,6 +43,9 @@ from asparkle.core.serializer import Elements, Loads, load_elements
 from asparkle.core.shipping import ShippedStage, Shipping
 from asparkle.core.shown import shown
 from asparkle.core.transforms import Sink
+
+if TYPE_CHECKING:
+    from asparkle.core.localmodules import LocalModules
 
 T = TypeVar("T")
 _DEFAULTS = JobOptions()
@@ -98,6 +101,7 @@ class Driver:
         self._kills: dict[int, tuple[float, str]] = {}
         self._bringing: set[int] = set()  # attempts that have succeeded, whose results are on their way
         self._few = anyio.Semaphore(8)  # that are fetched at once
+        self._wanted_modules: deque[tuple[str, protocol.WantModule]] = deque()  # by executors; the first is looked for
         self._turns = TurnDealer()
         self._loop_closed = anyio.Event()
         self._dirty: dict[str, Remote] = {}
@@ -286,6 +290,10 @@ class Driver:
         if remote is None:
             return
         self._dirty[command.executor] = remote
+        surroundings = self._shipping.surroundings
+        if remote.surroundings is not surroundings:
+            remote.surroundings = surroundings
+            remote.outbox.append(surroundings)
         stage = self._shipping.stages[command.stage]
         try:
             if remote.stages.get(command.stage) is not stage:
@@ -329,10 +337,6 @@ class Driver:
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
         install = stage.install()
         remote.stages[stage.plan.stage] = stage
-        surroundings = self._shipping.surroundings
-        if remote.surroundings is not surroundings:
-            remote.surroundings = surroundings
-            remote.outbox.append(surroundings)
         remote.outbox.append(install)
 
     def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.BlockId]:
@@ -556,6 +560,27 @@ class Driver:
     def _want_block(self, executor: Executor, r: protocol.WantBlock) -> None:
         self.blocks.wanted(executor.info.id, r)
 
+    def _want_module(self, executor: Executor, r: protocol.WantModule) -> None:
+        self._wanted_modules.append((executor.info.id, r))
+        if len(self._wanted_modules) == 1:
+            self.tasks.start_soon(self._find_modules)
+
+    async def _find_modules(self) -> None:
+        while self._wanted_modules:
+            executor, want = self._wanted_modules[0]
+            found = await in_thread(self._local_modules.find, want.name)
+            self._to(executor, found._replace(request=want.request))
+            self._deliver()
+            self._wanted_modules.popleft()
+
+    @cached_property
+    def _local_modules(self) -> LocalModules:
+        from asparkle.core.localmodules import LocalModules
+
+        return LocalModules(
+            self._shipping.path, self._shipping.is_others, os.path.join(self.app.directories[0], "data")
+        )
+
     def _exported(self, executor: Executor, r: protocol.Exported) -> None:
         self.blocks.exported(r)
 
@@ -724,9 +749,14 @@ class Driver:
             if not background.sharers:
                 self._together.pop(node.id, None)
 
-    def modules_added(self, version: int) -> None:
-        """There is more to import than executors have seen: those of stages to come look anew."""
-        self._shipping.modules = version
+    @property
+    def has_other_hosts(self) -> bool:
+        """Whether there may be executors that do not share the driver's files."""
+        return self._apart
+
+    def files_added(self, modules: int, added: Sequence[protocol.AddedFile], imports: Sequence[str]) -> None:
+        """There is more to read, or to import, than executors have seen: attempts that start from now on find it."""
+        self._shipping.files_added(modules, added, imports)
 
     # ------------------------------------------------------------------------- for the cleaner
 
@@ -787,6 +817,7 @@ _REPORTS: dict[type, Callable[[Driver, Executor, Any], None]] = {
     protocol.RequestCommit: Driver._request_commit,
     protocol.BarrierReached: Driver._barrier_reached,
     protocol.WantBlock: Driver._want_block,
+    protocol.WantModule: Driver._want_module,
     protocol.Exported: Driver._exported,
     protocol.WantTurns: Driver._want_turns,
     protocol.HasLoop: Driver._has_loop,

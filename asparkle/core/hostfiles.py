@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from asparkle.core.contracts import AppSpec, Dial
@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 20
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+
+
+def incoming(app: AppSpec) -> str:
+    """Where files lie on this host that are not whole yet; made when it is needed first."""
+    directory = os.path.join(app.directories[0], "incoming")
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+    except OSError as error:
+        raise _no_room(directory, error) from error
+    return directory
 
 
 class HostFiles:
@@ -120,8 +130,17 @@ class HostFiles:
                 if len(view) == ref.length:
                     return view
                 remove_file(copy)
-            self._fetch_together(ref, copy)
+            self._fetch_together(ref, copy, f"{copy}.part", partial(os.rename, dst=copy))
         return self.map(ref)
+
+    def place(self, ref: FileRef, path: str, make: Callable[[str], object]) -> None:
+        """See that ``path`` is there: ``make`` is called with the path to which the file was fetched, may move it, and
+        makes ``path`` in one step.  Done once for all processes of this host.
+
+        Raises as `bring` does, and what ``make`` raises.
+        """
+        if not os.path.lexists(path):
+            self._fetch_together(ref, path, os.path.join(incoming(self._app), os.path.basename(ref.path)), make)
 
     def drop(self, path: str) -> None:
         """Delete this host's copy of what was at ``path`` of the driver's."""
@@ -131,21 +150,24 @@ class HostFiles:
     def _copy(self, path: str) -> str:
         return os.path.join(self._app.directories[0], "data", os.path.basename(path))
 
-    def _fetch_together(self, ref: FileRef, copy: str) -> None:
-        """Fetch a file to ``copy``, or wait until another process has: who has locked the unfinished one fetches it."""
+    def _fetch_together(self, ref: FileRef, copy: str, unfinished: str, make: Callable[[str], object]) -> None:
+        """Fetch a file, of which ``make`` makes ``copy``, or wait until another process has: who has locked the
+        unfinished one fetches it."""
         import fcntl
 
-        unfinished = f"{copy}.part"
         while True:
             with _opened(unfinished) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if os.path.exists(copy):
+                if os.path.lexists(copy):
                     return
                 if not _is_at(file.fileno(), unfinished):
                     continue  # it was finished, and dropped since
-                file.truncate()
-                self._fetch(ref, _File(file, ref.length))
-                os.rename(unfinished, copy)
+                try:
+                    file.truncate()
+                    self._fetch(ref, _File(file, ref.length))
+                    make(unfinished)
+                finally:
+                    remove_file(unfinished)  # unless it was moved
                 return
 
     # ----------------------------------------------------------------------------------------- fetching

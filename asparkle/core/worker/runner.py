@@ -53,6 +53,8 @@ def _attempt(
             for scope in worker.task_scopes:
                 context._at_end().enter_context(scope(context))
             environment = TaskEnvironment(worker, task, context)
+            if worker.provisions is not None:
+                worker.provisions.bring()
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             counters.deserialize_seconds = time.perf_counter() - started
             worker.interruptible = task.tid
@@ -81,6 +83,8 @@ def _attempt(
         return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error, others)
     except BaseException as error:  # whatever a user's function raises, SystemExit included, is its report
         was_killed = task.tid in worker.killing
+        if worker.provisions is not None:
+            worker.provisions.explain(error)
         fatal = isinstance(error, PicklingFailed)
         described = describe_failure(error, live=worker.in_process)
         penalised = not was_killed and not isinstance(error, CommitDenied)
