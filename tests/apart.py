@@ -162,6 +162,7 @@ class ApartCluster(WorkerCluster):
         self.servers = {host: self._serve(host) for host in self.hosts}
         self.dead: set[str] = set()
         self.pids: dict[str, list[int]] = {host: [] for host in self.hosts}
+        self.workers = dict.fromkeys(self.hosts, 0)  # those included that are being started
         self._listener = listening(os.path.join(root, f"{DRIVER}.sock"))
         fault = os.path.join(root, f"{DRIVER}.fault")
         threading.Thread(target=self._serve_driver, args=(app.directories, fault), daemon=True).start()
@@ -195,7 +196,8 @@ class ApartCluster(WorkerCluster):
 
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         alive = [host for host in self.hosts if host not in self.dead]
-        host = min(alive, key=lambda host: len(self.pids[host]))
+        host = min(alive, key=lambda host: self.workers[host])
+        self.workers[host] += 1
         app = self.app._replace(
             directories=self.hosts[host],
             host=host,
@@ -216,6 +218,7 @@ class ApartCluster(WorkerCluster):
         async def ended() -> str:
             status = await process.wait()
             self.pids[host].remove(process.pid)
+            self.workers[host] -= 1
             return f"its process ended with exit status {status}"
 
         executor = ApartExecutor(app, info._replace(host=host), ours, self.tasks, ended=ended, end=process.kill)

@@ -290,10 +290,7 @@ class Driver:
         if remote is None:
             return
         self._dirty[command.executor] = remote
-        surroundings = self._shipping.surroundings
-        if remote.surroundings is not surroundings:
-            remote.surroundings = surroundings
-            remote.outbox.append(surroundings)
+        self._surround(remote)
         stage = self._shipping.stages[command.stage]
         try:
             if remote.stages.get(command.stage) is not stage:
@@ -333,6 +330,13 @@ class Driver:
     def _host_of(self, executor: str) -> str:
         remote = self._remotes.get(executor)
         return remote.executor.info.host if remote is not None else ""
+
+    def _surround(self, remote: Remote) -> None:
+        surroundings = self._shipping.surroundings
+        if remote.surroundings is not surroundings:
+            remote.surroundings = surroundings
+            remote.outbox.append(surroundings)
+            self._dirty[remote.executor.info.id] = remote
 
     def _install(self, remote: Remote, stage: ShippedStage) -> None:
         install = stage.install()
@@ -757,6 +761,9 @@ class Driver:
     def files_added(self, modules: int, added: Sequence[protocol.AddedFile], imports: Sequence[str]) -> None:
         """There is more to read, or to import, than executors have seen: attempts that start from now on find it."""
         self._shipping.files_added(modules, added, imports)
+        for remote in self._remotes.values():  # attempts may be waiting there
+            self._surround(remote)
+        self._deliver()
 
     # ------------------------------------------------------------------------- for the cleaner
 

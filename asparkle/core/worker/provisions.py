@@ -186,7 +186,7 @@ class DriverModules:
             if answer.platform != (here := platform_tag()):
                 raise self._error(
                     name,
-                    f"{answer.compiled} is compiled for {answer.platform}, and there it would have to be for {here}",
+                    f"{answer.compiled} is compiled for {answer.platform}, and the host is {here}",
                 )
         target = os.path.join(self._directory, answer.place)
         try:
