@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from waiting import wait_until
+
 SSHD = next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(p).exists()), None)
 _numbers = itertools.count()
 
@@ -87,6 +89,7 @@ class Host:
         if self.sshd is not None:
             self.sshd.wait()
             self.sshd = None
+        wait_until(lambda: not self.processes())  # killed, a process takes a moment to go
 
     def disconnect(self) -> None:
         """Nothing arrives there, and nothing comes from there."""
