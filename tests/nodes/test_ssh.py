@@ -172,7 +172,12 @@ def test_nodes_that_can_not_connect_to_each_other_go_through_the_driver(fresh: H
 
 @pytest.mark.parametrize(
     ("level", "copies"),
-    [(StorageLevel.MEMORY_ONLY, 1), (StorageLevel.DISK_ONLY, 1), (StorageLevel.MEMORY_ONLY_2, 2), (StorageLevel.DISK_ONLY_2, 2)],
+    [
+        (StorageLevel.MEMORY_ONLY, 1),
+        (StorageLevel.DISK_ONLY, 1),
+        (StorageLevel.MEMORY_ONLY_2, 2),
+        (StorageLevel.DISK_ONLY_2, 2),
+    ],
 )
 def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
     fresh: Hosts, tmp_path: Path, level: StorageLevel, copies: int
