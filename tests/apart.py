@@ -87,10 +87,13 @@ def work() -> None:
 
 
 def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> None:
-    """Serve all who connect; while there is a file ``fault``, as its content says."""
+    """Serve all who connect; if there is a file ``fault``, the next of them as its content says."""
     while True:
         connection, _ = listener.accept()
-        served = Faulty(connection, Path(fault).read_text()) if os.path.exists(fault) else connection
+        served: object = connection
+        if os.path.exists(fault):
+            served = Faulty(connection, Path(fault).read_text())
+            os.unlink(fault)
         threading.Thread(target=serve_files, args=(served, directories), daemon=True).start()
 
 
@@ -147,6 +150,7 @@ class ApartCluster(WorkerCluster):
         self.hosts = {f"h{i}": self._make_host(f"h{i}") for i in range(hosts)}
         self.servers = {host: self._serve(host) for host in self.hosts}
         self.dead: set[str] = set()
+        self.workers = dict.fromkeys(self.hosts, 0)
         self.pids: dict[str, list[int]] = {host: [] for host in self.hosts}
         self._listener = listening(os.path.join(root, f"{DRIVER}.sock"))
         fault = os.path.join(root, f"{DRIVER}.fault")
@@ -180,7 +184,8 @@ class ApartCluster(WorkerCluster):
 
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         alive = [host for host in self.hosts if host not in self.dead]
-        host = min(alive, key=lambda host: len(self.pids[host]))
+        host = min(alive, key=self.workers.__getitem__)
+        self.workers[host] += 1
         app = self.app._replace(
             directories=self.hosts[host],
             host=host,
@@ -190,6 +195,7 @@ class ApartCluster(WorkerCluster):
         ours, theirs = socket.socketpair()
         environment = {
             **os.environ,
+            "APART_HOST": host,
             "PYTHONHASHSEED": app.hash_seed,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
@@ -205,6 +211,7 @@ class ApartCluster(WorkerCluster):
         async def ended() -> str:
             status = await process.wait()
             self.pids[host].remove(process.pid)
+            self.workers[host] -= 1
             return f"its process ended with exit status {status}"
 
         executor = ApartExecutor(app, info._replace(host=host), ours, self.tasks, ended=ended, end=process.kill)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -15,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from asparkle.core.contracts import AppSpec, Dial
 from asparkle.core.errors import CorruptBlock, StorageError
-from asparkle.core.metrics import counters
 from asparkle.core.payloads import map_ref, remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.serializer import map_file
@@ -38,6 +38,8 @@ class HostFiles:
         self.host = app.host
         self._app = app
         self._dial = dial
+        self._lock = threading.Lock()
+        self._fetched: dict[tuple[str, str], int] = {}  # (host, route): bytes
 
     @cached_property
     def client(self) -> FileClient:
@@ -84,9 +86,11 @@ class HostFiles:
             self.client.run(ref.host, lambda connection: connection.remove(ref.path))
 
     def exists(self, host: str, path: str) -> bool:
-        """Whether a file is there; False also for those of a host that can't be reached."""
+        """Whether a file is there; False also for those of a host that can't be reached, or a moment ago could not."""
         if host == self.host:
             return os.path.exists(path)
+        if self.client.lost(host):
+            return False
         try:
             self.client.run(host, lambda connection: connection.size(path))
         except OSError:
@@ -100,9 +104,12 @@ class HostFiles:
         """
         from asparkle.core.fileclient import read_ranges
 
-        found, route = self.client.run(host, lambda connection: (read_ranges(connection, ranges), connection.route))
-        counters().count_fetched(host, route, sum(map(len, found)))
-        return found
+        def work(connection: FileConnection) -> list[memoryview]:
+            found = read_ranges(connection, ranges)
+            self.count(host, connection.route, sum(map(len, found)))
+            return found
+
+        return self.client.run(host, work)
 
     # ------------------------------------------------------------------ what all processes of a host need
 
@@ -168,15 +175,30 @@ class HostFiles:
                 there = ref.length - target.left + found
                 raise CorruptBlock(f"{ref.path} has {there} bytes, {ref.length} were written")
             target.fill(connection)
-            counters().count_fetched(ref.host, connection.route, ref.length)
+            self.count(ref.host, connection.route, ref.length)
 
         try:
             self.client.run(ref.host, work)
         except FileNotFoundError:
             raise CorruptBlock(f"{ref.path} is gone") from None
 
+    # ----------------------------------------------------------------------------------------- counting
+
+    def count(self, host: str, route: str, size: int) -> None:
+        """So many bytes have come from another host."""
+        with self._lock:
+            self._fetched[host, route] = self._fetched.get((host, route), 0) + size
+
+    def fetched(self) -> Sequence[tuple[str, str, int]]:
+        """(host, route, bytes) of what has come from other hosts since this was last asked."""
+        if not self._fetched:
+            return ()
+        with self._lock:
+            fetched, self._fetched = self._fetched, {}
+        return [(host, route, size) for (host, route), size in fetched.items()]
+
     def close(self) -> None:
-        """Close what is connected and idle."""
+        """Close all connections; who waits for something of them learns that the host can't be reached."""
         if "client" in self.__dict__:
             self.client.close()
 

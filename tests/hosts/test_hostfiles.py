@@ -13,9 +13,7 @@ from pathlib import Path
 import pytest
 
 from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
-from asparkle.core.metrics import Counters
 from asparkle.core.protocol import FileRef
-from asparkle.core.taskcontext import TaskContext, enter, leave
 from hosts.serving import Hosts, Wrong
 
 DATA = random.Random(1).randbytes(5 << 20)
@@ -102,19 +100,14 @@ def test_no_room_for_what_is_brought(hosts, ref):
 
 
 def test_what_comes_is_counted(hosts, ref):
-    context = TaskContext(0, 0, 0, 0, {}, 1)
-    counters = context._counters = Counters()
-    enter(context)
-    try:
-        files = hosts.files("n2")
-        for _ in range(2):
-            files.map(ref)
-        files.read("n1", [(ref.path, 0, 100)])
-        files.map(FileRef(hosts.write("", "data/1", b"abc"), 3))
-        files.map(FileRef(hosts.write("n2", "data/1", b"own"), 3, "n2"))
-    finally:
-        leave()
-    assert list(counters.fetched) == [("n1", "direct", 2 * len(DATA) + 100), ("", "direct", 3)]
+    files = hosts.files("n2")
+    for _ in range(2):
+        files.map(ref)
+    files.read("n1", [(ref.path, 0, 100)])
+    files.map(FileRef(hosts.write("", "data/1", b"abc"), 3))
+    files.map(FileRef(hosts.write("n2", "data/1", b"own"), 3, "n2"))
+    assert files.fetched() == [("n1", "direct", 2 * len(DATA) + 100), ("", "direct", 3)]
+    assert files.fetched() == ()
 
 
 # ----------------------------------------------------------------------------------- what can go wrong there
@@ -153,7 +146,7 @@ def test_a_transfer_that_is_cut_off_goes_on(hosts, ref, position):
     files = hosts.files("n2")
     assert files.map(ref) == DATA
     assert hosts.dials == ["n1", "n1"]
-    assert files.client.lost("n1") is None
+    assert not files.client.lost("n1")
 
 
 def test_a_host_that_cuts_off_every_time(hosts, ref):
@@ -164,20 +157,18 @@ def test_a_host_that_cuts_off_every_time(hosts, ref):
     assert hosts.dials == ["n1", "n1"]
 
 
-def test_a_host_that_is_not_there(hosts, ref, monkeypatch):
+def test_a_host_that_is_not_there(hosts, ref):
     hosts.down.add("n1")
     files = hosts.files("n2")
-    for _ in range(5):  # known at once, once it was found out
-        with pytest.raises(HostUnreachable, match="the files of host 'n1' can't be reached: nobody listens") as raised:
-            files.map(ref)
-    assert raised.value.host == "n1" and isinstance(raised.value, OSError)
-    assert hosts.dials == ["n1"]
-    hosts.down.clear()
-    with pytest.raises(HostUnreachable):
+    with pytest.raises(HostUnreachable, match="the files of host 'n1' can't be reached: nobody listens") as raised:
         files.map(ref)
-    files.client._lost["n1"] = (0.0, "a while ago")
-    assert files.map(ref) == DATA
-    assert hosts.files("n2").map(ref) == DATA
+    assert raised.value.host == "n1" and isinstance(raised.value, OSError)
+    assert not any(files.exists("n1", ref.path) for _ in range(5))
+    assert hosts.dials == ["n1"]  # for whether a file is there, it is not tried again for a while
+    hosts.down.clear()
+    assert not files.exists("n1", ref.path)
+    assert files.map(ref) == DATA  # a file that is needed, though
+    assert files.exists("n1", ref.path)
 
 
 @pytest.mark.parametrize("after", [0, 1000])
