@@ -228,6 +228,7 @@ TEXTS = {
     "MapOutputId": "`(shuffle, partition, attempt)` of what one attempt at a map task writes.",
     "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
     "API_VERSION": "What plugins are written against.",
+    "Dial": "A function that connects to the file server of the host with a given name: see [Connection](#connection).",
     "Rank": "What scheduling policies rank by: a tuple of numbers.",
 }
 """Of names whose values have no docstring."""
@@ -289,6 +290,7 @@ CONTRACTS = [
     "ClusterManager",
     "Cluster",
     "Executor",
+    "Connection",
     "BlockStore",
     "CachePolicy",
     "ShuffleStore",

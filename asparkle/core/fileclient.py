@@ -140,6 +140,7 @@ class FileClient:
         self._lock = threading.Lock()
         self._idle: dict[str, FileConnection] = {}
         self._lost: dict[str, float] = {}  # until when
+        self._doubted: dict[str, float] = {}  # likewise
         self._used: set[FileConnection] = set()
         self._closed = False
 
@@ -175,6 +176,9 @@ class FileClient:
             found = work(connection)
             well = True
             return found
+        except FileNotFoundError:
+            self.doubt(host)
+            raise
         finally:  # also if an attempt is killed meanwhile: nobody knows what is still to come then
             with self._lock:
                 self._used.discard(connection)
@@ -197,8 +201,16 @@ class FileClient:
 
     def _lose(self, host: str, reason: str) -> HostUnreachable:
         with self._lock:
-            self._lost[host] = time.monotonic() + LOST_FOR
+            self._lost[host] = self._doubted[host] = time.monotonic() + LOST_FOR
         return HostUnreachable(host, reason)
+
+    def doubt(self, host: str) -> None:
+        """It has lost a file, so there may be more."""
+        self._doubted[host] = time.monotonic() + LOST_FOR
+
+    def doubted(self, host: str) -> bool:
+        """Whether a moment ago ``host`` had lost a file, or could not be reached."""
+        return time.monotonic() < self._doubted.get(host, 0.0)
 
     def lost(self, host: str) -> bool:
         """Whether it was found out a moment ago that ``host`` can't be reached."""

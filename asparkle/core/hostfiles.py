@@ -28,7 +28,7 @@ _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class HostFiles:
-    """One per process and application.  Thread-safe; its methods block.
+    """The files of all hosts of an application, for one process of it.  Thread-safe; its methods block.
 
     ``dial``: how other hosts are reached; else what `AppSpec.dialer` names, loaded when another host's file is needed.
     All raise `HostUnreachable` (an OSError) where a host can't be reached.
@@ -85,11 +85,15 @@ class HostFiles:
         with suppress(FileNotFoundError):
             self.client.run(ref.host, lambda connection: connection.remove(ref.path))
 
-    def exists(self, host: str, path: str) -> bool:
-        """Whether a file is there; False also for those of a host that can't be reached, or a moment ago could not."""
+    def may_exist(self, host: str, path: str) -> bool:
+        """Whether a file may be there: False for those of a host that a moment ago could not be reached.  Another host
+        is asked only if a moment ago it had lost a file, so that asking for thousands is quick."""
         if host == self.host:
             return os.path.exists(path)
-        if self.client.lost(host):
+        client = self.client
+        if not client.doubted(host):
+            return True
+        if client.lost(host):
             return False
         try:
             self.client.run(host, lambda connection: connection.size(path))

@@ -226,6 +226,8 @@ class ReadAhead:
 
     def failed(self, piece: int, error: Exception) -> None:
         """There may be other pieces at its host that can be read."""
+        if isinstance(error, FileNotFoundError):
+            self._files.client.doubt(self._pieces[piece].host)
         with self._lock:
             self._errors[piece] = error
             self._changed.notify_all()

@@ -86,7 +86,9 @@ METRICS: Final[dict[str, Description]] = {
     "broadcasts": Description("gauge", "Broadcast variables that were not destroyed."),
     "broadcast_bytes": Description("gauge", "Their bytes, pickled."),
     "task_peak_memory_bytes": Description("gauge", "The most that one attempt at a task has held so far."),
-    "fetched_bytes": Description("counter", "Files that came from other hosts, by how they came.", "route", ()),
+    "fetched_bytes": Description(
+        "counter", "Files that came from other hosts, by how they came.", "route", ("direct",)
+    ),
     "listener_dropped_events": Description(
         "counter", "Events that listeners missed: they were too slow.", "listener", ()
     ),

@@ -70,12 +70,16 @@ def test_a_file_is_brought_here_and_removed_there(hosts, ref):
     assert os.stat(here).st_mode & 0o077 == 0
 
 
-def test_whether_a_file_is_there(hosts, ref):
-    for host in ("n1", "n2"):
-        assert hosts.files(host).exists("n1", ref.path)
-        assert not hosts.files(host).exists("n1", ref.path + "0")
-    hosts.down.add("n1")
-    assert not hosts.files("n2").exists("n1", ref.path)
+def test_whether_a_file_may_be_there(hosts, ref):
+    assert hosts.files("n1").may_exist("n1", ref.path)
+    assert not hosts.files("n1").may_exist("n1", ref.path + "0")
+    files = hosts.files("n2")
+    assert files.may_exist("n1", ref.path) and files.may_exist("n1", ref.path + "0")
+    assert hosts.dials == []  # who has lost nothing is not asked
+    with pytest.raises(CorruptBlock):
+        files.map(ref._replace(path=ref.path + "0"))
+    assert files.may_exist("n1", ref.path)
+    assert not files.may_exist("n1", ref.path + "0") and not files.may_exist("n1", ref.path + "1")
 
 
 @pytest.mark.parametrize("host", ["n1", "n2"])
@@ -163,12 +167,12 @@ def test_a_host_that_is_not_there(hosts, ref):
     with pytest.raises(HostUnreachable, match="the files of host 'n1' can't be reached: nobody listens") as raised:
         files.map(ref)
     assert raised.value.host == "n1" and isinstance(raised.value, OSError)
-    assert not any(files.exists("n1", ref.path) for _ in range(5))
+    assert not any(files.may_exist("n1", ref.path) for _ in range(5))
     assert hosts.dials == ["n1"]  # for whether a file is there, it is not tried again for a while
     hosts.down.clear()
-    assert not files.exists("n1", ref.path)
+    assert not files.may_exist("n1", ref.path)
     assert files.map(ref) == DATA  # a file that is needed, though
-    assert files.exists("n1", ref.path)
+    assert files.may_exist("n1", ref.path)
 
 
 @pytest.mark.parametrize("after", [0, 1000])
