@@ -28,6 +28,7 @@ from asparkle.plugins import (
     Cluster,
     ClusterManager,
     Connection,
+    Copies,
     Dial,
     ExecutorInfo,
     Lost,
@@ -86,7 +87,7 @@ def work() -> None:
 # ------------------------------------------------------------------------------------------ file servers
 
 
-def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> None:
+def serve(listener: socket.socket, directories: Sequence[str], fault: str, copies: Copies | None = None) -> None:
     """Serve all who connect; if there is a file ``fault``, the next of them as its content says."""
     while True:
         connection, _ = listener.accept()
@@ -94,7 +95,7 @@ def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> No
         if os.path.exists(fault):
             served = Faulty(connection, Path(fault).read_text())
             os.unlink(fault)
-        threading.Thread(target=serve_files, args=(served, directories), daemon=True).start()
+        threading.Thread(target=serve_files, args=(served, directories, copies), daemon=True).start()
 
 
 class Faulty:
@@ -159,7 +160,7 @@ class ApartCluster(WorkerCluster):
 
     def _serve_driver(self, directories: Sequence[str], fault: str) -> None:
         try:
-            serve(self._listener, directories, fault)
+            serve(self._listener, directories, fault, Copies())
         except OSError:
             return  # closed
 

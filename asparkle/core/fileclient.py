@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+import msgpack
+
 from asparkle.core.bytestream import pack
 from asparkle.core.contracts import Connection, Dial
 from asparkle.core.errors import HostUnreachable
@@ -103,6 +105,16 @@ class FileConnection:
         """Another thread uses it: have that see its end."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+
+    def source(self, path: str, host: str, copy: str) -> tuple[str, str] | None:
+        """Whence ``host`` had better fetch its ``copy`` of a file: another host, and its copy."""
+        self.ask([("source", path, host, copy)])
+        answer = memoryview(bytearray(self.answer(path, _REASON_BYTES)))
+        self.receive(answer)
+        if not answer:
+            return None
+        other, theirs = msgpack.unpackb(answer)
+        return str(other), str(theirs)
 
     def close(self) -> None:
         self._connection.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from asparkle.core.fileclient import FileClient, FileConnection
 
 _CHUNK: Final = 1 << 20
+_SHARED: Final = 1 << 20  # bytes from which on it is asked whether another host has a copy
+_PART: Final = 4 << 20  # that are asked for of a copy
+_POLL: Final = 0.01  # seconds until it is looked whether another host's copy has grown
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
@@ -155,9 +159,40 @@ class HostFiles:
                 if not _is_at(file.fileno(), unfinished):
                     continue  # it was finished, and dropped since
                 file.truncate()
-                self._fetch(ref, _File(file, ref.length))
+                target = _File(file, ref.length)
+                if ref.length >= _SHARED:
+                    self._fetch_from_others(ref, copy, target)
+                self._fetch(ref, target)
                 os.rename(unfinished, copy)
                 return
+
+    def _fetch_from_others(self, ref: FileRef, copy: str, target: _File) -> None:
+        """As much of a file as another host gives that has a copy, or is about to."""
+        with suppress(OSError):
+            source = self.client.run(ref.host, lambda connection: connection.source(ref.path, self.host, copy))
+            while source is not None and target.left and self._some_came(*source, ref.length, target):
+                continue
+
+    def _some_came(self, host: str, path: str, length: int, target: _File) -> bool:
+        """More of another host's copy, if there is any in time."""
+        deadline = time.monotonic() + self._app.network_timeout
+        while time.monotonic() < deadline:
+            if self.client.run(host, lambda connection: self._fetch_some(connection, host, path, length, target)):
+                return True
+            time.sleep(_POLL)
+        return False
+
+    def _fetch_some(self, connection: FileConnection, host: str, path: str, length: int, target: _File) -> int:
+        """What there is so far of another host's copy, finished or not."""
+        for name in (path, f"{path}.part", path):  # it may be finished between two looks
+            connection.ask([("read", name, length - target.left, min(target.left, _PART))])
+            try:
+                count = connection.answer(name, target.left)
+            except FileNotFoundError:
+                continue
+            self._fill(target, connection, host, count)
+            return count
+        raise FileNotFoundError(path)
 
     # ----------------------------------------------------------------------------------------- fetching
 
@@ -178,8 +213,7 @@ class HostFiles:
             if found < target.left:
                 there = ref.length - target.left + found
                 raise CorruptBlock(f"{ref.path} has {there} bytes, {ref.length} were written")
-            target.fill(connection)
-            self.count(ref.host, connection.route, ref.length)
+            self._fill(target, connection, ref.host, found)
 
         try:
             self.client.run(ref.host, work)
@@ -201,6 +235,13 @@ class HostFiles:
             fetched, self._fetched = self._fetched, {}
         return [(host, route, size) for (host, route), size in fetched.items()]
 
+    def _fill(self, target: _Memory | _File, connection: FileConnection, host: str, count: int) -> None:
+        before = target.left
+        try:
+            target.fill(connection, count)
+        finally:
+            self.count(host, connection.route, before - target.left)
+
     def close(self) -> None:
         """Close all connections; who waits for something of them learns that the host can't be reached."""
         if "client" in self.__dict__:
@@ -217,7 +258,7 @@ class _Memory:
     def left(self) -> int:
         return len(self._rest)
 
-    def fill(self, connection: FileConnection) -> None:
+    def fill(self, connection: FileConnection, count: int) -> None:
         while self._rest:
             piece = self._rest[:_CHUNK]
             connection.receive(piece)
@@ -229,10 +270,11 @@ class _File:
         self._file = file
         self.left = length
 
-    def fill(self, connection: FileConnection) -> None:
-        buffer = _memory(min(_CHUNK, self.left))
-        while self.left:
-            piece = buffer[: self.left]
+    def fill(self, connection: FileConnection, count: int) -> None:
+        buffer = _memory(min(_CHUNK, count))
+        end = self.left - count
+        while self.left > end:
+            piece = buffer[: self.left - end]
             connection.receive(piece)
             try:
                 while piece:

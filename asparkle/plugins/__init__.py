@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         TaskSetFacts,
     )
     from asparkle.core.directories import remove_tree
-    from asparkle.core.fileserver import serve_files
+    from asparkle.core.fileserver import Copies, serve_files
     from asparkle.core.filesystems import local_path
     from asparkle.core.hostfiles import HostFiles
     from asparkle.core.logs import log
@@ -78,6 +78,7 @@ __all__ = [
     "Codec",
     "ConfigKey",
     "Connection",
+    "Copies",
     "Dial",
     "Executor",
     "ExecutorInfo",
@@ -169,7 +170,7 @@ __getattr__ = lazy(
             "TaskSetFacts",
         ],
         "asparkle.core.directories": ["remove_tree"],
-        "asparkle.core.fileserver": ["serve_files"],
+        "asparkle.core.fileserver": ["Copies", "serve_files"],
         "asparkle.core.filesystems": ["local_path"],
         "asparkle.core.hostfiles": ["HostFiles"],
         "asparkle.core.logs": ["log"],

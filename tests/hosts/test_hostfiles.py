@@ -7,12 +7,15 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
+from asparkle.core.fileserver import Copies
+from asparkle.core.hostfiles import HostFiles
 from asparkle.core.protocol import FileRef
 from hosts.serving import Hosts, Wrong
 
@@ -210,8 +213,6 @@ def test_the_driver_is_called_so(hosts):
 
 
 def test_no_way_to_other_hosts(hosts, ref):
-    from asparkle.core.hostfiles import HostFiles
-
     app = hosts.app("n2")._replace(dialer="")
     with pytest.raises(HostUnreachable, match="this process has no way to other hosts' files"):
         HostFiles(app).map(ref)
@@ -304,9 +305,10 @@ from asparkle.core.protocol import FileRef
 
 class Dying:
     settimeout = sendall = lambda self, x: None
+    lengths = [{length}, 0]  # of the file, and, before, of where to get it
     def recv_into(self, view):
         if len(view) == 9:
-            view[:] = b"\\0" + ({length}).to_bytes(8, "little")
+            view[:] = b"\\0" + self.lengths.pop().to_bytes(8, "little")
             return 9
         if len(view) < {chunk}:
             os.kill(os.getpid(), 9)
@@ -322,3 +324,72 @@ HostFiles(hosts.app("n1"), lambda host: Dying()).keep(FileRef(*{ref!r}))
     assert os.listdir(hosts.directory("n1") / "data") == ["7.part"]
     assert hosts.files("n1").keep(ref) == DATA
     assert os.listdir(hosts.directory("n1") / "data") == ["7"]
+
+
+# ------------------------------------------------------------------------------------- from host to host
+
+
+def sources(hosts: Hosts, ref: FileRef, names: list[str]) -> dict[str, dict[str, int]]:
+    """How many bytes each of these hosts got from which others, all at once."""
+    files = {name: hosts.files(name) for name in names}
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert all(view == DATA for view in threads.map(lambda name: files[name].keep(ref), names))
+    for name in names:
+        assert os.listdir(hosts.directory(name) / "data") == [os.path.basename(ref.path)]
+    return {name: {host: size for host, _, size in files[name].fetched()} for name in names}
+
+
+NAMES = [f"n{i}" for i in range(9)]
+
+
+def test_what_all_hosts_need_goes_down_a_tree(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES)
+    got = sources(hosts, FileRef(hosts.write("", "data/7", DATA), len(DATA)), NAMES)
+    given = Counter(source for found in got.values() for source in found)
+    assert given[""] == 2  # by the driver
+    assert max(given.values()) == 2
+    assert all(found == {source: len(DATA)} for found in got.values() for source in found)
+
+
+def test_small_files_come_from_the_driver(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES)
+    ref = FileRef(hosts.write("", "data/7", DATA[:1000]), 1000)
+    for name in NAMES:
+        files = hosts.files(name)
+        assert files.keep(ref) == DATA[:1000]
+        assert files.fetched() == [("", "direct", 1000)]
+
+
+def test_a_host_that_passes_nothing_on(tmp_path):
+    """What is still missing comes from the driver."""
+    hosts = Hosts(tmp_path, *NAMES, timeout=0.2)
+    hosts.down |= {"n0", "n1"}
+    hosts.wrap["n2"] = cut_at(3 << 20, times=99)
+    hosts.wrap["n3"] = lambda connection: Stalling(connection, 2 << 20)
+    ref = FileRef(hosts.write("", "data/7", DATA), len(DATA))
+    got = {}
+    for name in NAMES:  # in this order: so it is known who passes on to whom
+        got |= sources(hosts, ref, [name])
+    assert [got[name] for name in NAMES[:4]] == [{"": len(DATA)}] * 4
+    for found in got.values():
+        assert sum(found.values()) == len(DATA)
+
+
+def test_a_host_whose_copy_does_not_grow(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES, timeout=0.2)
+    ref = FileRef(hosts.write("", "data/7", DATA), len(DATA))
+    for name in ("n0", "n1"):  # they have begun, and were killed
+        copy = hosts.write(name, "data/7.part", DATA[: 2 << 20])
+        assert hosts.copies.source(ref.path, name, copy.removesuffix(".part")) is None
+    assert sources(hosts, ref, ["n2"]) == {"n2": {"n0": 2 << 20, "": len(DATA) - (2 << 20)}}
+
+
+def test_a_host_that_asks_again_is_sent_to_the_driver():
+    copies = Copies()
+    assert [copies.source("/x", name, f"/{name}") for name in ("a", "b", "c", "a", "c", "d", "e")] == [
+        None, None, ("a", "/a"), None, None, ("a", "/a"), ("b", "/b"),
+    ]  # fmt: skip
+    assert copies.source("/y", "c", "/c") is None
+    for i in range(2000):
+        copies.source(str(i), "a", "/a")
+    assert len(copies._hosts) <= 1000
