@@ -101,7 +101,8 @@ class SparkContext(BlockingContext):
 
     @property
     def defaultParallelism(self) -> int:
-        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots.
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots: those that the
+        master URL asks for, or those that there are, if these are more.
 
         >>> sc.defaultParallelism
         2

@@ -32,6 +32,7 @@ from asparkle.plugins import (
     Cluster,
     ClusterManager,
     Connection,
+    Copies,
     Dial,
     ExecutorInfo,
     Lost,
@@ -98,12 +99,15 @@ def work() -> None:
 # ------------------------------------------------------------------------------------------ file servers
 
 
-def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> None:
-    """Serve all who connect; while there is a file ``fault``, as its content says."""
+def serve(listener: socket.socket, directories: Sequence[str], fault: str, copies: Copies | None = None) -> None:
+    """Serve all who connect; if there is a file ``fault``, the next of them as its content says."""
     while True:
         connection, _ = listener.accept()
-        served = Faulty(connection, Path(fault).read_text()) if os.path.exists(fault) else connection
-        threading.Thread(target=serve_files, args=(served, directories), daemon=True).start()
+        served: object = connection
+        if os.path.exists(fault):
+            served = Faulty(connection, Path(fault).read_text())
+            os.unlink(fault)
+        threading.Thread(target=serve_files, args=(served, directories, copies), daemon=True).start()
 
 
 class Faulty:
@@ -170,7 +174,7 @@ class ApartCluster(WorkerCluster):
 
     def _serve_driver(self, directories: Sequence[str], fault: str) -> None:
         try:
-            serve(self._listener, directories, fault)
+            serve(self._listener, directories, fault, Copies())
         except OSError:
             return  # closed
 
@@ -196,7 +200,7 @@ class ApartCluster(WorkerCluster):
 
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         alive = [host for host in self.hosts if host not in self.dead]
-        host = min(alive, key=lambda host: self.workers[host])
+        host = min(alive, key=self.workers.__getitem__)
         self.workers[host] += 1
         app = self.app._replace(
             directories=self.hosts[host],
@@ -205,7 +209,12 @@ class ApartCluster(WorkerCluster):
             environment={**self.app.environment, "APART": self.root},
         )
         ours, theirs = socket.socketpair()
-        environment = {**os.environ, "PYTHONHASHSEED": app.hash_seed, "PYTHONPATH": os.path.join(self.root, "code")}
+        environment = {
+            **os.environ,
+            "APART_HOST": host,
+            "PYTHONHASHSEED": app.hash_seed,
+            "PYTHONPATH": os.path.join(self.root, "code"),
+        }
         driver = os.path.commonpath(self.app.directories)
         scripts = {os.path.abspath(entry) for entry in sys.path if is_own(entry)}
         with theirs:

@@ -73,8 +73,8 @@ def _tuples(value: Any) -> Any:
 class Connection(Protocol):
     """A stream of bytes to the file server of a host, such as a blocking `socket.socket`.
 
-    It is connected, and both ends know whom they talk to.  One thread at a time uses it.  If it has an attribute
-    ``route``, a word, events tell by it how bytes came ("direct" unless it says so).
+    It is connected, and both ends know whom they talk to.  One thread at a time uses it, but for `shutdown`.  If it has
+    an attribute ``route``, a word, events tell by it how bytes came ("direct" unless it says so).
     """
 
     def sendall(self, data: Buffer, /) -> object:
@@ -87,7 +87,8 @@ class Connection(Protocol):
         """How long each of these calls may do nothing."""
 
     def shutdown(self, how: int, /) -> None:
-        """End it, in the direction of `socket.SHUT_RD` and so on: a thread that waits for the other side waits no more.
+        """End it, as `socket.SHUT_RD` and so on say: a thread that waits for the other side waits no more.
+
         Raises OSError if it has ended already."""
 
     def close(self) -> None:

@@ -166,6 +166,7 @@ class Driver:
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self.slots += info.slots
+            self.blocks.executor_added(info.id, info.host)
             self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
@@ -209,8 +210,8 @@ class Driver:
         self._loop_closed.set()
         if self.stopped:  # it was told to end
             return
-        self.blocks.executor_lost(info.id)
         survive = lost.blocks_survive
+        self.blocks.executor_lost(info.id, survive)
         outputs = {"worker": False, "host": survive, "shared": True}[self.shuffles.scope]
         self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, survive, outputs))
         self._stillborn += stillborn
@@ -344,7 +345,7 @@ class Driver:
         remote.outbox.append(install)
 
     def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.BlockId]:
-        return self.blocks.in_other_heaps(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
+        return self.blocks.elsewhere(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
 
     def _recall(self, command: m.Recall) -> None:
         self._to(command.executor, protocol.Recall(list(command.tids)))
@@ -502,8 +503,16 @@ class Driver:
                 FileRef(here[ref], ref.length) if type(ref) is FileRef and ref in here else ref
                 for ref in map(protocol.payload, (r.result, r.updates))
             )
+            if self._emit_to is not None:
+                self._tell_fetched()
             self._done(executor, r._replace(result=result, updates=updates))
         self._deliver()
+
+    def _tell_fetched(self) -> None:
+        from asparkle.core.events import ResultsFetched
+
+        for host, route, size in self.files.fetched():
+            self.tell(ResultsFetched(time.monotonic(), host, route, size))
 
     def _bring_files(self, files: Mapping[FileRef, str]) -> None:
         for ref, path in files.items():
@@ -553,7 +562,7 @@ class Driver:
         self._feed(m.BlocksChanged(info.id, info.epoch, added, removed, r.scope, r.size))
         if r.replicas:
             for block in added:
-                self.blocks.replicate(block, info.id, r.replicas, r.level, self._remotes.keys())
+                self.blocks.replicate(block, info.id, r.replicas, r.level)
 
     def _request_commit(self, executor: Executor, r: protocol.RequestCommit) -> None:
         self._feed(m.CommitRequested(executor.info.id, executor.info.epoch, r.tid))

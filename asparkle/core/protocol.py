@@ -38,7 +38,7 @@ class RunTask(NamedTuple):
     """One attempt.
 
     ``data``: (step, partition, payload) for each piece of outside data that it needs.
-    ``elsewhere``: the cached partitions it could use that lie in another executor's heap.
+    ``elsewhere``: the cached partitions it could use that another executor has, in its heap or on its host.
     """
 
     tid: int

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,10 +127,13 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(count: int, directory: Path, *, hidden: Iterable[Path] = (), space: str = "") -> Iterator[Hosts]:
+def hosts(
+    count: int, directory: Path, *, hidden: Iterable[Path] = (), space: Mapping[str, str] = {}
+) -> Iterator[Hosts]:
     """``count`` hosts, named node1 and so on, for as long as they are needed.
 
-    ``hidden``: directories that are empty for them.  ``space``: that of their temporary directories, as in "8m".
+    ``hidden``: directories that are empty for them.  ``space``: how much their temporary directories
+    have, as in ``{"node1": "8m"}``.
     """
     number = next(_numbers)
     tag = f"{os.getpid() % 100_000}-{number}"
@@ -150,7 +153,8 @@ def hosts(count: int, directory: Path, *, hidden: Iterable[Path] = (), space: st
             _plug_in(host, bridge, net)
             _configure(host, directory)
             host.mounts += [f"mount -t tmpfs -o size=4k hidden {path}" for path in hidden]
-            host.mounts += [f"mount -t tmpfs -o size={space} limited {host.directory}/tmp"] if space else []
+            if host.name in space:
+                host.mounts.append(f"mount -t tmpfs -o size={space[host.name]} limited {host.directory}/tmp")
             host.start()
         _write_config(made)
         for host in made:

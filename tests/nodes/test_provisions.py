@@ -30,8 +30,8 @@ import near
 from asparkle import SparkConf, SparkContext, SparkFiles
 from shop import Order, read_prices
 
-master, local = sys.argv[1:]
-sc = SparkContext(conf=SparkConf().setMaster(master).setAppName("provisions").set("spark.local.dir", local))
+settings, local = sys.argv[1:]
+sc = SparkContext(conf=SparkConf().setAll(json.loads(settings)).set("spark.local.dir", local))
 told = {}
 
 
@@ -130,9 +130,8 @@ def test_a_script_with_modules_packages_and_files(tmp_path: Path) -> None:
     write(tmp_path)
     hidden = [tmp_path / "script", tmp_path / "driver", tmp_path / "local", ROOT]
     with hosts(2, tmp_path, hidden=hidden) as made:
-        master = conf(made).get("spark.master")
         done = subprocess.run(
-            [sys.executable, "main.py", str(master), str(tmp_path / "local")],
+            [sys.executable, "main.py", json.dumps(conf(made).getAll()), str(tmp_path / "local")],
             cwd=tmp_path / "script",
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}/driver/site-packages"},
             capture_output=True,
@@ -159,7 +158,7 @@ def test_a_full_disk_says_where_and_for_what(tmp_path: Path, monkeypatch: pytest
     (package / "data").write_bytes(bytes(12 << 20))
     (tmp_path / "large.bin").write_bytes(bytes(12 << 20))
     monkeypatch.syspath_prepend(tmp_path / "script")
-    with hosts(1, tmp_path, hidden=[tmp_path / "script"], space="8m") as made:
+    with hosts(1, tmp_path, hidden=[tmp_path / "script"], space={"node1": "8m"}) as made:
         with SparkContext(conf=conf(made)) as sc:
             with pytest.raises(JobFailed) as failed:
                 sc.parallelize([1], 1).map(lambda x: __import__("p_heavy").X).collect()

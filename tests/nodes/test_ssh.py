@@ -9,21 +9,23 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from asparkle import SparkConf, SparkContext
+from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
 from asparkle.backends.ssh.manager import SshManager
 from asparkle.errors import ConfigurationError, NoExecutors
+from asparkle.events import BlockUpdated
+from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
 from .faults import conf, left_behind
-from .hosts import Hosts
+from .hosts import Hosts, hosts, missing
 
 
 class TestConformance(ExecutorBackendConformance):
@@ -127,7 +129,7 @@ def test_the_driver_is_killed_and_nothing_is_left(made: Hosts, tmp_path: Path) -
         textwrap.dedent(
             f"""
             import time
-            from asparkle import SparkConf, SparkContext
+            from asparkle import SparkConf, SparkContext, StorageLevel
             context = SparkContext(conf=SparkConf().setAll({list(settings.items())!r}))
             context.parallelize(range(600), 6).map(lambda x: (x, x)).groupByKey().count()
             print("ready", flush=True)
@@ -194,22 +196,32 @@ def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
     def computed() -> list[tuple[int, str]]:
         return [(int(p), host) for p, host in map(str.split, log.read_text().splitlines())]
 
-    with SparkContext(conf=conf(fresh)) as context:
+    there = set[tuple[int, str]]()
+
+    class Blocks(Listener):
+        events = (BlockUpdated,)
+
+        def on_event(self, event: BlockUpdated) -> None:
+            there.add((event.partition, event.executor))
+
+    with SparkContext(conf=conf(fresh), plugins=[Blocks()]) as context:
         wait_for_workers(context, 6)
         cached = context.parallelize(range(1200), 12).mapPartitionsWithIndex(compute).persist(level)
         assert cached.sum() == 1200 * 1199
         first = computed()
         lost = {partition for partition, host in first if host == "node1"}
         assert len(first) == 12 and lost
-        wait_until(lambda: copies == 1 or copies_there(context) >= 24)
+        wait_until(lambda: len(there) == 12 * copies)
         fresh[0].power_off()
         assert cached.sum() == 1200 * 1199
         again = {partition for partition, _ in computed()[12:]}
         assert again == (lost if copies == 1 else set())
 
 
-def test_a_full_disk_on_a_node_fails_attempts_there_and_no_job(fresh: Hosts) -> None:
-    with small_disk(fresh[0].directory / "tmp", "2m"), SparkContext(conf=conf(fresh)) as context:
+def test_full_disks_on_two_nodes_fail_attempts_there_and_no_job(tmp_path: Path) -> None:
+    if reason := missing():
+        pytest.skip(f"no hosts here: {reason}")
+    with hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made, SparkContext(conf=conf(made)) as context:
         wait_for_workers(context, 6)
         pairs = context.parallelize(range(24), 24).map(lambda i: (i, (os.urandom(300_000), socket.gethostname())))
         found = pairs.groupByKey(6).mapValues(lambda values: [len(data) for data, _ in values]).collectAsMap()

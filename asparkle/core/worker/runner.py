@@ -36,6 +36,7 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     counters.run_seconds = max(0.0, seconds - counters.deserialize_seconds - counters.result_seconds)
     counters.cpu_seconds = time.thread_time() - cpu
     counters.gc_seconds = worker.garbage_seconds() - garbage
+    counters.fetched = worker.files.fetched()
     return report._replace(metrics=counters.values())
 
 

@@ -417,7 +417,7 @@ class Worker:
         return messages
 
     def fetch_block(self, tid: int, block: BlockId) -> Iterable[Any] | None:
-        """A cached partition out of another executor's heap, for attempt ``tid``, if that answers in time."""
+        """A cached partition that another executor has, for attempt ``tid``, if that answers in time."""
         self._requests += 1
         request = self._requests
         try:
