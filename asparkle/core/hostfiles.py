@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from asparkle.core.contracts import AppSpec, Dial
@@ -54,13 +54,18 @@ class HostFiles:
         self._dial = dial
         self._lock = threading.Lock()
         self._fetched: dict[tuple[str, str], int] = {}  # (host, route): bytes
+        self._client: FileClient | None = None
 
-    @cached_property
+    @property
     def client(self) -> FileClient:
         """The connections to other hosts."""
-        from asparkle.core.fileclient import FileClient
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    from asparkle.core.fileclient import FileClient
 
-        return FileClient(self._dial or self._dialer(), self._app.network_timeout)
+                    self._client = FileClient(self._dial or self._dialer(), self._app.network_timeout)
+        return self._client
 
     def _dialer(self) -> Dial:
         from asparkle.core.loading import load_function
@@ -268,8 +273,8 @@ class HostFiles:
 
     def close(self) -> None:
         """Close all connections; who waits for something of them learns that the host can't be reached."""
-        if "client" in self.__dict__:
-            self.client.close()
+        if self._client is not None:
+            self._client.close()
 
 
 class _Memory:

@@ -116,6 +116,8 @@ class ReadAhead:
                 while (found := self._came.get((piece, offset))) is None:
                     if (error := self._error(piece)) is not None:
                         raise error
+                    if self._closed:
+                        raise OSError("it is read no more")
                     self._pass(start)  # what is before it has been copied, and room is needed
                     self._changed.wait()
                 return found

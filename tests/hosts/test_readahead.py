@@ -122,8 +122,11 @@ def test_it_ends_when_nobody_wants_more(hosts):
     written = Written(hosts, ["n1", "n2"], [10_000] * 50, 3)
     files = hosts.files("")
     ahead = ReadAhead(files, written.pieces, 100_000)
-    assert ahead.reader().read(0, 10) == written.data[0][:10]
+    reader = ahead.reader()
+    assert reader.read(0, 10) == written.data[0][:10]
     ahead.close()
+    with pytest.raises(OSError, match="it is read no more"):
+        reader.read(0, 10)
     wait_until(lambda: not threads())
     assert not files.client._used
 
@@ -265,8 +268,9 @@ def test_map_outputs_that_are_gone(hosts):
             for location, _ in written:
                 if location[1] == host:
                     os.unlink(location[0])
+        readers = store.open_all([(first, 0, list(map(len, data)))])
         with pytest.raises(OSError):
-            next(store.open_all([(first, 0, list(map(len, data)))])).read(0, 1)
+            next(readers).read(0, 1)
     for location, _ in written:
         assert store.has(location) is (location[1] in ("", "n3"))
     assert (hosts.dials.count("n1"), hosts.dials.count("n3")) == (1, 0)
