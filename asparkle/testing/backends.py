@@ -653,11 +653,14 @@ class ExecutorBackendConformance(AnyBackendConformance):
         async def test() -> None:
             async with self.fleet() as fleet:
                 (seat,) = await fleet.bring(1)
+                host = seat.executor.info.host
+                with self.promised("ClusterManager.several_hosts", "its executors are on hosts of their own"):
+                    expect(self.manager.several_hosts or host == "localhost", f"has an executor on host {host!r}")
                 dial = fleet.cluster.dial
                 apart = type(fleet.cluster).dial is not Cluster.dial
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
                     if apart:
-                        await in_thread(self._serves_files, dial, seat.executor.info.host)
+                        await in_thread(self._serves_files, dial, host)
                     try:
                         (await in_thread(dial, "no such host")).close()
                         expect(not apart, "gave a connection to a host that there is not")

@@ -39,8 +39,8 @@ def here() -> str:
 
 
 def on_disk(cluster: ApartCluster) -> list[str]:
-    """What lies in all hosts' directories."""
-    return [path for host in cluster.hosts for path in cluster.files(host)]
+    """What lies in all hosts' directories, but for modules, which stay."""
+    return [path for host in cluster.hosts for path in cluster.files(host) if "/modules/" not in path]
 
 
 def driver_files(cluster: ApartCluster, part: str) -> list[str]:
