@@ -382,9 +382,13 @@ def test_every_event_is_documented_with_all_its_fields(kind):
     assert lacks_event(kind) == page
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (found,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(found.choices)
+def commands(parser: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
+    """By name, those below others, too."""
+    actions = (parser or _parser())._actions
+    found = {
+        name: below for a in actions if isinstance(a, argparse._SubParsersAction) for name, below in a.choices.items()
+    }
+    return found | {f"{name} {inner}": p for name, below in found.items() for inner, p in commands(below).items()}
 
 
 def options() -> set[str]:

@@ -24,6 +24,8 @@ _PLUGINS = """What is installed: asparkle's own plugins and all others, what eac
 is started with these options uses it, would have to name it, or can't use it."""
 _CONF = """Every configuration key, with the value that holds for a program that is started with these options, and
 where it is set.  What the program sets itself is not known here.  The exit status is 1 where a value is bad."""
+_CHECK = """Connect to all nodes of a master URL as an application does: what each is like, how they reach each other,
+and what is wrong.  The exit status is 1 where a node can't be used."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and words[0][:1] != "-" and words[0] not in COMMANDS:
             command = words[0]
             return _run_plugins(command, words[1:])
-        options = _parser(with_plugins=words[:1] in (["-h"], ["--help"])).parse_args(words)
+        is_help = words[:1] in (["-h"], ["--help"])
+        options = _parser(words[0] if words else "", with_plugins=is_help).parse_args(words)
         command = options.command
         return _START[command](options)
     except AsparkleError as error:
@@ -42,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser(with_plugins: bool = False) -> Parser:
-    """``with_plugins``: their commands are described, too."""
+def _parser(command: str | None = None, *, with_plugins: bool = False) -> Parser:
+    """``command``: the one whose options are needed; None: those of all.  ``with_plugins``: their commands are
+    described, too."""
     parser = Parser(
         prog="asparkle",
         description="RDDs without a JVM.",
@@ -53,24 +57,55 @@ def _parser(with_plugins: bool = False) -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"asparkle {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar=" | ".join(COMMANDS), required=True)
-    run = commands.add_parser("run", help="run a program", description=_RUN, allow_abbrev=False)
-    add_options(run)
-    run.add_argument("--pyspark", action="store_true", help="what the program imports as pyspark is asparkle")
-    run.add_argument("script", help="the program: a Python file, or what has a __main__.py")
-    rest = run.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
-    rest.required = False  # before Python 3.13 its absence is said to be an error
-    shell = commands.add_parser("shell", help="a prompt with a context", description="A prompt with a context, sc.")
-    add_options(shell)
-    shell.add_argument("--pyspark", action="store_true", help="what is imported as pyspark is asparkle")
-    plugins = commands.add_parser("plugins", help="what is installed", description=_PLUGINS, allow_abbrev=False)
-    add_options(plugins)
-    plugins.add_argument("--json", action="store_true", help="for programs: a list of objects")
-    conf = commands.add_parser("conf", help="what is configured, and where", description=_CONF, allow_abbrev=False)
-    add_options(conf)
-    conf.add_argument("prefix", nargs="?", default="", help="only keys that begin so, such as spark.eventLog")
-    conf.add_argument("--set", action="store_true", help="only keys that are set")
-    conf.add_argument("--json", action="store_true", help="for programs: a list of objects")
+    for name, (meaning, description, add) in _COMMANDS.items():
+        of_command = commands.add_parser(name, help=meaning, description=description, allow_abbrev=False)
+        if command in (None, name):
+            add(of_command)
     return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument("--pyspark", action="store_true", help="what the program imports as pyspark is asparkle")
+    parser.add_argument("script", help="the program: a Python file, or what has a __main__.py")
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the program's own arguments")
+    rest.required = False  # before Python 3.13 its absence is said to be an error
+
+
+def _add_shell(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument("--pyspark", action="store_true", help="what is imported as pyspark is asparkle")
+
+
+def _add_plugins(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
+
+
+def _add_conf(parser: argparse.ArgumentParser) -> None:
+    add_options(parser)
+    parser.add_argument("prefix", nargs="?", default="", help="only keys that begin so, such as spark.eventLog")
+    parser.add_argument("--set", action="store_true", help="only keys that are set")
+    parser.add_argument("--json", action="store_true", help="for programs: a list of objects")
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="check", required=True)
+    check = actions.add_parser("check", help="what nodes are like", description=_CHECK, allow_abbrev=False)
+    add_options(check)
+    check.add_argument("url", nargs="?", help="such as ssh:nodes.toml; --master, if it is not given")
+    check.add_argument("--pairs", action="store_true", help="measure all pairs of nodes, however many they are")
+    check.add_argument("--json", action="store_true", help="for programs: an object")
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": ("run a program", _RUN, _add_run),
+    "shell": ("a prompt with a context", "A prompt with a context, sc.", _add_shell),
+    "plugins": ("what is installed", _PLUGINS, _add_plugins),
+    "conf": ("what is configured, and where", _CONF, _add_conf),
+    "cluster": ("what nodes are like", "About nodes.", _add_cluster),
+}
+"""By name, what each is, in a line and in a paragraph, and what adds its options to a parser."""
 
 
 def _run_plugins(command: str, words: list[str]) -> int:
@@ -129,6 +164,14 @@ def _conf(options: argparse.Namespace) -> int:
     return _printed(show, _conf_of(options), given, options.prefix, only_set=options.set, as_json=options.json)
 
 
+def _cluster_check(options: argparse.Namespace) -> int:
+    from asparkle.launcher.clustercheck import show
+
+    if options.url is not None:
+        options.master = options.url
+    return _printed(show, _conf_of(options), all_pairs=options.pairs, as_json=options.json)
+
+
 def _printed(show: Callable[P, int], *arguments: P.args, **keywords: P.kwargs) -> int:
     """What ``show`` returns; 0 where whoever reads what it prints has seen enough."""
     try:
@@ -149,6 +192,7 @@ _START: dict[str, Callable[[argparse.Namespace], int]] = {
     "shell": _start,
     "plugins": _plugins,
     "conf": _conf,
+    "cluster": _cluster_check,
 }
 
 

@@ -29,7 +29,7 @@ ACTIVATED_BY: dict[str, ConfigKey[Any]] = {
 SETTINGS = [key for name, key in KEYS.items() if name.startswith("asparkle.ssh.")]
 """Keys that are for `AppSpec.settings`, as those are that plugins declare."""
 
-COMMANDS = ("run", "shell", "plugins", "conf")
+COMMANDS = ("run", "shell", "plugins", "conf", "cluster")
 RESERVED = {"asparkle_commands": COMMANDS, "asparkle_file_systems": ("file",)}
 """By hook, names that are asparkle's and that no plugin can have: commands of the command line, the local file system.
 All other schemes of files are fsspec's, or a plugin's."""

@@ -411,7 +411,7 @@ def test_commands_are_listed_with_what_they_do(installed):
         ),
         (
             "tidse",
-            "no such command: known are run, shell, plugins, conf, dark, eclipse, orbit, tides; plugin 'broken': fa",
+            "no such command: known are run, shell, plugins, conf, cluster, dark, eclipse, orbit, tides; plugin",
         ),
     ],
 )
@@ -424,7 +424,7 @@ def test_a_blocked_plugins_command_is_unknown(installed):
     (installed / "spark-defaults.conf").write_text("asparkle.plugins.block moon")
     for environment in ({"ASPARKLE_PLUGINS_BLOCK": "moon"}, {"SPARK_CONF_DIR": str(installed)}):
         done = run(installed, "tides", **environment)
-        assert done.returncode == 2 and "no such command: known are run, shell, plugins, conf;" in done.stderr
+        assert done.returncode == 2 and "no such command: known are run, shell, plugins, conf, cluster;" in done.stderr
 
 
 def test_running_a_program_looks_at_no_plugin(installed):

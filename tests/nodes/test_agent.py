@@ -290,3 +290,18 @@ def test_a_reader_that_does_not_read_holds_up_nobody(driver: Driver) -> None:
         driver.send(channel, bytes(8 << 20))  # more than sockets hold
         driver.worker("w")
         assert driver.relay(connection, 8 << 20) == bytes(8 << 20)
+
+
+def test_it_tells_of_its_node_what_it_is_asked(driver: Driver) -> None:
+    driver.tell(["ask", 7, ["clock"]])
+    driver.tell(["ask", 8, ["room"]])
+    driver.tell(["ask", 9, ["fetch", "nowhere", ["127.0.0.1", 1], "/etc/passwd", 1 << 20, 0.1]])
+    driver.wait(lambda: len(answers(driver)) == 3)
+    found = answers(driver)
+    assert found[7][1] == "" and abs(found[7][0] - time.time()) < 20
+    assert found[8][1] == "" and found[8][0] > 0
+    assert found[9] == [None, "No such file or directory"]  # it has no identity
+
+
+def answers(driver: Driver) -> dict[int, list[Any]]:
+    return {message[1]: message[2:] for message in driver.told if message[0] == "answer"}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import subprocess
@@ -62,6 +63,16 @@ def test_any_bytes_are_taken_or_refused(pieces: list[bytes]) -> None:
         for piece in pieces:
             bootstrap.feed(piece)
         assert not bootstrap.done and bootstrap.facts == {}
+
+
+def test_who_is_late_is_told_of_by_how_far_it_got() -> None:
+    bootstrap = Bootstrap(HERE, ARCHIVE)
+    works = "is it up, and does `ssh -p 2222 me@there` work, without a password\\?"
+    assert re.fullmatch(f"no Python has answered within 30 s; {works}", bootstrap.late(30.0).reason)
+    bootstrap.feed(b"Welcome!")
+    assert re.fullmatch(f"no Python .* printed b'Welcome!'; {works}", bootstrap.late(30.0).reason)
+    bootstrap.feed(GREETED)
+    assert "was not ready within 2.5 s" in bootstrap.late(2.5).reason
 
 
 @pytest.mark.parametrize(

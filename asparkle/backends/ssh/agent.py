@@ -8,6 +8,7 @@ channel 0 are messages, msgpack arrays with their length in front::
     ["kill", executor]                                  ["ended", executor, exit status, attempts that ran]
     ["peers", {node: [address, port]}]                  ["routes", {node: route}]
     ["beat"]                    each second             ["beat"]
+    ["ask", number, question]   see `probe`             ["answer", number, what, what went wrong]
     ["stop"]
 
 The driver opens ``["worker", executor]`` to have one started, and ``["files"]`` to speak to the node's file server;
@@ -406,6 +407,25 @@ class Agent:
         assert self.directories is not None
         return Peers(self.directories.paths[0])
 
+    def ask(self, number: int, question: list[Any]) -> None:
+        """The driver wants to know something of this node: what time it is is told at once."""
+        kind, *arguments = question
+        if kind == "clock":
+            self.tell(["answer", number, time.time(), ""])
+        else:
+            threading.Thread(target=self.find_out, args=(number, kind, arguments), daemon=True).start()
+
+    def find_out(self, number: int, kind: str, arguments: list[Any]) -> None:
+        """In a thread of its own."""
+        from asparkle.backends.ssh.probe import QUESTIONS
+
+        found, problem = None, ""
+        try:
+            found = QUESTIONS[kind](self.app, *arguments)
+        except (AsparkleError, OSError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+        self.call(lambda: self.tell(["answer", number, found, problem]))
+
     def driver_lives(self) -> None:
         """Whatever arrives says so."""
 
@@ -480,6 +500,7 @@ _TOLD: dict[str, Callable[..., None]] = {
     "app": Agent.begin,
     "kill": Agent.kill,
     "peers": Agent.meet,
+    "ask": Agent.ask,
     "beat": Agent.driver_lives,
     "stop": Agent.stop,
 }

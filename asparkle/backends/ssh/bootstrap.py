@@ -159,13 +159,23 @@ class Bootstrap:
         """Why the connection ended before it was done: by ssh's exit status, and what came on its standard error."""
         words = _readable(stderr)
         if status == 255:
-            port = ["-p", str(self.node.port)] if self.node.port is not None else []
-            remedy = f"does `{shlex.join(['ssh', *port, self.node.host])}` work, without a password?"
-            return self._error(f"ssh failed: {words or 'it does not say why'}; {remedy}")
+            return self._error(f"ssh failed: {words.rstrip('.') or 'it does not say why'}; {self._remedy()}")
         if not self._greeted and (status in (126, 127) or "not found" in words.lower()):
             return self._error(f"{self.node.python} can't be run there: {words}; {_INSTALL}")
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         return self._error(f"{how} before asparkle ran there: {words or 'it does not say why'}{self._printed()}")
+
+    def late(self, seconds: float) -> NodeError:
+        """Why it is given up when it is not done after so many seconds."""
+        if self._greeted:
+            return self._error(f"it was not ready within {seconds:g} s; is the machine or the network overloaded?")
+        return self._error(
+            f"no Python has answered within {seconds:g} s{self._printed()}; is it up, and {self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        port = ["-p", str(self.node.port)] if self.node.port is not None else []
+        return f"does `{shlex.join(['ssh', *port, self.node.host])}` work, without a password?"
 
     def _printed(self) -> str:
         if self._greeted or not self._received:

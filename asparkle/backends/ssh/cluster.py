@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import threading
@@ -94,7 +95,9 @@ class Agent:
         self.link = Link(ssh.stream, cluster.tasks, self._told, self._opened, rest)
         self._cluster = cluster
         self._ssh = ssh
-        self._ended = anyio.Event()
+        self._answers: dict[int, tuple[Any, str]] = {}
+        self._asked = itertools.count()
+        self._ended = anyio.Event()  # a worker, or what is waited for otherwise
 
     @property
     def free(self) -> int:
@@ -150,6 +153,10 @@ class Agent:
         elif kind == "routes":
             self.routes.update(fields[0])
             log().info("how other nodes are reached", node=self.node.name, routes=self.routes)
+        elif kind == "answer":
+            number, found, problem = fields
+            self._answers[number] = (found, problem)
+            self._wake()
         elif kind == "ended":
             executor, status, running = fields
             self.ends[executor] = (status, running)
@@ -163,6 +170,19 @@ class Agent:
     def _wake(self) -> None:
         self._ended.set()
         self._ended = anyio.Event()
+
+    async def ask(self, *question: Any) -> Any:
+        """What the agent finds out; see `probe`.  Raises NodeError where it can't, or the node is lost."""
+        number = next(self._asked)
+        self.link.tell(["ask", number, question])
+        while number not in self._answers:
+            if self.lost:
+                raise NodeError(self.node.name, f"it was lost: {self.lost}")
+            await self._ended.wait()
+        found, problem = self._answers.pop(number)
+        if problem:
+            raise NodeError(self.node.name, problem)
+        return found
 
     async def end_of(self, executor: str) -> str:
         """How a worker's process ended, or its node."""
@@ -317,7 +337,7 @@ class SshCluster(WorkerCluster):
         except NodeError as error:
             return error.reason
         if waiting.cancelled_caught:
-            return f"it was not ready within {self.settings.connecting:g} s"
+            return bootstrap.late(self.settings.connecting).reason
         return await Agent(self, node, ssh, bootstrap.facts, bootstrap.rest).run()
 
     # ------------------------------------------------------------------------- files of other hosts
