@@ -400,6 +400,7 @@ STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host
 STATSD_PREFIX = _text("asparkle.metrics.statsd.prefix", "asparkle", "What the names of its metrics begin with, before a dot and the application's name.")
 SSH_COMMAND = _text("asparkle.ssh.command", "ssh", "The OpenSSH client by which nodes are reached: a name, or a path.")
 SSH_OPTIONS = ConfigKey("asparkle.ssh.options", "words", "options as a shell reads them, with pairs of quotes", _parse_words, "", "Options that it is given, as a shell reads them: `-F cluster.conf`, or `-o ConnectTimeout=5`.")
+SSH_ENV = ConfigKey("asparkle.ssh.env", "sync, or empty", "sync, or nothing", {"": "", "sync": "sync"}.__getitem__, "", "Which packages tasks find on a node: its own, or (`sync`) those that are installed in the driver's environment, which are brought there. A node's `env` in a file of nodes comes first.")
 # fmt: on
 
 KEYS: dict[str, ConfigKey[Any]] = {key.name: key for key in [*globals().values()] if isinstance(key, ConfigKey)}

@@ -134,7 +134,7 @@ def installed(archive: str, size: int, directory: str) -> str:
         else:
             remove_old(root)
             return path
-    raise Refused(not_kept(problems))
+    raise Refused(not_kept(problems, "asparkle's code"))
 
 
 def caches(directory: str) -> Iterator[str]:
@@ -144,11 +144,11 @@ def caches(directory: str) -> Iterator[str]:
     yield os.path.join(directory, f"asparkle-cache-{os.getuid()}")
 
 
-def not_kept(problems: dict[str, OSError]) -> str:
+def not_kept(problems: dict[str, OSError], what: str) -> str:
     told = "; ".join(f"{root}: {error.strerror}" for root, error in problems.items())
     full = any(error.errno in (errno.ENOSPC, errno.EDQUOT) for error in problems.values())
     remedy = "free space" if full else "let its user write"
-    return f"asparkle's code can't be kept: {told}; {remedy} in one of them, or give the node another `directory`"
+    return f"{what} can't be kept: {told}; {remedy} in one of them, or give the node another `directory`"
 
 
 def is_private(root: str) -> bool:
