@@ -228,6 +228,8 @@ TEXTS = {
     "MapOutputId": "`(shuffle, partition, attempt)` of what one attempt at a map task writes.",
     "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
     "API_VERSION": "What plugins are written against.",
+    "ToExecutor": "A message of those that `Executor.send` gets: `encode` makes bytes of it.",
+    "ToDriver": "A message of those that `Executor.receive` gives: what `MessageReader` makes of a worker's bytes.",
     "Rank": "What scheduling policies rank by: a tuple of numbers.",
 }
 """Of names whose values have no docstring."""

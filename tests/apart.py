@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -260,8 +261,7 @@ class ApartManager(ClusterManager):
 
     @asynccontextmanager
     async def _open(self, app: AppSpec) -> AsyncIterator[Cluster]:
-        root = f"{app.directories[0]}-apart"
-        os.mkdir(root, 0o700)
+        root = tempfile.mkdtemp(prefix="apart-", dir="/tmp")  # names of sockets may not be long
         try:
             async with ApartCluster.opened(app, _parsed(app.master)[0], root) as cluster:
                 yield cluster

@@ -15,7 +15,7 @@ from asparkle.errors import PluginError
 from asparkle.events import JobEnded, JobStarted
 from asparkle.plugins import SchedulingPolicy, TaskSetFacts
 from asparkle.plugins.listeners import EventRecorder
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 PLUGIN = """
 from asparkle.plugins import SchedulingPolicy, hookimpl
@@ -103,5 +103,7 @@ def test_a_policy_that_cannot_be_made_is_named() -> None:
             return ()
 
     registry = PluginRegistry(SparkConf(), [plugin(asparkle_scheduling_policies=lambda: {"SHY": Shy})])
-    with pytest.raises(PluginError, match=r"plugin 'moon': asparkle_scheduling_policies: .*Shy\(\) raised OSError: no"):
+    with pytest.raises(
+        PluginError, match=r"plugin 'moon': asparkle_scheduling_policies: .*Shy could not be made: OSError: no"
+    ):
         registry.scheduling_policy("SHY")

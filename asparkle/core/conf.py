@@ -9,7 +9,7 @@ This module is on the start-up path: it imports next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
@@ -211,8 +211,8 @@ class ConfigKey(Generic[T]):
         self.default = default
         self.doc = doc
 
-    def read(self, conf: SparkConf) -> T:
-        """The parsed value in ``conf``, or the default.  Raises ConfigurationError."""
+    def read(self, conf: SparkConf | Mapping[str, str]) -> T:
+        """The parsed value in ``conf``, or the default; in workers, of `AppSpec.settings`.  Raises ConfigurationError."""
         text = conf.get(self.name)
         if text is None:
             text = self.default
@@ -400,6 +400,9 @@ STATSD_ADDRESS = ConfigKey("asparkle.metrics.statsd.address", "host:port", "host
 STATSD_PREFIX = _text("asparkle.metrics.statsd.prefix", "asparkle", "What the names of its metrics begin with, before a dot and the application's name.")
 SSH_COMMAND = _text("asparkle.ssh.command", "ssh", "The OpenSSH client by which nodes are reached: a name, or a path.")
 SSH_OPTIONS = ConfigKey("asparkle.ssh.options", "words", "options as a shell reads them, with pairs of quotes", _parse_words, "", "Options that it is given, as a shell reads them: `-F cluster.conf`, or `-o ConnectTimeout=5`.")
+SSH_CONNECT_TIMEOUT = ConfigKey("asparkle.ssh.connect.timeout", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "30s", "How long a node may take until asparkle runs there; then it is tried anew.")
+SSH_PATIENCE = ConfigKey("asparkle.ssh.patience", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "60s", "How long jobs wait for a node when all are lost; then they fail.")
+SSH_DIRECT = _bool("asparkle.ssh.direct", "true", "Whether nodes may connect to each other, where the network lets them; else what they send each other goes through the driver.")
 SSH_ENV = ConfigKey("asparkle.ssh.env", "sync, or empty", "sync, or nothing", {"": "", "sync": "sync"}.__getitem__, "", "Which packages tasks find on a node: its own, or (`sync`) those that are installed in the driver's environment, which are brought there. A node's `env` in a file of nodes comes first.")
 # fmt: on
 

@@ -158,7 +158,7 @@ class SparkContext(DriverOnly):
             await in_thread(application.begin)
         await stack.enter_async_context(self._bus)
         stack.push_async_callback(clean_up, self._forget_outputs)
-        cluster = await stack.enter_async_context(application.cluster())
+        cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         driver = Driver(application.spec, self._scheduler_conf, call, tasks, max_result=application.max_result)
@@ -338,12 +338,16 @@ class SparkContext(DriverOnly):
 
     @property
     def defaultParallelism(self) -> int:
-        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots.
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots: those that the
+        master URL asks for, or those that there are, if these are more.
 
         >>> sc.defaultParallelism
         2
         """
-        return self._application.default_parallelism
+        application, driver = self._application, self._driver_or_none
+        if application.default_reduce_partitions is not None or driver is None:
+            return application.default_parallelism
+        return max(application.default_parallelism, driver.slots * application.spec.task_cpus)
 
     @property
     def defaultMinPartitions(self) -> int:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from asparkle.core.masters import available_cpus, default_memory
     from asparkle.core.payloads import remove_file, write_file
     from asparkle.core.peers import Identity, PeerServer, connect_peer
+    from asparkle.core.protocol import MessageReader, ToDriver, ToExecutor, encode
     from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
@@ -93,6 +94,7 @@ __all__ = [
     "MapOutputId",
     "MapOutputReader",
     "MapOutputWriter",
+    "MessageReader",
     "Metric",
     "MetricSink",
     "Metrics",
@@ -108,6 +110,8 @@ __all__ = [
     "ShuffleStore",
     "SocketExecutor",
     "TaskSetFacts",
+    "ToDriver",
+    "ToExecutor",
     "Unpacker",
     "Worker",
     "WorkerCluster",
@@ -116,6 +120,7 @@ __all__ = [
     "connect_peer",
     "default_memory",
     "dumps",
+    "encode",
     "hookimpl",
     "in_thread",
     "loads",
@@ -185,6 +190,7 @@ __getattr__ = lazy(
         "asparkle.core.masters": ["available_cpus", "default_memory"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
         "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
+        "asparkle.core.protocol": ["MessageReader", "ToDriver", "ToExecutor", "encode"],
         "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],

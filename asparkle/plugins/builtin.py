@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from asparkle.core.codecs import CODECS
-from asparkle.core.conf import EVENT_LOG, EVENTS_JSONLINES, SHOW_PROGRESS, ConfigKey
+from asparkle.core.conf import EVENT_LOG, EVENTS_JSONLINES, KEYS, SHOW_PROGRESS, ConfigKey
 
 PLUGINS = {
     "eventlog": "asparkle.plugins.eventlog",
@@ -26,8 +26,19 @@ ACTIVATED_BY: dict[str, ConfigKey[Any]] = {
 }
 """Keys that activate one of them."""
 
+SETTINGS = [key for name, key in KEYS.items() if name.startswith("asparkle.ssh.")]
+"""Keys that are for `AppSpec.settings`, as those are that plugins declare."""
+
 COMMANDS = ("run", "shell", "plugins", "conf")
-"""Of the command line: no plugin's can have these names."""
+RESERVED = {"asparkle_commands": COMMANDS, "asparkle_file_systems": ("file",)}
+"""By hook, names that are asparkle's and that no plugin can have: commands of the command line, the local file system.
+All other schemes of files are fsspec's, or a plugin's."""
+
+
+def provided(hook: str) -> dict[str, str]:
+    """Names and paths of what asparkle itself provides; no path where it is found in another way."""
+    table: dict[str, str] = globals().get(hook, dict)()
+    return table | dict.fromkeys(RESERVED.get(hook, ()), "")
 
 
 def asparkle_cluster_managers() -> dict[str, str]:
@@ -35,6 +46,7 @@ def asparkle_cluster_managers() -> dict[str, str]:
         "inline": "asparkle.backends.inline:InlineManager",
         "threads": "asparkle.backends.threads:ThreadsManager",
         "processes": "asparkle.backends.processes:ProcessesManager",
+        "ssh": "asparkle.backends.ssh.manager:SshManager",
     }
 
 
@@ -44,10 +56,10 @@ def asparkle_block_stores() -> dict[str, str]:
 
 def asparkle_cache_policies() -> dict[str, str]:
     return {
-        "lru": "asparkle.plugins.policies:LRU",
-        "lfu": "asparkle.plugins.policies:LFU",
-        "fifo": "asparkle.plugins.policies:FIFO",
-        "cost": "asparkle.plugins.policies:CostAware",
+        "lru": "asparkle.plugins.cachepolicies:LRU",
+        "lfu": "asparkle.plugins.cachepolicies:LFU",
+        "fifo": "asparkle.plugins.cachepolicies:FIFO",
+        "cost": "asparkle.plugins.cachepolicies:CostAware",
     }
 
 
@@ -63,12 +75,8 @@ def asparkle_codecs() -> dict[str, str]:
     return dict(CODECS)
 
 
-def asparkle_file_systems() -> dict[str, str]:
-    return {"file": "asparkle.core.filesystems:LocalFileSystem"}  # nobody else's; all other schemes are fsspec's
-
-
 def asparkle_scheduling_policies() -> dict[str, str]:
-    return {"FIFO": "asparkle.plugins.scheduling:FIFO", "FAIR": "asparkle.plugins.scheduling:FAIR"}
+    return {"FIFO": "asparkle.plugins.schedulingpolicies:FIFO", "FAIR": "asparkle.plugins.schedulingpolicies:FAIR"}
 
 
 def asparkle_metric_sinks() -> dict[str, str]:

@@ -6,24 +6,30 @@ import gc
 import os
 import random
 import shutil
-import sys
+import signal
 import tempfile
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import msgpack
 import pytest
 
 from asparkle.core.contracts import AppSpec, Buffer, MapOutputId, MapOutputReader, MapOutputWriter, ShuffleStore
 from asparkle.core.errors import CorruptBlock, StorageError
+from asparkle.core.hostfiles import HostFiles
 from asparkle.core.shown import shown
+from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
+
+if TYPE_CHECKING:
+    from asparkle import SparkContext
 
 Pieces: TypeAlias = Sequence[tuple[int, Sequence[Buffer]]]
 
@@ -60,6 +66,15 @@ class ShuffleStoreConformance(Conformance):
 
     # ------------------------------------------------------------------------------------ what there is
 
+    def made(self) -> ShuffleStore:
+        """A store as a process has it."""
+        store = self.make(self.app)
+        if not hasattr(self, "store"):
+            self.store = store
+        with self.promised("ShuffleStore.use", "Called once, before anything else"):
+            store.use(HostFiles(self.app))
+        return store
+
     def subject(self) -> str:
         return type(self.store).__name__
 
@@ -73,12 +88,12 @@ class ShuffleStoreConformance(Conformance):
         monkeypatch.chdir(self.elsewhere)
         monkeypatch.setenv("TMPDIR", str(self.elsewhere))
         monkeypatch.setattr(tempfile, "tempdir", None)
-        self.app = _app(tuple(directories))
-        self.store = self.make(self.app)
+        self.app = sample_app(directories)
+        self.store = self.made()
         yield
         if os.path.exists(directories[0]):
             with self.promised("ShuffleStore.close", "The application ends, and all its workers have"):
-                self.make(self.app).close()
+                self.made().close()
 
     def begin(self, output: MapOutputId = OUTPUT, partitions: int = 4) -> MapOutputWriter:
         with self.promised("ShuffleStore.begin", "Where an attempt writes"):
@@ -153,7 +168,7 @@ class ShuffleStoreConformance(Conformance):
             expect(isinstance(kind(self.app), ShuffleStore), "is not a class derived from ShuffleStore")
 
     def test_its_scope(self) -> None:
-        with self.promised("ShuffleStore", "What an output outlives"):
+        with self.promised("ShuffleStore.scope", "What an output outlives"):
             known = self.store.scope in ("worker", "host", "shared")
             expect(known, f"says scope = {self.store.scope!r}, which is none of worker, host, shared")
 
@@ -221,7 +236,7 @@ class ShuffleStoreConformance(Conformance):
             reader = self.store.open(location, 1)
             view = reader.read(0, len(data[1]))
             reader.close()
-            self.make(self.app).remove(OUTPUT[0], OUTPUT[2] + 1)
+            self.made().remove(OUTPUT[0], OUTPUT[2] + 1)
             expect(bytes(view) == data[1], "changed the memory that a reader had been given")
 
     def test_chunks_are_the_tasks(self) -> None:
@@ -298,11 +313,71 @@ class ShuffleStoreConformance(Conformance):
                 except (OSError, CorruptBlock):
                     pass
 
+    def test_several_outputs_one_after_another(self) -> None:
+        rng = random.Random(4)
+        every = [
+            [[(p, [rng.randbytes(rng.randrange(1, 5000))]) for p in range(4)] for _ in range(n)] for n in (1, 3, 1)
+        ]
+        locations = [self.put(rounds, (3, i, i)) for i, rounds in enumerate(every)]
+        outputs = [_partitions(rounds) for rounds in every]
+        pieces = [(where, 2, [len(data[p]) for p in range(4)]) for where, data in zip(locations, outputs, strict=True)]
+        with self.promised("ShuffleStore.open_all", "Readers of several outputs, one for each of ``pieces``"):
+            readers = iter(self.store.open_all(pieces))
+            for data in outputs:
+                reader = next(readers, None)
+                expect(reader is not None, "gave fewer readers than there are pieces")
+                found = self._read(reader) if reader is not None else b""
+                expect(found == data[2], f"gave {_bytes(found)}, where there are {_bytes(data[2])}")
+            expect(next(readers, None) is None, "gave more readers than there are pieces")
+            expect(not list(self.store.open_all([])), "gave a reader of nothing")
+
+    def _read(self, reader: MapOutputReader) -> bytes:
+        found = b""
+        while part := reader.read(len(found), 1 << 20):
+            found += bytes(part)
+        reader.close()
+        return found
+
+    def test_one_of_several_outputs_is_gone(self) -> None:
+        rounds = [[(0, [b"some bytes"])]]
+        pieces = [(self.put(rounds, (shuffle, 0, shuffle)), 0, [10, 0, 0, 0]) for shuffle in (3, 4, 5)]
+        self.store.remove(4, 5)
+        with self.promised("ShuffleStore.open_all", "Raises as `open` does, for the piece that is next"):
+            readers = iter(self.store.open_all(pieces))
+            found = self._read(next(readers))
+            expect(found == b"some bytes", f"gave {_bytes(found)} of an output that is there")
+            try:
+                found = self._read(next(readers))
+                expect(False, f"gave {_bytes(found)} of an output that was removed")
+            except (OSError, CorruptBlock):
+                pass
+
+    def test_not_all_of_several_outputs_are_read(self) -> None:
+        rounds = [[(0, [b"some bytes" * 1000])]]
+        pieces = [(self.put(rounds, (3, i, i)), 0, [10_000, 0, 0, 0]) for i in range(30)]
+
+        def use() -> None:
+            readers = self.store.open_all(pieces)
+            reader = next(readers)
+            reader.read(0, 10)
+            reader.close()
+            close = getattr(readers, "close", None)
+            if close is not None:
+                close()
+
+        with self.promised("ShuffleStore.open_all", "may be the last that is: then the iterator is closed"):
+            use()
+            before = census()
+            for _ in range(5):
+                use()
+            more = grown(before, patience=1.0)
+            expect(not more, f"left {more} when only the first of 30 outputs had been read")
+
     def test_another_worker_finds_the_output(self) -> None:
         rounds = [[(0, [b"written by one worker"])]]
         location = self.put(rounds)
         with self.promised("ShuffleStore.open", "in this worker or another"):
-            found = self.get(location, 0, store=self.make(self.app))
+            found = self.get(location, 0, store=self.made())
             expect(found == b"written by one worker", f"gave {shown(found)} to another worker")
 
     def test_an_output_outlives_what_its_scope_says(self) -> None:
@@ -311,15 +386,25 @@ class ShuffleStoreConformance(Conformance):
         location = self.put([[(0, [b"by a worker that ended"])]])
         del self.store
         gc.collect()
-        self.store = self.make(self.app)
-        with self.promised("ShuffleStore", "What an output outlives"):
+        self.store = self.made()
+        with self.promised("ShuffleStore.scope", "What an output outlives"):
             found = self.get(location, 0)
             expect(found == b"by a worker that ended", f"gave {shown(found)} when that worker was gone")
+
+    def test_an_output_outlives_a_worker_that_is_killed(self) -> None:
+        """If the scope says so."""
+        if self.store.scope == "worker":
+            pytest.skip("its outputs are lost with the worker")
+        with self.promised("ShuffleStore.scope", "What an output outlives", within=30.0), self.context() as sc:
+            pid, location = sc.parallelize([0], 1).map(lambda _: work.write_output()).first()
+            os.kill(pid, signal.SIGKILL)
+            found = sc.parallelize(range(4), 4).map(lambda _: work.read_output(location)).distinct().collect()
+            expect(found == [work.DATA], f"gave {shown(found)} to workers, when the one that had written was killed")
 
     def test_whether_an_output_is_there(self) -> None:
         location = self.put([[(0, [b"it is there"])]])
         with self.promised("ShuffleStore.has", "Whether the output may be there: False where it surely is not"):
-            for store in (self.store, self.make(self.app)):
+            for store in (self.store, self.made()):
                 found = store.has(location)
                 expect(found is True, f"returned {found!r} for an output that is there")
             self.store.remove(OUTPUT[0], OUTPUT[2] + 1)
@@ -335,7 +420,7 @@ class ShuffleStoreConformance(Conformance):
         outputs = [(3, partition, partition) for partition in range(6)]
         locations = [self.put(rounds, output) for output in outputs]
         other = self.put(rounds, (33, 0, 0))
-        driver = self.make(self.app)
+        driver = self.made()
         with self.promised("ShuffleStore.remove", "Forget the shuffle's outputs whose attempts have smaller numbers"):
             driver.remove(3, 4)
         for location in locations[:4]:
@@ -367,7 +452,7 @@ class ShuffleStoreConformance(Conformance):
         with self.promised("ShuffleStore.remove", "later ones may be written meanwhile"):
             writer = self.store.begin((3, 0, 2), 4)
             writer.write([(0, [b"later, "])])
-            self.make(self.app).remove(3, 2)
+            self.made().remove(3, 2)
             writer.write([(0, [b"and more"])])
             location = writer.commit()
             found = self._whole(self.store.open(location, 0))
@@ -376,7 +461,7 @@ class ShuffleStoreConformance(Conformance):
     def test_many_threads_at_once(self) -> None:
         problems: list[str] = []
 
-        def work(number: int) -> None:
+        def use(number: int) -> None:
             rng = random.Random(number)
             try:
                 for i in range(12):
@@ -394,7 +479,7 @@ class ShuffleStoreConformance(Conformance):
                 problems.append(f"raised {type(error).__name__}: {error}, in one of several threads")
 
         with self.promised("ShuffleStore", "Thread-safe", within=30.0):
-            threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(6)]
+            threads = [threading.Thread(target=use, args=(i,), daemon=True) for i in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -431,25 +516,29 @@ class ShuffleStoreConformance(Conformance):
 
     def test_the_end_of_an_application(self) -> None:
         location = self.put([[(0, [b"some bytes"])]])
-        driver = self.make(self.app)
+        driver = self.made()
         with self.promised("ShuffleStore.close", "forget all its outputs"):
             driver.close()
             for directory in self.app.directories:
                 shutil.rmtree(directory)
             left = [str(path.relative_to(self.elsewhere)) for path in self.elsewhere.rglob("*")]
             expect(not left, f"left {shown(left)} in the working or temporary directory")
-        self.gone(location, "of an application that has ended", self.make(self.app))
+        self.gone(location, "of an application that has ended", self.made())
 
-    def test_a_job_uses_it(self) -> None:
-        """Shuffles of a real job, in rounds as memory is short, read by other workers, and removed."""
+    def context(self) -> SparkContext:
+        """Real workers, which use a store of this kind, and are short of memory."""
         from asparkle import SparkConf, SparkContext
 
         plugins, name = providing(ShuffleStore, type(self.store))
         conf = SparkConf().set("asparkle.store.shuffle", name).set("spark.local.dir", str(self.directory / "local"))
         conf.set("spark.python.worker.memory", "200k")
+        return SparkContext("processes[2]", conf=conf, plugins=plugins)
+
+    def test_a_job_uses_it(self) -> None:
+        """Shuffles of a real job, in rounds as memory is short, read by other workers, and removed."""
         with (
             self.promised("ShuffleStore", "what map tasks write for the tasks of the next stage", within=60.0),
-            SparkContext("processes[2]", conf=conf, plugins=plugins) as sc,
+            self.context() as sc,
         ):
             pairs = sc.parallelize(range(20_000), 4).map(lambda x: (x % 100, str(x) * 5))
             grouped = pairs.groupByKey(3).mapValues(len)
@@ -471,25 +560,3 @@ def _partitions(rounds: Sequence[Pieces]) -> dict[int, bytes]:
 
 def _bytes(data: bytes) -> str:
     return f"{len(data)} bytes, {shown(data)}"
-
-
-def _app(directories: tuple[str, ...]) -> AppSpec:
-    return AppSpec(
-        app_id="local-1700000000000-1-0",
-        name="a sample",
-        master="processes[2]",
-        directories=directories,
-        slots_per_executor=1,
-        worker_memory=512 << 20,
-        storage_memory=512 << 20,
-        direct_result=1 << 20,
-        kill_timeout=10.0,
-        task_cpus=1,
-        environment={},
-        path=tuple(sys.path),
-        directory=os.getcwd(),
-        disk_store="",
-        shuffle_store="",
-        cache_policy="",
-        serializer="",
-    )

@@ -118,6 +118,11 @@ class MetricSinkConformance(Conformance):
             expect(not more, f"was only made, three times, and has {more}")
         del sinks
 
+    def test_logs_can_name_it(self) -> None:
+        sink = self.made()
+        with self.promised("MetricSink.name", "What logs call it"):
+            expect(isinstance(sink.name, str), f"has the name {sink.name!r}")
+
     def test_bad_settings_are_refused(self) -> None:
         self.made()
         for settings in self.bad_settings:

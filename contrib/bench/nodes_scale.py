@@ -118,7 +118,7 @@ def measure(nodes: int, slots: int) -> None:
 
         def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
             inventory = [Node(f"node{i}", f"node{i}", slots=slots) for i in range(nodes)]
-            return SimulatedCluster.opened(app, inventory, Archive("", b""), Settings(SparkConf()))
+            return SimulatedCluster.opened(app, inventory, Archive("", b""), Settings.of(app))
 
     class Plugin:
         @hookimpl

@@ -17,7 +17,8 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "CI"}, "PYTHONPATH": str(ROOT)}
+PATH = os.pathsep.join((str(ROOT), str(ROOT / "contrib/examples/asparkle-nice/src")))
+ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "CI"}, "PYTHONPATH": PATH}
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,7 @@ STORES = {
     "OneTemporaryName": ["BlockStore: Thread-safe", "BlockStore.put", "BlockStore: Keeps serialized"],
     "KeepsFilesOpen": ["BlockStore: Uses no more descriptors"],
     "RaisesOSError": ["BlockStore.put: Raises `errors.StoreFull` or `errors.StorageError`"],
+    "LivesInTheHeap": ["BlockStore: A block outlives the worker that put it"],
     "WritesElsewhere": ["BlockStore: what a store keeps elsewhere is its own to delete"],
 }
 
@@ -80,13 +82,16 @@ POLICIES = {
         "CachePolicy",
         "CachePolicy.forget",
     ],
-    "WantsALimit": ["CachePolicy: The class is called without arguments", "CachePolicy: Which blocks leave"],
+    "WantsALimit": [
+        "CachePolicy: The class is called with the application's `AppSpec`",
+        "CachePolicy: Which blocks leave",
+    ],
 }
 
 LISTENERS = {
     "KnowsAllTypes": ["Listener.on_event: passes over what it does not know"],
     "WasThereFromTheBeginning": ["Listener.on_event: passes over what it does not know"],
-    "BlocksAtOnce": ["Listener: take next to no time", "Listener: must not block it"],
+    "BlocksAtOnce": ["Listener.at_once: take next to no time", "Listener: must not block it"],
     "BlocksTheLoop": ["Listener: must not block it"],
     "IsTooSlow": ["Listener: keeps up with the events"],
     "ClosesOtherwise": [
@@ -95,7 +100,7 @@ LISTENERS = {
         "Listener: keeps up",
         "Listener: Receives",
     ],
-    "NamesItsEvents": ["Listener: The event types that it wants", "Listener: keeps up", "Listener: Receives"],
+    "NamesItsEvents": ["Listener.events: The event types that it wants", "Listener: keeps up", "Listener: Receives"],
     "LeavesAThread": ["Listener.close: Gives back what the listener has taken"],
     "LeavesAFileOpen": ["Listener.close: Gives back what the listener has taken"],
 }
@@ -147,8 +152,14 @@ SERIALIZERS = {
     ],
     "GivesTheSameAgain": ["Serializer.loads: new each time"],
     "LeavesOut": ["Serializer.dumps: Raises anything for a value that can't be serialized"],
-    "SaysPickle": ["Serializer: Whether one chunk alone is a pickle", "Serializer"],
-    "Empties": ["Serializer.dumps: It is not to be changed", "Serializer.dumps", "Serializer.loads", "Serializer"],
+    "SaysPickle": ["Serializer.is_pickle: Whether one chunk alone is a pickle", "Serializer"],
+    "Empties": [
+        "Serializer.dumps: It is not to be changed",
+        "Serializer.dumps",
+        "Serializer.loads",
+        "Serializer",
+        "Serializer.is_pickle",
+    ],
     "OneBytes": ["Serializer.dumps: one chunk at least", "Serializer", "Serializer.loads", "Serializer.dumps"],
     "NotInThreads": ["Serializer: also at once in several threads", "Serializer"],
 }
@@ -158,13 +169,13 @@ SCHEDULING = {
     "RanksByName": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
     "DividesByWhatRuns": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
     "NotANumber": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
-    "SaysFixed": ["SchedulingPolicy: Whether ranks depend on nothing that changes while tasks run"],
+    "SaysFixed": ["SchedulingPolicy.fixed: Whether ranks depend on nothing that changes while tasks run"],
     "NeedsAShare": ["SchedulingPolicy.rank_pool: The same, of a pool", "SchedulingPolicy"],
-    "WantsAProperty": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "WantsAProperty": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy", "SchedulingPolicy.fixed"],
     "TakesNotes": ["SchedulingPolicy: What it is told is not its to change", "SchedulingPolicy"],
     "AsksSomebody": ["SchedulingPolicy: must be quick"],
     "KeepsAll": ["SchedulingPolicy: must be quick"],
-    "WantsALimit": ["SchedulingPolicy: The class is called without arguments", "SchedulingPolicy"],
+    "WantsALimit": ["SchedulingPolicy: The class is called with the context's `SparkConf`", "SchedulingPolicy"],
 }
 
 SHUFFLES = {
@@ -173,6 +184,7 @@ SHUFFLES = {
         "MapOutputReader: One partition of one map output",
         "ShuffleStore",
         "MapOutputReader.read",
+        "ShuffleStore.open_all",
         "ShuffleStore.remove",
     ],
     "WritesLater": ["MapOutputWriter.write: write or copy them before returning", "ShuffleStore"],
@@ -180,6 +192,7 @@ SHUFFLES = {
         "MapOutputWriter.commit: plain data that msgpack carries, not None",
         "MapOutputWriter.write",
         "ShuffleStore",
+        "ShuffleStore.scope",
         "ShuffleStore.begin",
         "ShuffleStore.remove",
     ],
@@ -190,21 +203,35 @@ SHUFFLES = {
         "ShuffleStore",
         "MapOutputReader.read",
     ],
-    "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads"],
+    "LivesInTheHeap": ["ShuffleStore.scope: What an output outlives", "ShuffleStore: what map tasks write"],
+    "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads", "ShuffleStore.open_all"],
     "RemovesAll": [
         "ShuffleStore.remove: whose attempts have smaller numbers than ``before``",
         "ShuffleStore.remove: later ones may be written meanwhile",
         "ShuffleStore",
         "ShuffleStore.open",
     ],
-    "RemovesNothing": ["ShuffleStore.remove: Forget the shuffle's outputs", "ShuffleStore.open"],
+    "RemovesNothing": [
+        "ShuffleStore.remove: Forget the shuffle's outputs",
+        "ShuffleStore.open",
+        "ShuffleStore.open_all",
+    ],
     "OneForEach": [
         "ShuffleStore.begin: Several attempts at one partition may write at once",
         "ShuffleStore.remove",
         "ShuffleStore",
     ],
     "KeepsElsewhere": ["ShuffleStore.close: forget all its outputs", "ShuffleStore.open"],
-    "RaisesKeyError": ["ShuffleStore.open: Raises OSError where the output is not there"],
+    "RaisesKeyError": [
+        "ShuffleStore.open: Raises OSError where the output is not there",
+        "ShuffleStore.open_all: Raises as `open` does",
+    ],
+    "OpensAllAtOnce": [
+        "ShuffleStore.open_all: may be the last that is: then the iterator is closed",
+        "ShuffleStore.open_all: Raises as `open` does",
+    ],
+    "LargestFirst": ["ShuffleStore.open_all: Readers of several outputs", "ShuffleStore"],
+    "WantsAnAddress": ["ShuffleStore.use: Called once, before anything else"],
     "KnowsItsOwn": ["ShuffleStore.has: Whether the output may be there"],
 }
 
@@ -213,6 +240,8 @@ LEAVING = "test_leaving_leaves_nothing[idle-normally]"
 DIES = "test_a_worker_that_dies[SIGKILL]"
 KILLED = "test_a_worker_that_is_killed[asyncio]"
 COME = "test_executors_come[asyncio]"
+AS_SAID = "test_workers_are_what_the_application_says"
+LOST, RELEASED = (f"test_what_a_worker_has_written_outlives_it[{how}]" for how in ("lost", "released"))
 
 BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that fail and how, and some that do not
     "LosesMessages": ({IN_ORDER: "Executor: None is left out while the executor lives"}, [COME]),
@@ -227,7 +256,28 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "BlocksInSend": ({"test_sending_never_blocks[asyncio]": "Executor.send: Never blocks and never fails"}, [COME]),
     "RaisesInSend": ({DIES: "Executor.send: Never blocks and never fails"}, [IN_ORDER]),
     "KillsNobody": ({KILLED: "Executor.receive: once and last, that the executor is lost"}, [DIES]),
-    "BlamesNobody": ({DIES: "Lost: ``blame``: whether what ran there may have brought it about"}, [KILLED]),
+    "ReturnsNothing": ({COME: "Executor.receive: The next reports, at least one"}, ["test_the_master_url"]),
+    "ForgetsWhatRan": ({DIES: "Lost.running: the attempts that ran, where that is known"}, [COME]),
+    "GivesNoReason": ({DIES: "Lost.reason: in words, for messages"}, [COME]),
+    "StaysWhereItIs": ({AS_SAID: "AppSpec.directory: and its working directory, likewise"}, [COME]),
+    "HashesAtRandom": ({AS_SAID: "AppSpec.hash_seed: What all workers have for PYTHONHASHSEED"}, [COME]),
+    "KeepsItsPath": ({AS_SAID: "AppSpec.path: the driver's sys.path"}, [COME]),
+    "KeepsItsEnvironment": ({AS_SAID: "AppSpec.environment: spark.executorEnv.*: all workers have it"}, [COME]),
+    "IsMoreGenerous": ({AS_SAID: "AppSpec: plain data, the same for every executor"}, [COME]),
+    "CountsBackwards": ({DIES: "ExecutorInfo.epoch: no two executors have both"}, [COME]),
+    "HasMoreSlots": ({COME: "AppSpec.slots_per_executor: all that the master URL asks for"}, [DIES]),
+    "DeletesWhatTheLostWrote": (
+        {
+            LOST: "Lost.blocks_survive: what it wrote to disk can still be read by others",
+            RELEASED: "Cluster.blocks_survive: can still be read once it is released",
+        },
+        [COME],
+    ),
+    "DeletesWhatTheReleasedWrote": (
+        {RELEASED: "Cluster.blocks_survive: can still be read once it is released"},
+        [LOST],
+    ),
+    "BlamesNobody": ({DIES: "Lost.blame: ``blame``: whether what ran there may have brought it about"}, [KILLED]),
     "ReleasesNobody": ({"test_released_executors_end": "Cluster.release: Each is to end in a moment"}, [KILLED]),
     "ReplacesTheReleased": ({"test_released_executors_end": "Cluster.release: The target sinks by as many"}, [KILLED]),
     "ReplacesNobody": ({DIES: "Cluster.lost: bring another, if the target asks for it"}, [LEAVING]),
@@ -259,6 +309,10 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "NamesNothing": (
         {"test_bad_master_urls": "ClusterManager.executors: Raises `errors.ConfigurationError` for a URL"},
         ["test_the_master_url"],
+    ),
+    "DialsNobody": (
+        {"test_the_files_of_its_hosts": "Cluster.dial: A connection to the file server of a host"},
+        [COME],
     ),
     "CantAbandon": (
         {"test_what_was_begun_is_abandoned": "ClusterManager.abandon: Undo `prestart` when `open` will not follow"},

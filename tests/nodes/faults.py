@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +28,12 @@ BEFORE = 8  # tasks of the job that end before the fault
 
 
 def conf(made: Hosts, **settings: object) -> SparkConf:
-    """Of an application on these hosts, two slots each."""
-    found = SparkConf().setMaster("ssh://" + ",".join(f"{host.name}*2" for host in made)).setAppName("faults")
-    found.set("asparkle.ssh.options", f"-F {made.config}").set("asparkle.ssh.timeout", "4s")
+    """Of an application on these hosts, two slots each, that takes what says nothing for 4 s for lost."""
+    nodes = made.directory / "nodes.toml"
+    names = ", ".join(f'"{host.name}*2"' for host in made)
+    nodes.write_text(f'nodes = [{names}]\n[defaults]\npython = "{sys.executable}"\n')
+    found = SparkConf().setMaster(f"ssh:{nodes}").setAppName("nodes")
+    found.set("asparkle.ssh.options", f"-F {made.config}").set("spark.network.timeout", "4s")
     for name, value in settings.items():
         found.set(name.replace("__", "."), str(value))
     return found

@@ -44,7 +44,9 @@ class Driver:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
         app = new_application(None, None, SparkConf().setMaster("processes[2]").setAppName("agent"), ()).spec
-        self.tell(["app", app._asdict(), {"beat": BEAT, "patience": patience, "host": "here", "slots": 2}])
+        self.tell(
+            ["app", app._asdict(), {"beat": BEAT, "patience": patience, "host": "here", "slots": 2, "identity": None}]
+        )
         self.wait(lambda: self.told)
         self.facts: dict[str, Any] = self.told[0][1]
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.bootstrap import GREETING, MAGIC, MOST, Bootstrap, command, ssh_command
 from asparkle.backends.ssh.nodes import Node, parse_nodes
-from asparkle.conf import SparkConf
 from asparkle.errors import ConfigurationError, NodeError
 
 from .conversation import PYTHON, Conversation, echoing, ended, is_agent, local
@@ -218,17 +217,17 @@ def test_a_python_of_another_version_says_so(tmp_path: Path, python: str) -> Non
 
 
 def test_the_command_line_of_ssh_has_the_users_options_first() -> None:
-    conf = SparkConf(False).set("asparkle.ssh.command", "/opt/my ssh").set("asparkle.ssh.options", "-F 'my config' -v")
-    found = ssh_command(HERE, conf)
+    settings = {"asparkle.ssh.command": "/opt/my ssh", "asparkle.ssh.options": "-F 'my config' -v"}
+    found = ssh_command(HERE, settings)
     assert found[:6] == ["/opt/my ssh", "-p", "2222", "-F", "my config", "-v"]
     assert found[-5:] == ["--", "me@there", *command(HERE)]
     assert "BatchMode=yes" in found
-    assert ssh_command(*parse_nodes("ssh://there"), SparkConf(False))[:2] == ["ssh", "-T"]
+    assert ssh_command(*parse_nodes("ssh://there"), {})[:2] == ["ssh", "-T"]
 
 
 def test_options_that_no_shell_could_read_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"asparkle\.ssh\.options = \"-F 'x\": expected options as"):
-        ssh_command(HERE, SparkConf(False).set("asparkle.ssh.options", "-F 'x"))
+        ssh_command(HERE, {"asparkle.ssh.options": "-F 'x"})
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +242,8 @@ def over_ssh(
     made: Hosts, name: str, options: str = "", **fields: object
 ) -> contextlib.AbstractContextManager[Conversation]:
     node = Node(name, name, python=PYTHON)._replace(**fields)
-    conf = SparkConf(False).set("asparkle.ssh.options", f"{options} -F {made.config} -o ConnectTimeout=10")
-    return ended(Conversation(node, ssh_command(node, conf)))
+    settings = {"asparkle.ssh.options": f"{options} -F {made.config} -o ConnectTimeout=10"}
+    return ended(Conversation(node, ssh_command(node, settings)))
 
 
 def test_nodes_have_nothing_but_python_and_become_agents(made: Hosts) -> None:

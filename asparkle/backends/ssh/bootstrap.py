@@ -11,12 +11,12 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.nodes import Node
-from asparkle.conf import SparkConf
 from asparkle.errors import NodeError
 from asparkle.plugins import KEYS
 
@@ -53,14 +53,14 @@ _OPTIONS: Final = (
 )
 
 
-def ssh_command(node: Node, conf: SparkConf) -> list[str]:
+def ssh_command(node: Node, settings: Mapping[str, str]) -> list[str]:
     """The OpenSSH client's command line, with what runs on the node.
 
     The user's options come first, and of an option that is there twice the first counts.  Nothing else changes which
     hosts and keys ssh trusts.
     """
     port = ["-p", str(node.port)] if node.port is not None else []
-    ssh, options = KEYS["asparkle.ssh.command"].read(conf), KEYS["asparkle.ssh.options"].read(conf)
+    ssh, options = KEYS["asparkle.ssh.command"].read(settings), KEYS["asparkle.ssh.options"].read(settings)
     return [ssh, *port, *options, *_OPTIONS, "--", node.host, *command(node)]
 
 

@@ -15,11 +15,10 @@ from anyio.abc import TaskGroup
 from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
 from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
-from asparkle.backends.ssh.nodes import Node
+from asparkle.backends.ssh.nodes import Node, least_slots
 from asparkle.backends.ssh.process import SshProcess
 from asparkle.backends.ssh.relay import connect, join, receive, send_all
 from asparkle.backends.ssh.sync import Sync
-from asparkle.conf import SparkConf
 from asparkle.errors import MissingDependency, NodeError
 from asparkle.plugins import (
     KEYS,
@@ -45,11 +44,20 @@ _TOGETHER: Final = 0.1  # seconds in which nodes that become ready are introduce
 class Settings(NamedTuple):
     """What is said of all nodes; times are in seconds."""
 
-    conf: SparkConf  # of the ssh command
-    connecting: float = 30.0  # until an agent must be there
-    timeout: float = 30.0  # without a word, after which a node is lost for the driver, or the driver for the node
-    patience: float = 60.0  # without any node, after which jobs fail
-    direct: bool = True  # whether nodes may connect to each other
+    given: Mapping[str, str]  # `asparkle.ssh.command` and the like
+    connecting: float  # until an agent must be there
+    timeout: float  # without a word, after which a node is lost for the driver, or the driver for the node
+    patience: float  # without any node, after which jobs fail
+    direct: bool  # whether nodes may connect to each other
+    env: str  # "sync" where nodes are to have the driver's installed packages
+
+    @staticmethod
+    def of(app: AppSpec) -> Settings:
+        """As the application's configuration says.  Raises ConfigurationError."""
+        connecting, patience, direct, env = (
+            KEYS[f"asparkle.ssh.{name}"].read(app.settings) for name in ("connect.timeout", "patience", "direct", "env")
+        )
+        return Settings(app.settings, connecting, app.network_timeout, patience, direct, env)
 
 
 class NodeExecutor(ChannelExecutor):
@@ -200,6 +208,9 @@ class SshCluster(WorkerCluster):
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
         self._changed = anyio.Event()
+        self._all = True  # whether as many executors are wanted as there are slots
+        self._more = 0  # slots of nodes of which the master URL does not say how many they have, beyond one each
+        self._counted: set[str] = set()  # these nodes
         self._introducing = False
         self._authority: Authority | None = None
         self._lock = threading.Lock()
@@ -210,6 +221,11 @@ class SshCluster(WorkerCluster):
             tasks.start_soon(self._keep, node)
 
     # ------------------------------------------------------------------------- workers
+
+    async def set_target(self, executors: int) -> None:
+        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say."""
+        self._all = executors >= least_slots(self.nodes)
+        await super().set_target(executors + self._more * self._all)
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
         agent = await self._with_free_slot()
@@ -240,6 +256,11 @@ class SshCluster(WorkerCluster):
         """A node is ready for workers."""
         self.agents[agent.node.name] = agent
         self.problems.pop(agent.node.name, None)
+        if agent.node.slots is None and agent.node.name not in self._counted:
+            self._counted.add(agent.node.name)
+            self._more += agent.slots - 1
+            self.target += (agent.slots - 1) * self._all
+            self.fill()
         self.changed()
         self._introduce_soon()
 
@@ -264,8 +285,7 @@ class SshCluster(WorkerCluster):
 
     async def environment(self, agent: Agent) -> dict[str, Any] | None:
         """The driver's installed packages on a node, built if need be, where it is to have them.  Raises NodeError."""
-        env = KEYS["asparkle.ssh.env"].read(self.settings.conf) if agent.node.env is None else agent.node.env
-        if not env:
+        if not (self.settings.env if agent.node.env is None else agent.node.env):
             return None
         self.problems.pop(agent.node.name, None)  # it is there, and takes the time that it needs
         return await self._sync.bring(agent.node, agent.link.open(["environment"]), agent.facts["directory"])
@@ -300,7 +320,7 @@ class SshCluster(WorkerCluster):
     async def _connected(self, node: Node) -> str:
         """Connect to a node, and serve it as long as it is there; returns why it is not, or not any more."""
         try:
-            async with SshProcess.started(ssh_command(node, self.settings.conf)) as ssh:
+            async with SshProcess.started(ssh_command(node, self.settings.given)) as ssh:
                 return await self._served(node, ssh)
         except OSError as error:
             return f"ssh can't be started: {error}"
@@ -336,16 +356,12 @@ class SshCluster(WorkerCluster):
 
     def dial(self, host: str) -> Connection:
         """The driver's own way to a node's file server."""
-        ours, theirs = socket.socketpair()
-        self._call(lambda: self._lead(host, theirs))
-        return ours
-
-    def _lead(self, host: str, connection: socket.socket) -> None:
         agent = self.agents.get(host)
         if agent is None:
-            connection.close()
-        else:
-            self.tasks.start_soon(connect, agent.link.open(["files"]), connection)
+            raise ConnectionError(f"node {host!r} is not connected")
+        ours, theirs = socket.socketpair()
+        self._call(lambda: self.tasks.start_soon(connect, agent.link.open(["files"]), theirs))
+        return ours
 
     # ------------------------------------------------------------------------- beats
 

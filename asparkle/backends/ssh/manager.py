@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
-from asparkle.backends.ssh.nodes import parse_nodes
-from asparkle.conf import SparkConf
+from asparkle.backends.ssh.nodes import least_slots, parse_nodes
 from asparkle.plugins import AppSpec, Cluster, ClusterManager
 
 
 class SshManager(ClusterManager):
-    """Executors on nodes that are reached by ssh: one for each slot."""
+    """Executors on nodes that are reached by ssh: one for each slot, as many as CPUs where it is not said."""
 
     def executors(self, url: str) -> int:
-        return sum(node.slots or 1 for node in parse_nodes(url))
+        return least_slots(parse_nodes(url))
 
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
         from asparkle.backends.ssh.archive import archive
         from asparkle.backends.ssh.cluster import Settings, SshCluster
 
-        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings(SparkConf()))
+        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings.of(app))

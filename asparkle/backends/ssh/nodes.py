@@ -78,6 +78,11 @@ def parse_nodes(url: str) -> tuple[Node, ...]:
     return tuple(nodes)
 
 
+def least_slots(nodes: Iterable[Node]) -> int:
+    """Slots that nodes have together; one each where it is not said."""
+    return sum(node.slots or 1 for node in nodes)
+
+
 def _in_url(url: str, text: str) -> list[Node]:
     place = f"master {_masked(url)!r}"
     if text.endswith(".toml"):

@@ -106,6 +106,29 @@ class TestSaysNothing(Broken):
         return SaysNothing(app)
 
 
+class _LivesInTheHeap(FileWriter):
+    written = set()
+
+    def commit(self):
+        location = super().commit()
+        self.written.add(location)
+        return location
+
+
+class LivesInTheHeap(with_writer(_LivesInTheHeap)):
+    """Of one process: all stores that are made there find the output, and no other worker does."""
+
+    def open(self, location, partition):
+        if location not in _LivesInTheHeap.written:
+            raise FileNotFoundError(location)
+        return super().open(location, partition)
+
+
+class TestLivesInTheHeap(Broken):
+    def make(self, app):
+        return LivesInTheHeap(app)
+
+
 class _RaisesOSError(FileWriter):
     def _error(self, error):
         return error
@@ -188,6 +211,42 @@ class RemovesNothing(FileShuffleStore):
 class TestRemovesNothing(Broken):
     def make(self, app):
         return RemovesNothing(app)
+
+
+class OpensAllAtOnce(FileShuffleStore):
+    """And leaves open what is not asked for."""
+
+    def open_all(self, pieces):
+        readers = [self.open(location, partition) for location, partition, _ in pieces]
+        self.kept = [*getattr(self, "kept", ()), *readers]
+        return iter(readers)
+
+
+class TestOpensAllAtOnce(Broken):
+    def make(self, app):
+        return OpensAllAtOnce(app)
+
+
+class LargestFirst(FileShuffleStore):
+    """As that takes longest."""
+
+    def open_all(self, pieces):
+        return super().open_all(sorted(pieces, key=lambda piece: -sum(piece[2])))
+
+
+class TestLargestFirst(Broken):
+    def make(self, app):
+        return LargestFirst(app)
+
+
+class WantsAnAddress(FileShuffleStore):
+    def use(self, files):
+        self.address = files.address
+
+
+class TestWantsAnAddress(Broken):
+    def make(self, app):
+        return WantsAnAddress(app)
 
 
 class OneForEach(FileShuffleStore):

@@ -1,0 +1,191 @@
+"""Nodes over real ssh: the contract's promises, what users do, and how nodes reach each other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from asparkle import SparkConf, SparkContext
+from asparkle.aio import SparkContext as AsyncContext
+from asparkle.backends.ssh.manager import SshManager
+from asparkle.errors import ConfigurationError, NoExecutors
+from asparkle.testing import ExecutorBackendConformance
+
+from .faults import conf, left_behind
+from .hosts import Hosts
+
+
+class TestConformance(ExecutorBackendConformance):
+    bad_masters = ["ssh://", "ssh://alpha*0", "ssh://alpha,alpha", "ssh:nowhere.toml"]
+
+    @pytest.fixture(autouse=True)
+    def on_hosts(self, made: Hosts) -> Iterator[None]:
+        found = conf(made)
+        type(self).master = str(found.get("spark.master"))
+        type(self).settings = {key: str(found.get(key)) for key in ("asparkle.ssh.options", "spark.network.timeout")}
+        yield
+        assert left_behind(made) == []
+
+    def make(self) -> SshManager:
+        return SshManager()
+
+
+@pytest.fixture
+def context(made: Hosts) -> Iterator[SparkContext]:
+    with SparkContext(conf=conf(made)) as found:
+        yield found
+    assert left_behind(made) == []
+
+
+def wait_for_workers(context: SparkContext, count: int) -> None:
+    """Until there are so many."""
+    deadline = time.monotonic() + 30
+    while (
+        len(set(context.parallelize(range(count), count).map(lambda _: (time.sleep(0.05), os.getpid())[1]).collect()))
+        < count
+    ):
+        assert time.monotonic() < deadline
+
+
+def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, context: SparkContext) -> None:
+    wait_for_workers(context, 6)
+
+    def where(_: int) -> tuple[str, str]:
+        time.sleep(0.3)
+        return socket.gethostname(), os.getcwd()
+
+    found = dict(context.parallelize(range(6), 6).map(where).collect())
+    assert found.keys() == {host.name for host in made}
+    for host in made:
+        assert found[host.name].startswith(str(host.directory / "tmp"))
+
+
+def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None:
+    nodes = made.directory / "some.toml"
+    nodes.write_text(f'nodes = ["node1", "node2*1"]\n[defaults]\npython = "{sys.executable}"\n')
+    with SparkContext(conf=conf(made).setMaster(f"ssh:{nodes}")) as context:
+        cpus = len(os.sched_getaffinity(0))
+        wait_for_workers(context, cpus + 1)
+        assert context.defaultParallelism == cpus + 1
+    assert left_behind(made) == []
+
+
+def test_word_count_with_big_results_and_a_broadcast(context: SparkContext) -> None:
+    words = [f"word{i % 1000}" for i in range(60_000)]
+    weights = context.broadcast({f"word{i}": bytes(1000) for i in range(1000)})
+    found = (
+        context.parallelize(words, 12)
+        .map(lambda word: (word, len(weights.value[word])))
+        .reduceByKey(lambda a, b: a + b, 6)
+        .collectAsMap()
+    )
+    assert found == {f"word{i}": 60_000 for i in range(1000)}
+    assert context.parallelize(range(12), 12).map(lambda i: bytes([i]) * 3_000_000).map(len).sum() == 36_000_000
+    assert [len(x) for x in context.parallelize(range(6), 6).map(lambda i: bytes([i]) * 3_000_000).collect()] == [
+        3_000_000
+    ] * 6
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_async_application(made: Hosts, backend: str) -> None:
+    async def main() -> Any:
+        async with AsyncContext(conf=conf(made)) as context:
+            return (
+                await context.parallelize(range(1000), 12)
+                .map(lambda x: (x % 7, x))
+                .reduceByKey(lambda a, b: a + b)
+                .collect()
+            )
+
+    found = anyio.run(main, backend=backend)
+    assert sorted(found) == [(k, sum(range(k, 1000, 7))) for k in range(7)]
+    assert left_behind(made) == []
+
+
+def test_the_driver_is_killed_and_nothing_is_left(made: Hosts, tmp_path: Path) -> None:
+    settings = dict(conf(made).getAll())
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            f"""
+            import time
+            from asparkle import SparkConf, SparkContext
+            context = SparkContext(conf=SparkConf().setAll({list(settings.items())!r}))
+            context.parallelize(range(600), 6).map(lambda x: (x, x)).groupByKey().count()
+            print("ready", flush=True)
+            context.parallelize(range(600), 6).map(lambda x: time.sleep(1)).count()
+            """
+        )
+    )
+    process = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        assert all(host.processes() for host in made)
+        process.send_signal(signal.SIGKILL)
+        assert left_behind(made, 5) == []
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_the_driver_is_cut_off_and_nodes_end_what_it_began(fresh: Hosts, tmp_path: Path) -> None:
+    with SparkContext(conf=conf(fresh)) as context:
+        wait_for_workers(context, 6)
+        for host in fresh:
+            host.execute("iptables", "-A", "OUTPUT", "-p", "tcp", "--sport", "22", "-j", "DROP")
+            host.execute("iptables", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP")
+        assert left_behind(fresh, 15) == []
+
+
+def test_nodes_that_can_not_connect_to_each_other_go_through_the_driver(fresh: Hosts) -> None:
+    for host in fresh:
+        for other in fresh:
+            if other is not host:
+                host.execute("iptables", "-A", "INPUT", "-s", other.address, "-j", "DROP")
+    with SparkContext(conf=conf(fresh)) as context:
+        wait_for_workers(context, 6)
+        pairs = context.parallelize(range(60_000), 12).map(lambda i: (i % 100, bytes(100)))
+        assert pairs.groupByKey(6).mapValues(lambda values: sum(map(len, values))).collectAsMap() == {
+            k: 60_000 for k in range(100)
+        }
+
+
+def test_a_node_that_comes_up_late_is_used(fresh: Hosts) -> None:
+    fresh[2].power_off()
+    with SparkContext(conf=conf(fresh)) as context:
+        hosts_of = lambda: set(
+            context.parallelize(range(12), 12).map(lambda _: (time.sleep(0.1), socket.gethostname())[1]).collect()
+        )
+        wait_for_workers(context, 4)
+        assert hosts_of() == {"node1", "node2"}
+        fresh[2].connect()
+        fresh[2].start()
+        deadline = time.monotonic() + 40
+        while hosts_of() != {"node1", "node2", "node3"}:
+            assert time.monotonic() < deadline
+
+
+def test_when_no_node_can_be_reached_jobs_fail_with_what_ssh_says(made: Hosts) -> None:
+    settings = SparkConf().setMaster("ssh://nobody.invalid*2,node1*2").setAppName("nowhere")
+    settings.set("asparkle.ssh.options", "-F /dev/null -o ConnectTimeout=2")
+    with SparkContext(conf=settings) as context, pytest.raises(NoExecutors) as raised:
+        context.parallelize([1]).count()
+    assert "nobody.invalid" in str(raised.value) and "node1" in str(raised.value) and "esolve" in str(raised.value)
+
+
+def test_a_url_that_can_not_be_understood_is_an_error_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="slots"):
+        SparkContext("ssh://alpha*many", "app")
