@@ -264,7 +264,7 @@ class Worker:
         self.report(protocol.Exported(message.rdd, message.partition, message.request, ref))
 
     def _surroundings(self, message: protocol.Surroundings) -> None:
-        if not self.in_process:
+        if not self.in_process and not self.app.host:  # another host has a path of its own
             sys.path[:] = list(message.path)
             importlib.invalidate_caches()
             added_files[self.app.app_id] = files_below(self.app.directories)
