@@ -201,7 +201,10 @@ def is_as_it_was(root: str, file: File) -> bool:
 def read_manifest(path: str) -> Manifest:
     """Nothing of what can't be read: it is built again."""
     manifest: Manifest = {}
-    with contextlib.suppress(OSError, ValueError), open(os.path.join(path, stage0.MANIFEST), encoding="utf-8") as lines:
+    with (
+        contextlib.suppress(OSError, ValueError, TypeError),
+        open(os.path.join(path, stage0.MANIFEST), encoding="utf-8") as lines,
+    ):
         for line in lines:
             package, files = json.loads(line)
             manifest[package] = [(str(name), int(size), str(digest)) for name, size, digest in files]

@@ -75,7 +75,7 @@ def lock(path: Iterable[str] | None = None) -> Lock:
     for key in {*required(["asparkle"]), *INSTALLERS}:
         found.pop(key, None)
     listed = {key: package for key, package in found.items() if not _is_link(package)}
-    packages = tuple(_package(listed[key]) for key in sorted(listed) if _record(listed[key]))
+    packages = tuple(installed(listed[key]) for key in sorted(listed) if _record(listed[key]))
     left_out = tuple(sorted(package.name for package in listed.values() if not _record(package)))
     told = [Platform.here(), *([p.name, p.version, p.id] for p in packages)]
     return Lock(sha256(json.dumps(told).encode()).hexdigest(), packages, left_out)
@@ -87,7 +87,7 @@ def installer() -> Package | None:
         package = distribution("pip")
     except PackageNotFoundError:
         return None
-    return _package(package) if _record(package) else None
+    return installed(package) if _record(package) else None
 
 
 def bundled_installer() -> Path | None:
@@ -113,7 +113,7 @@ def _record(package: Distribution) -> str:
     return package.read_text("RECORD") or ""
 
 
-def _package(package: Distribution) -> Package:
+def installed(package: Distribution) -> Package:
     rows = [row for row in _rows(package) if _in_wheel(row[0], package)]
     told = HeaderParser().parsestr(package.read_text("WHEEL") or "")
     tags = [*(told.get_all("Tag") or ())]
