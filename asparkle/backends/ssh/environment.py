@@ -5,8 +5,9 @@ agent carries.  Messages are msgpack arrays with their length in front::
 
     driver    ["build", request]        the lock, where the node's files go, and whose packages they are
     node      ["wait"]                  another driver has it built just now
-    node      ["send", names]           packages of which it wants wheels
-    driver    ["wheel", name, its file's name], ["data", bytes]..., ["end"]; or ["lacks", name]
+    node      ["send", number, names]   packages of which it wants wheels, and no others any more
+    driver    ["wheel", number, name, its file's name], ["data", number, bytes]..., ["end", number];
+              or ["lacks", number, name]
     node      ["install", names]        packages that it gets from its index
     node      ["built", environment] or ["refused", reason], and that is the end
 
@@ -89,6 +90,18 @@ class Driver:
         self._connection = connection
         self._unpacker = Unpacker()
         self._heard: list[list[Any]] = []
+        self._asked = 0
+
+    def ask(self, names: Sequence[str]) -> None:
+        """For wheels; the answers to what was asked before are not heard any more."""
+        self._asked += 1
+        self.tell("send", self._asked, names)
+
+    def answer(self) -> list[Any]:
+        while True:
+            kind, number, *fields = self.hear()
+            if number == self._asked:
+                return [kind, *fields]
 
     def tell(self, *message: Any) -> None:
         try:
@@ -388,15 +401,15 @@ class Tree:
 
     def _sent(self, names: Sequence[str], driver: Driver) -> Iterator[tuple[str, str | None]]:
         """Packages' wheels, one after the other: files that are removed when the next one is asked for."""
-        driver.tell("send", names)
+        driver.ask(names)
         for _ in names:
-            kind, name, *rest = driver.hear()
+            kind, name, *rest = driver.answer()
             if kind == "lacks":
                 yield name, None
                 continue
             wheel = os.path.join(self._work, rest[0])
             with open(wheel, "wb") as file:
-                while (message := driver.hear())[0] == "data":
+                while (message := driver.answer())[0] == "data":
                     file.write(message[1])
             yield name, wheel
             os.unlink(wheel)

@@ -114,10 +114,13 @@ class _Visit:
 
     async def _listen(self, tasks: TaskGroup) -> dict[str, Any] | None:
         messages = Unpacker()
+        sending = anyio.CancelScope()
         while data := await self._channel.receive():
             for kind, *fields in messages.feed(data):
                 if kind == "send":
-                    tasks.start_soon(self._send_all, fields[0])
+                    sending.cancel()
+                    sending = anyio.CancelScope()
+                    tasks.start_soon(self._send_all, sending, *fields)
                 elif kind == "built":
                     return dict(fields[0])
                 elif kind == "refused":
@@ -129,37 +132,38 @@ class _Visit:
                     self._log("packages are installed from the node's index", packages=", ".join(fields[0]))
         return None
 
-    async def _send_all(self, names: list[str]) -> None:
+    async def _send_all(self, scope: anyio.CancelScope, number: int, names: list[str]) -> None:
         made, wanted = anyio.create_memory_object_stream[tuple[str, Path | None]](1)
         told = time.monotonic()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._make_all, names, made)  # the next one, while this one is on its way
-            async for name, wheel in wanted:
-                if wheel is None:
-                    self._channel.send(pack(["lacks", name]))
-                    continue
-                await self._send(name, wheel)
-                if time.monotonic() - told > _NEWS:
-                    told = time.monotonic()
-                    packages, size = self._sent
-                    self._log("packages are sent", packages=f"{packages} of {len(names)}", megabytes=size >> 20)
+        try:
+            with scope:
+                async with wanted, anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._make_all, names, made)  # the next one, while this one is on its way
+                    async for name, wheel in wanted:
+                        await self._send(number, name, wheel)
+                        if time.monotonic() - told > _NEWS:
+                            told = time.monotonic()
+                            packages, size = self._sent
+                            self._log("packages are sent", packages=f"{packages} of {len(names)}", megabytes=size >> 20)
+        except* OSError as errors:
+            self._problem = f"the driver can't pack its installed packages: {errors.exceptions[0]}"
+            self._channel.close()
 
     async def _make_all(self, names: list[str], made: Any) -> None:
         async with made:
-            try:
-                for name in names:
-                    await made.send((name, await self._sync.wheel(name)))
-            except OSError as error:
-                self._problem = f"the driver can't pack {name} for it: {error}"
-                self._channel.close()
+            for name in names:
+                await made.send((name, await self._sync.wheel(name)))
 
-    async def _send(self, name: str, wheel: Path) -> None:
-        self._channel.send(pack(["wheel", name, wheel.name]))
+    async def _send(self, number: int, name: str, wheel: Path | None) -> None:
+        if wheel is None:
+            self._channel.send(pack(["lacks", number, name]))
+            return
+        self._channel.send(pack(["wheel", number, name, wheel.name]))
         with await in_thread(open, wheel, "rb") as file:
             while data := await in_thread(file.read, _CHUNK):
-                self._channel.send(pack(["data", data]))
+                self._channel.send(pack(["data", number, data]))
                 await self._channel.drained()
-        self._channel.send(pack(["end"]))
+        self._channel.send(pack(["end", number]))
         self._sent[0] += 1
         self._sent[1] += os.path.getsize(wheel)
 
