@@ -43,6 +43,25 @@ with SparkContext(conf=conf) as context:
     print(json.dumps(found))
 """
 
+ON_TRIO = """
+import sys
+import anyio, json
+from asparkle import SparkConf
+from asparkle.aio import SparkContext
+
+async def main():
+    settings, function, partitions = json.loads(sys.argv[1])
+    conf = SparkConf().setAppName("sync")
+    for key, value in settings.items():
+        conf.set(key, value)
+    names = {}
+    exec(function, names)
+    async with SparkContext(conf=conf) as context:
+        print(json.dumps(await context.parallelize(range(partitions), partitions).map(names["f"]).collect()))
+
+anyio.run(main, backend="trio")
+"""
+
 TELL = """
 def f(i):
     import os, sys
@@ -65,6 +84,7 @@ class Driver:
     made: Hosts
     site: Path
     python: str  # of the nodes
+    program: str = PROGRAM
 
     def start(self, function: str, count: int = 1, partitions: int = 2, **settings: str) -> subprocess.Popen[str]:
         nodes = self.made.directory / f"nodes{count}.toml"
@@ -78,7 +98,7 @@ class Driver:
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         return subprocess.Popen(
-            [BASE, "-S", "-c", PROGRAM, json.dumps([told, function, partitions])],
+            [BASE, "-S", "-c", self.program, json.dumps([told, function, partitions])],
             env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": f"{ROOT}:{self.site}"},
             cwd=self.made.directory,
             stdout=subprocess.PIPE,
@@ -102,7 +122,7 @@ def environments(host: Host) -> list[Path]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A driver's packages: numpy, and a small one."""
     found = tmp_path_factory.mktemp("driver") / "site"
-    copy_installed(found, [*NEEDED, "pip", "numpy"])
+    copy_installed(found, [*NEEDED, "pip", "numpy", "trio", "outcome", "attrs", "sortedcontainers"])
     install(found, "moon", {"moon/__init__.py": "PHASE = 3"})
     (told,) = Path(str(distribution("asparkle").locate_file(""))).glob("asparkle-*.dist-info")
     shutil.copytree(told, found / told.name)
@@ -160,6 +180,12 @@ def test_a_job_imports_what_its_nodes_never_had(driver: Driver, python: str) -> 
         shutil.move(driver.site / "numpy-away", driver.site / "numpy")
     assert [told[0] for told in again] == [told[0] for told in found]
     assert {told[2] for told in again} == {told[2] for told in found if told[-1] == "node1"}
+
+
+def test_on_trio(driver: Driver) -> None:
+    driver.program = ON_TRIO
+    found, _ = driver.run(TELL)
+    assert [told[0] for told in found] == [0, 1] and len(environments(driver.made[0])) == 1
 
 
 def test_without_sync_the_node_has_its_own(driver: Driver) -> None:

@@ -12,7 +12,8 @@ What the driver sends has its length in front, 8 hexadecimal digits, but for the
 of JSON.  `asparkle.backends.ssh.archive` tells what an archive is.
 
 The cache is ``$XDG_CACHE_HOME/asparkle`` or ``~/.cache/asparkle``; where that can't be written, ``asparkle-cache-UID``
-in the node's directory.  A directory in it is an archive, unpacked, with its manifest.  It appears there whole, is
+in the node's directory.  A directory in it is an archive, unpacked, with its manifest, or an environment (see
+`asparkle.backends.ssh.environment`).  It appears there whole, is
 checked before it is used, to the last byte, and mended.  A process that uses one holds a lock on its manifest; what
 nobody has used for 30 days is removed when another is added.
 """
