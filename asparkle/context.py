@@ -101,7 +101,8 @@ class SparkContext(BlockingContext):
 
     @property
     def defaultParallelism(self) -> int:
-        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots.
+        """Partitions where none are asked for: ``spark.default.parallelism``, else the number of slots: those that the
+        master URL asks for, or those that there are, if these are more.
 
         >>> sc.defaultParallelism
         2
@@ -591,7 +592,8 @@ class SparkContext(BlockingContext):
         """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
 
         ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
-        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        changes afterwards nobody sees.  Tasks that start from now on find it, on other hosts, too, which fetch it once;
+        where that fails, they do.  Adding the same path again does nothing.  Raises InputNotFound, and
         ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
 
         >>> import pathlib, tempfile
@@ -609,6 +611,7 @@ class SparkContext(BlockingContext):
 
         Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
         latest first; tasks on threads do, too, as they share its modules.
+        Modules that lie next to the script need not be added: other hosts ask the driver for what they lack.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile

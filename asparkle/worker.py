@@ -25,7 +25,8 @@ def main() -> None:
     app = AppSpec.from_plain(hello.app) if hello.version == VERSION else None
     if app is not None:
         os.environ.update(app.environment)
-        sys.path[:] = app.path
+        if not app.host:  # it shares the driver's files
+            sys.path[:] = app.path
     problem = _mismatch(hello)
     if app is None or problem:
         os.write(outgoing, encode([Refused(problem)]))

@@ -33,7 +33,7 @@ mermaid_height = "auto"
 
 NAVIGATION = {
     "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "operating", "tracing", "history"],
-    "Extend": ["backend", "testing"],
+    "Extend": ["backend", "hosts", "testing"],
     "Reference": [
         f"reference/{page}" for page in ("rdd", "sql", "configuration", "errors", "events", "plugins", "contracts")
     ],

@@ -230,6 +230,7 @@ TEXTS = {
     "API_VERSION": "What plugins are written against.",
     "ToExecutor": "A message of those that `Executor.send` gets: `encode` makes bytes of it.",
     "ToDriver": "A message of those that `Executor.receive` gives: what `MessageReader` makes of a worker's bytes.",
+    "Dial": "A function that connects to the file server of the host with a given name: see [Connection](#connection).",
     "Rank": "What scheduling policies rank by: a tuple of numbers.",
 }
 """Of names whose values have no docstring."""
@@ -291,6 +292,7 @@ CONTRACTS = [
     "ClusterManager",
     "Cluster",
     "Executor",
+    "Connection",
     "BlockStore",
     "CachePolicy",
     "ShuffleStore",

@@ -1,11 +1,13 @@
 """Hosts that share no files, on one machine and without any network: ``apart://HxW`` is W workers on each of H hosts.
 
 A host is a directory of its own, a process that serves the files in it over a Unix socket, and workers, in which an
-audit hook makes sure that they open nothing of the driver's and of other hosts' directories.
+audit hook makes sure that they open nothing of the driver's and of other hosts' directories.  They have asparkle and
+what is installed here; the driver's own modules, those of the tests above all, are not there for them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -22,12 +24,15 @@ from pathlib import Path
 
 import anyio
 
+import asparkle
+from asparkle.core.localmodules import is_own
 from asparkle.errors import ConfigurationError
 from asparkle.plugins import (
     AppSpec,
     Cluster,
     ClusterManager,
     Connection,
+    Copies,
     Dial,
     ExecutorInfo,
     Lost,
@@ -65,20 +70,28 @@ def connect(root: str, host: str) -> Connection:
 
 def work() -> None:
     """Be a worker that sees its own host's files only; what it tries to see besides, it is noted for."""
-    root, host, driver = sys.argv[1:4]
+    root, host, driver, *scripts = sys.argv[1:]
+    sys.modules["apart"] = sys.modules[__name__]
+    hidden = tuple(os.path.join(directory, "") for directory in scripts)
+    sys.path[:] = [entry for entry in sys.path if not os.path.join(entry, "").startswith(hidden)]
     others = [os.path.join(root, name) for name in os.listdir(root) if name.startswith("h") and name != host]
     forbidden = tuple(os.path.join(directory, "") for directory in (driver, *others))
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        if event in TOUCHES and isinstance(arguments[0], str) and arguments[0].startswith(forbidden):
+        if event not in TOUCHES or not isinstance(arguments[0], str):
+            return
+        if arguments[0].startswith(hidden) or arguments[0] in scripts:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file on this host", arguments[0])
+        if arguments[0].startswith(forbidden):
             fd = os.open(os.path.join(root, "seen"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(fd, f"{host}: {event} {arguments[0]}\n".encode())
             os.close(fd)
             raise PermissionError(f"{arguments[0]} is another host's")
 
+    from asparkle.worker import main
+
     sys.addaudithook(watch)
     del sys.argv[1:]
-    from asparkle.worker import main
 
     main()
 
@@ -86,12 +99,15 @@ def work() -> None:
 # ------------------------------------------------------------------------------------------ file servers
 
 
-def serve(listener: socket.socket, directories: Sequence[str], fault: str) -> None:
-    """Serve all who connect; while there is a file ``fault``, as its content says."""
+def serve(listener: socket.socket, directories: Sequence[str], fault: str, copies: Copies | None = None) -> None:
+    """Serve all who connect; if there is a file ``fault``, the next of them as its content says."""
     while True:
         connection, _ = listener.accept()
-        served = Faulty(connection, Path(fault).read_text()) if os.path.exists(fault) else connection
-        threading.Thread(target=serve_files, args=(served, directories), daemon=True).start()
+        served: object = connection
+        if os.path.exists(fault):
+            served = Faulty(connection, Path(fault).read_text())
+            os.unlink(fault)
+        threading.Thread(target=serve_files, args=(served, directories, copies), daemon=True).start()
 
 
 class Faulty:
@@ -144,10 +160,13 @@ class ApartCluster(WorkerCluster):
     def __init__(self, app: AppSpec, tasks: anyio.abc.TaskGroup, hosts: int, root: str) -> None:
         super().__init__(app, tasks)
         self.root = root
+        os.mkdir(os.path.join(root, "code"))
+        os.symlink(asparkle.__path__[0], os.path.join(root, "code", "asparkle"))
         self.hosts = {f"h{i}": self._make_host(f"h{i}") for i in range(hosts)}
         self.servers = {host: self._serve(host) for host in self.hosts}
         self.dead: set[str] = set()
         self.pids: dict[str, list[int]] = {host: [] for host in self.hosts}
+        self.workers = dict.fromkeys(self.hosts, 0)  # those included that are being started
         self._listener = listening(os.path.join(root, f"{DRIVER}.sock"))
         fault = os.path.join(root, f"{DRIVER}.fault")
         threading.Thread(target=self._serve_driver, args=(app.directories, fault), daemon=True).start()
@@ -155,7 +174,7 @@ class ApartCluster(WorkerCluster):
 
     def _serve_driver(self, directories: Sequence[str], fault: str) -> None:
         try:
-            serve(self._listener, directories, fault)
+            serve(self._listener, directories, fault, Copies())
         except OSError:
             return  # closed
 
@@ -164,6 +183,7 @@ class ApartCluster(WorkerCluster):
         for directory in directories:
             for part in PARTS:
                 os.makedirs(os.path.join(directory, part), mode=0o700)
+        os.mkdir(os.path.join(self.root, host, "work"))
         return directories
 
     def _serve(self, host: str) -> subprocess.Popen[bytes]:
@@ -180,7 +200,8 @@ class ApartCluster(WorkerCluster):
 
     async def start(self, info: ExecutorInfo) -> SocketExecutor:
         alive = [host for host in self.hosts if host not in self.dead]
-        host = min(alive, key=lambda host: len(self.pids[host]))
+        host = min(alive, key=self.workers.__getitem__)
+        self.workers[host] += 1
         app = self.app._replace(
             directories=self.hosts[host],
             host=host,
@@ -190,21 +211,23 @@ class ApartCluster(WorkerCluster):
         ours, theirs = socket.socketpair()
         environment = {
             **os.environ,
+            "APART_HOST": host,
             "PYTHONHASHSEED": app.hash_seed,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.path.join(self.root, "code"),
         }
-        code = "import apart; apart.work()"
         driver = os.path.commonpath(self.app.directories)
+        scripts = {os.path.abspath(entry) for entry in sys.path if is_own(entry)}
         with theirs:
             process = await anyio.open_process(
-                [sys.executable, "-c", code, self.root, host, driver],
-                stdin=theirs, stdout=theirs, stderr=None, env=environment,
+                [sys.executable, __file__, self.root, host, driver, *scripts],
+                stdin=theirs, stdout=theirs, stderr=None, env=environment, cwd=os.path.join(self.root, host, "work"),
             )  # fmt: skip
         self.pids[host].append(process.pid)
 
         async def ended() -> str:
             status = await process.wait()
             self.pids[host].remove(process.pid)
+            self.workers[host] -= 1
             return f"its process ended with exit status {status}"
 
         executor = ApartExecutor(app, info._replace(host=host), ours, self.tasks, ended=ended, end=process.kill)
@@ -252,6 +275,8 @@ clusters: list[ApartCluster] = []
 
 
 class ApartManager(ClusterManager):
+    several_hosts = True
+
     def executors(self, url: str) -> int:
         hosts, workers = _parsed(url)
         return hosts * workers
@@ -283,3 +308,7 @@ class Apart:
     @hookimpl
     def asparkle_cluster_managers(self) -> dict[str, type[ClusterManager]]:
         return {"apart": ApartManager}
+
+
+if __name__ == "__main__":
+    work()

@@ -345,7 +345,13 @@ def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
 
 
 @pytest.mark.parametrize(
-    "source", ["raise SystemExit(3)", "def __getattr__(name): raise SystemExit(name)", "import no_such_module"]
+    "source",
+    [
+        "raise SystemExit(3)",
+        "def __getattr__(name): raise OSError(name)",
+        "def __getattr__(name): exit(3)",
+        "import no_such_module",
+    ],
 )
 def test_one_that_breaks_in_any_way_is_named_and_harms_nobody_else(install, source):
     install("moon", MOON)

@@ -96,7 +96,7 @@ def test_a_pools_file_may_name_a_plugins_policy(tmp_path: Path) -> None:
 
 def test_a_policy_that_cannot_be_made_is_named() -> None:
     class Shy(SchedulingPolicy):
-        def __init__(self) -> None:
+        def __init__(self, conf: object) -> None:
             raise OSError("no")
 
         def rank(self, tasks: TaskSetFacts) -> tuple[float, ...]:

@@ -105,7 +105,7 @@ class FileShuffleStore(ShuffleStore):
 
     def has(self, location: str | Sequence[Any]) -> bool:
         place = _place(location, self._host)
-        return self._files.exists(place.host, place.path)
+        return self._files.may_exist(place.host, place.path)
 
     def remove(self, shuffle: int, before: int) -> None:
         for root in self._directories:

@@ -3,13 +3,15 @@
 They are copied once, when they are added, into a directory of the application that all executors of this host
 see, and that goes with it.  Each appears there under its own name in one step, so a task finds it whole or not
 at all.  Modules (`SparkContext.addPyFile`) are found through the driver's ``sys.path``, which workers are sent
-(`Shipping`), but for what other contexts of the process have put there.
+(`Shipping`), but for what other contexts of the process have put there.  Executors of other hosts bring what was
+added to a directory of theirs, before their next task (`worker.provisions`).
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import stat
 import sys
 import threading
 from typing import TYPE_CHECKING, Final
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from asparkle.core.directories import added_files, files_below
 from asparkle.core.errors import ArgumentError, ContextError, CorruptInput, InputNotFound, MissingDependency
 from asparkle.core.filesystems import CHUNK, LOCAL, FileSystem, Options, file_system, is_remote
+from asparkle.core.protocol import AddedFile, FileRef
 from asparkle.core.taskcontext import TaskContext
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class AddedFiles:
         self._files: dict[str, None] = {}
         self._archives: dict[str, None] = {}
         self._paths: list[str] = []
+        self._names: dict[str, None] = {}
+        self._sent: dict[str, AddedFile] = {}  # what other hosts are told, by name
 
     @property
     def files(self) -> list[str]:
@@ -155,8 +160,31 @@ class AddedFiles:
                     raise ArgumentError(f"{path!r}: another file was added under the name {name!r}; rename one")
                 return
             os.rename(incoming, target)
+            self._names[name] = None
         finally:
             LOCAL.remove(incoming)
+
+    @property
+    def imports(self) -> list[str]:
+        """What modules are imported from, the first first: names, or, for the directory that has all, ""."""
+        return [path[len(self.root) + 1 :] for path in reversed(self._paths)]
+
+    def for_other_hosts(self) -> list[AddedFile]:
+        """All that was added, as files: a directory is packed, once."""
+        with self._lock:
+            for name in self._names:
+                if name not in self._sent:
+                    self._sent[name] = self._as_file(name, os.path.join(self.root, name))
+            return list(self._sent.values())
+
+    def _as_file(self, name: str, path: str) -> AddedFile:
+        if not os.path.isdir(path):
+            status = os.stat(path)
+            return AddedFile(name, FileRef(path, status.st_size), stat.S_IMODE(status.st_mode))
+        from asparkle.core.bundles import bundle, everything_in
+
+        packed = os.path.join(os.path.dirname(self.root), "data", f"added-{len(self._sent)}")
+        return AddedFile(name, bundle(everything_in(path, name), packed), None)
 
     def close(self) -> None:
         """Take what was added to ``sys.path`` away again."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from asparkle.core import protocol
@@ -19,57 +20,98 @@ class BlockDirectory:
     def __init__(self, send: Callable[[str, Any], None], remove: Callable[[FileRef], None]) -> None:
         self._send = send
         self._remove = remove
-        self._holders: dict[BlockId, dict[str, str]] = {}
+        self._hosts: dict[str, str] = {}  # by executor, of those that live
+        self._heaps: dict[BlockId, dict[str, None]] = {}  # executors that have it in their heaps
+        self._files: dict[BlockId, dict[str, str]] = {}  # executors that wrote it to their host's disk, and that host
         self._requests = itertools.count()
         self._wanted: dict[int, tuple[str, str, protocol.TakeBlock]] = {}  # holder, target, answer
 
-    def changed(self, executor: str, added: Collection[BlockId], removed: Collection[BlockId], scope: str) -> None:
-        for block in added:
-            self._holders.setdefault(block, {})[executor] = scope
-        for block in removed:
-            holders = self._holders.get(block)
-            if holders is not None:
-                holders.pop(executor, None)
-                if not holders:
-                    del self._holders[block]
+    def executor_added(self, executor: str, host: str) -> None:
+        """Executors of one host have one disk."""
+        self._hosts[executor] = host
 
-    def executor_lost(self, executor: str) -> None:
-        """What was in that executor's heap is gone; its files are not."""
-        gone = [block for block, holders in self._holders.items() if holders.get(executor) == "worker"]
-        self.changed(executor, (), gone, "worker")
+    def changed(self, executor: str, added: Collection[BlockId], removed: Collection[BlockId], scope: str) -> None:
+        """Blocks have come to be in an executor's heap (``scope`` "worker") or on its host, or are there no more."""
+        host = self._hosts[executor]
+        for block in added:
+            if scope == "worker":
+                self._heaps.setdefault(block, {})[executor] = None
+            else:
+                self._files.setdefault(block, {})[executor] = host
+        for block in removed:
+            if scope == "worker":
+                self._forget(executor, [block])
+            elif block in self._files:
+                self._keep(block, {e: where for e, where in self._files[block].items() if where != host})
+
+    def executor_lost(self, executor: str, survive: bool = True) -> None:
+        """What was in that executor's heap is gone; what it wrote to disk, unless that is said to ``survive``."""
+        self._hosts.pop(executor, None)
+        self._forget(executor, [block for block, executors in self._heaps.items() if executor in executors])
+        if not survive:
+            for block in [block for block, writers in self._files.items() if executor in writers]:
+                self._keep(block, {e: where for e, where in self._files[block].items() if e != executor})
         for request, (holder, target, answer) in list(self._wanted.items()):
             if executor in (holder, target):
                 del self._wanted[request]
             if executor == holder and target != executor:
                 self._ask(target, answer)
 
+    def _forget(self, executor: str, blocks: Collection[BlockId]) -> None:
+        for block in blocks:
+            executors = self._heaps.get(block, {})
+            executors.pop(executor, None)
+            if not executors:
+                self._heaps.pop(block, None)
+
+    def _keep(self, block: BlockId, writers: dict[str, str]) -> None:
+        if writers:
+            self._files[block] = writers
+        else:
+            del self._files[block]
+
     def unpersisted(self, rdd: int) -> None:
-        for block in [b for b in self._holders if b[0] == rdd]:
-            del self._holders[block]
+        for table in (self._heaps, self._files):
+            for block in [b for b in table if b[0] == rdd]:
+                del table[block]
 
     def holders(self, block: BlockId) -> Collection[str]:
-        return self._holders.get(block, {}).keys()
+        """The executors that have it, or wrote it."""
+        return {**self._heaps.get(block, {}), **self._files.get(block, {})}.keys()
 
-    def in_other_heaps(self, blocks: Collection[BlockId], executor: str) -> list[BlockId]:
-        """Those of ``blocks`` that ``executor`` could only get from another executor's heap."""
+    def elsewhere(self, blocks: Collection[BlockId], executor: str) -> list[BlockId]:
+        """Those of ``blocks`` that ``executor`` could only get from another executor."""
+        host = self._hosts.get(executor)
         return [
             block
             for block in blocks
-            if (held := self._holders.get(block)) and executor not in held and "host" not in held.values()
+            if executor not in self._heaps.get(block, ())
+            and host not in self._files.get(block, {}).values()
+            and any(True for _ in self._givers(block))
         ]
 
-    def replicate(
-        self, block: BlockId, owner: str, copies: int, level: Sequence[Any], executors: Collection[str]
-    ) -> None:
-        """Bring ``copies`` copies of a block to executors that lack it, the least laden first."""
-        held = self._holders.get(block, {})
-        laden = dict.fromkeys(executors, 0)
-        for holders in self._holders.values():
-            for executor in holders:
-                if executor in laden:
-                    laden[executor] += 1
-        targets = sorted((e for e in executors if e not in held), key=laden.__getitem__)
-        for target in targets[:copies]:
+    def _givers(self, block: BlockId) -> Iterator[str]:
+        """The executors that can give it: those that have it in their heaps, and those on whose host it is."""
+        yield from self._heaps.get(block, ())
+        files = self._files.get(block)
+        if files is not None:
+            hosts = set(files.values())
+            yield from (executor for executor, host in self._hosts.items() if host in hosts)
+
+    def replicate(self, block: BlockId, owner: str, copies: int, level: Sequence[Any]) -> None:
+        """Bring ``copies`` copies of a block to executors that lack it, the least laden first, and before all those of
+        hosts that lack it."""
+        held = self.holders(block)
+        hosts = {self._hosts.get(executor) for executor in held} | set(self._files.get(block, {}).values())
+        laden = dict.fromkeys(self._hosts, 0)
+        for executor in chain(*self._heaps.values(), *self._files.values()):
+            if executor in laden:
+                laden[executor] += 1
+        targets = [executor for executor in self._hosts if executor not in held]
+        for _ in range(min(copies, len(targets))):
+            target = min(targets, key=lambda executor: (self._hosts[executor] in hosts, laden[executor]))
+            targets.remove(target)
+            hosts.add(self._hosts[target])
             self._export(owner, target, protocol.TakeBlock(*block, -1, None, tuple(level)))
 
     def wanted(self, executor: str, ask: protocol.WantBlock) -> None:
@@ -78,7 +120,9 @@ class BlockDirectory:
 
     def _ask(self, target: str, answer: protocol.TakeBlock) -> None:
         """Have some other holder export the block; where there is none, say so."""
-        holder = next((e for e in self.holders((answer.rdd, answer.partition)) if e != target), None)
+        givers = [executor for executor in self._givers((answer.rdd, answer.partition)) if executor != target]
+        near = [executor for executor in givers if self._hosts.get(executor) == self._hosts.get(target)]
+        holder = next(iter(near or givers), None)
         if holder is None:
             self._send(target, answer)
         else:

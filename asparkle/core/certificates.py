@@ -23,7 +23,7 @@ _AUTHORITY_LIFETIME: Final = datetime.timedelta(days=3650)
 
 
 class Authority:
-    """Of one application.  Raises MissingDependency without the package `cryptography`."""
+    """An application's certificate authority.  Raises MissingDependency without the package `cryptography`."""
 
     def __init__(self, application: str) -> None:
         try:

@@ -202,6 +202,12 @@ class SparkContext(DriverOnly):
             self._added_or_none = AddedFiles(files_below(spec.directories), self._application.file_options)
         return self._added_or_none
 
+    async def _tell_of_files(self) -> None:
+        """Attempts that start from now on find what was added, wherever they run."""
+        added, driver = self._added, self._driver
+        files = await in_thread(added.for_other_hosts) if driver.has_other_hosts else []
+        driver.files_added(added.version, files, added.imports)
+
     def _forget_outputs(self) -> None:
         if self._driver_or_none is not None:
             self._driver_or_none.forget_outputs()
@@ -1034,7 +1040,8 @@ class SparkContext(DriverOnly):
         """Copy a file to where all tasks of this application find it: under ``SparkFiles.get(name)``.
 
         ``path``: a path or a URL that fsspec knows; a directory with ``recursive``.  It is copied now: what
-        changes afterwards nobody sees.  Adding the same path again does nothing.  Raises InputNotFound, and
+        changes afterwards nobody sees.  Tasks that start from now on find it, on other hosts, too, which fetch it once;
+        where that fails, they do.  Adding the same path again does nothing.  Raises InputNotFound, and
         ArgumentError for a directory without ``recursive`` and for another file of a name that was added.
 
         >>> import pathlib, tempfile
@@ -1047,12 +1054,14 @@ class SparkContext(DriverOnly):
         """
         path = arguments.path(path, "addFile", "path")
         await in_thread(self._added.add_file, path, recursive)
+        await self._tell_of_files()
 
     async def addPyFile(self, path: str | os.PathLike[str]) -> None:
         """Add a module, or a zip, egg or jar of modules, which driver and tasks can import from now on.
 
         Tasks find what their own context has added.  The driver finds what all contexts of the process have, the
         latest first; tasks on threads do, too, as they share its modules.
+        Modules that lie next to the script need not be added: other hosts ask the driver for what they lack.
         ``path``, errors and copying: as for `addFile`.
 
         >>> import pathlib, tempfile
@@ -1067,9 +1076,8 @@ class SparkContext(DriverOnly):
         [2, 4]
         """
         path = arguments.path(path, "addPyFile", "path")
-        added = self._added
-        await in_thread(added.add_module, path)
-        self._driver.modules_added(added.version)
+        await in_thread(self._added.add_module, path)
+        await self._tell_of_files()
 
     async def addArchive(self, path: str | os.PathLike[str]) -> None:
         """Unpack an archive to where all tasks find it: a directory ``SparkFiles.get(name)``.
@@ -1088,6 +1096,7 @@ class SparkContext(DriverOnly):
         [['words.txt']]
         """
         await in_thread(self._added.add_archive, arguments.path(path, "addArchive", "path"))
+        await self._tell_of_files()
 
     @property
     def listFiles(self) -> list[str]:

@@ -73,8 +73,8 @@ def _tuples(value: Any) -> Any:
 class Connection(Protocol):
     """A stream of bytes to the file server of a host, such as a blocking `socket.socket`.
 
-    It is connected, and both ends know whom they talk to.  One thread at a time uses it.  If it has an attribute
-    ``route``, a word, events tell by it how bytes came ("direct" unless it says so).
+    It is connected, and both ends know whom they talk to.  One thread at a time uses it, but for `shutdown`.  If it has
+    an attribute ``route``, a word, events tell by it how bytes came ("direct" unless it says so).
     """
 
     def sendall(self, data: Buffer, /) -> object:
@@ -87,7 +87,8 @@ class Connection(Protocol):
         """How long each of these calls may do nothing."""
 
     def shutdown(self, how: int, /) -> None:
-        """End it, in the direction of `socket.SHUT_RD` and so on: a thread that waits for the other side waits no more.
+        """End it, as `socket.SHUT_RD` and so on say: a thread that waits for the other side waits no more.
+
         Raises OSError if it has ended already."""
 
     def close(self) -> None:
@@ -100,10 +101,10 @@ thread.  Raises OSError where that host can't be reached: at once, if that is kn
 
 
 class ExecutorInfo(NamedTuple):
-    """``id`` and ``epoch``: no two executors have both, see `Cluster.added`.  ``host``: tasks prefer it for blocks that
-    lie there; executors with one host share its files; it is also the `AppSpec.host` of a worker that does not share
-    the driver's files.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as it knows it, where that is
-    known."""
+    """``epoch``: no two executors have it and the ``id``; a later one of that id has a greater one.  ``host``: tasks
+    prefer it for blocks that lie there; executors with one host share its files; it is also the `AppSpec.host` of a
+    worker that does not share the driver's files.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as
+    it knows it, where that is known."""
 
     id: str
     epoch: int
@@ -204,9 +205,12 @@ class ClusterManager(ABC):
     The class is called without arguments, and starts nothing: what it must know is in the `AppSpec` that `open` gets.
     The event loop may be asyncio's or trio's.
     ``in_process``: its executors live in the driver's process, and are handed objects as they are.
+    ``several_hosts``: its executors are on hosts of their own, so that a disk may be full or a library missing on one
+    alone: an attempt is not made again where one has failed, unless ``spark.excludeOnFailure.enabled`` says otherwise.
     """
 
     in_process = False
+    several_hosts = False
 
     @abstractmethod
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,6 +43,9 @@ from asparkle.core.serializer import Elements, Loads, load_elements
 from asparkle.core.shipping import ShippedStage, Shipping
 from asparkle.core.shown import shown
 from asparkle.core.transforms import Sink
+
+if TYPE_CHECKING:
+    from asparkle.core.localmodules import LocalModules
 
 T = TypeVar("T")
 _DEFAULTS = JobOptions()
@@ -98,6 +101,7 @@ class Driver:
         self._kills: dict[int, tuple[float, str]] = {}
         self._bringing: set[int] = set()  # attempts that have succeeded, whose results are on their way
         self._few = anyio.Semaphore(8)  # that are fetched at once
+        self._wanted_modules: deque[tuple[str, protocol.WantModule]] = deque()  # by executors; the first is looked for
         self._turns = TurnDealer()
         self._loop_closed = anyio.Event()
         self._dirty: dict[str, Remote] = {}
@@ -162,6 +166,7 @@ class Driver:
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self.slots += info.slots
+            self.blocks.executor_added(info.id, info.host)
             self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
@@ -183,7 +188,11 @@ class Driver:
     async def _listen(self, executor: Executor) -> None:
         stillborn = True
         while True:
-            reports = await executor.receive()
+            try:
+                reports = await executor.receive()
+            except PluginError:  # nobody hears of this worker any more
+                del self._remotes[executor.info.id]
+                raise
             if isinstance(reports, Lost):
                 stillborn = stillborn and reports.blame and not reports.running
                 self._lost(executor, reports, stillborn and bool(self._remotes[executor.info.id].stages))
@@ -201,8 +210,8 @@ class Driver:
         self._loop_closed.set()
         if self.stopped:  # it was told to end
             return
-        self.blocks.executor_lost(info.id)
         survive = lost.blocks_survive
+        self.blocks.executor_lost(info.id, survive)
         outputs = {"worker": False, "host": survive, "shared": True}[self.shuffles.scope]
         self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, survive, outputs))
         self._stillborn += stillborn
@@ -282,6 +291,7 @@ class Driver:
         if remote is None:
             return
         self._dirty[command.executor] = remote
+        self._surround(remote)
         stage = self._shipping.stages[command.stage]
         try:
             if remote.stages.get(command.stage) is not stage:
@@ -322,17 +332,20 @@ class Driver:
         remote = self._remotes.get(executor)
         return remote.executor.info.host if remote is not None else ""
 
-    def _install(self, remote: Remote, stage: ShippedStage) -> None:
-        install = stage.install()
-        remote.stages[stage.plan.stage] = stage
+    def _surround(self, remote: Remote) -> None:
         surroundings = self._shipping.surroundings
         if remote.surroundings is not surroundings:
             remote.surroundings = surroundings
             remote.outbox.append(surroundings)
+            self._dirty[remote.executor.info.id] = remote
+
+    def _install(self, remote: Remote, stage: ShippedStage) -> None:
+        install = stage.install()
+        remote.stages[stage.plan.stage] = stage
         remote.outbox.append(install)
 
     def _elsewhere(self, remote: Remote, stage: ShippedStage, partition: int) -> list[m.BlockId]:
-        return self.blocks.in_other_heaps(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
+        return self.blocks.elsewhere(list(stage.plan.cached_blocks(partition)), remote.executor.info.id)
 
     def _recall(self, command: m.Recall) -> None:
         self._to(command.executor, protocol.Recall(list(command.tids)))
@@ -490,8 +503,16 @@ class Driver:
                 FileRef(here[ref], ref.length) if type(ref) is FileRef and ref in here else ref
                 for ref in map(protocol.payload, (r.result, r.updates))
             )
+            if self._emit_to is not None:
+                self._tell_fetched()
             self._done(executor, r._replace(result=result, updates=updates))
         self._deliver()
+
+    def _tell_fetched(self) -> None:
+        from asparkle.core.events import ResultsFetched
+
+        for host, route, size in self.files.fetched():
+            self.tell(ResultsFetched(time.monotonic(), host, route, size))
 
     def _bring_files(self, files: Mapping[FileRef, str]) -> None:
         for ref, path in files.items():
@@ -541,7 +562,7 @@ class Driver:
         self._feed(m.BlocksChanged(info.id, info.epoch, added, removed, r.scope, r.size))
         if r.replicas:
             for block in added:
-                self.blocks.replicate(block, info.id, r.replicas, r.level, self._remotes.keys())
+                self.blocks.replicate(block, info.id, r.replicas, r.level)
 
     def _request_commit(self, executor: Executor, r: protocol.RequestCommit) -> None:
         self._feed(m.CommitRequested(executor.info.id, executor.info.epoch, r.tid))
@@ -551,6 +572,27 @@ class Driver:
 
     def _want_block(self, executor: Executor, r: protocol.WantBlock) -> None:
         self.blocks.wanted(executor.info.id, r)
+
+    def _want_module(self, executor: Executor, r: protocol.WantModule) -> None:
+        self._wanted_modules.append((executor.info.id, r))
+        if len(self._wanted_modules) == 1:
+            self.tasks.start_soon(self._find_modules)
+
+    async def _find_modules(self) -> None:
+        while self._wanted_modules:
+            executor, want = self._wanted_modules[0]
+            found = await in_thread(self._local_modules.find, want.name)
+            self._to(executor, found._replace(request=want.request))
+            self._deliver()
+            self._wanted_modules.popleft()
+
+    @cached_property
+    def _local_modules(self) -> LocalModules:
+        from asparkle.core.localmodules import LocalModules
+
+        return LocalModules(
+            self._shipping.path, self._shipping.is_others, os.path.join(self.app.directories[0], "data")
+        )
 
     def _exported(self, executor: Executor, r: protocol.Exported) -> None:
         self.blocks.exported(r)
@@ -720,9 +762,17 @@ class Driver:
             if not background.sharers:
                 self._together.pop(node.id, None)
 
-    def modules_added(self, version: int) -> None:
-        """There is more to import than executors have seen: those of stages to come look anew."""
-        self._shipping.modules = version
+    @property
+    def has_other_hosts(self) -> bool:
+        """Whether there may be executors that do not share the driver's files."""
+        return self._apart
+
+    def files_added(self, modules: int, added: Sequence[protocol.AddedFile], imports: Sequence[str]) -> None:
+        """There is more to read, or to import, than executors have seen: attempts that start from now on find it."""
+        self._shipping.files_added(modules, added, imports)
+        for remote in self._remotes.values():  # attempts may be waiting there
+            self._surround(remote)
+        self._deliver()
 
     # ------------------------------------------------------------------------- for the cleaner
 
@@ -783,6 +833,7 @@ _REPORTS: dict[type, Callable[[Driver, Executor, Any], None]] = {
     protocol.RequestCommit: Driver._request_commit,
     protocol.BarrierReached: Driver._barrier_reached,
     protocol.WantBlock: Driver._want_block,
+    protocol.WantModule: Driver._want_module,
     protocol.Exported: Driver._exported,
     protocol.WantTurns: Driver._want_turns,
     protocol.HasLoop: Driver._has_loop,

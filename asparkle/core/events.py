@@ -144,7 +144,11 @@ class TaskStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskMetrics:
-    """What an attempt took, as its worker counted it."""
+    """What an attempt took, as its worker counted it.
+
+    ``fetched``: the files that came to its worker from other hosts since the last attempt there that had metrics, each
+    as a host ('' is the driver's), the route by which they came ('direct', unless the cluster has others), and bytes.
+    """
 
     run_seconds: float = 0.0  # seconds without deserialization, and without what followed the user's code
     cpu_seconds: float = 0.0  # seconds of its thread on a CPU, from beginning to end
@@ -167,9 +171,7 @@ class TaskMetrics:
     shuffle_write_seconds: float = 0.0  # seconds of pickling and writing
     shuffle_remote_bytes: int = 0  # bytes of those that were read which came from other hosts
     shuffle_remote_blocks: int = 0  # pieces of map outputs of other hosts
-    fetched: tuple[
-        tuple[str, str, int], ...
-    ] = ()  # (host, route, bytes) of what came from other hosts; "": the driver's
+    fetched: tuple[tuple[str, str, int], ...] = ()  # see above
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +300,15 @@ class AccumulatorUpdated(Event):
     partition: int  # that the task computed
     tid: int  # the attempt's id
     value: str  # the sum so far, as text, cut if it is long
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsFetched(Event):
+    """The driver has fetched results of tasks, or updates of accumulators, that lay in files of another host."""
+
+    host: str  # where they lay
+    route: str  # how they came: 'direct', unless the cluster has other routes
+    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)

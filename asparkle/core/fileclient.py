@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+import msgpack
+
 from asparkle.core.bytestream import pack
 from asparkle.core.contracts import Connection, Dial
 from asparkle.core.errors import HostUnreachable
 from asparkle.core.fileserver import DATA, FAILED, GONE, HEADER, LENGTH, REFUSED
 
 T = TypeVar("T")
-LOST_FOR: Final = 5.0  # seconds for which a host that could not be reached is not tried again
+LOST_FOR: Final = 5.0  # seconds for which a host that could not be reached is taken for lost, as far as files go
 UNANSWERED: Final = 32  # requests over one connection: with more, each side might wait for the other to take something
 _REASON_BYTES: Final = 4096
 
@@ -104,6 +106,16 @@ class FileConnection:
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
+    def source(self, path: str, host: str, copy: str) -> tuple[str, str] | None:
+        """Whence ``host`` had better fetch its ``copy`` of a file: another host, and its copy."""
+        self.ask([("source", path, host, copy)])
+        answer = memoryview(bytearray(self.answer(path, _REASON_BYTES)))
+        self.receive(answer)
+        if not answer:
+            return None
+        other, theirs = msgpack.unpackb(answer)
+        return str(other), str(theirs)
+
     def close(self) -> None:
         self._connection.close()
 
@@ -139,7 +151,8 @@ class FileClient:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._idle: dict[str, FileConnection] = {}
-        self._lost: dict[str, tuple[float, str]] = {}  # until when, and why
+        self._lost: dict[str, float] = {}  # until when
+        self._doubted: dict[str, float] = {}  # likewise
         self._used: set[FileConnection] = set()
         self._closed = False
 
@@ -147,7 +160,7 @@ class FileClient:
         """What ``work`` returns, called with a connection to ``host``: again, if that breaks, so that it is to go on
         where it was, or to begin anew.
 
-        Raises `HostUnreachable`: the host can't be reached, or says nothing; then at once for `LOST_FOR` seconds.
+        Raises `HostUnreachable`: the host can't be reached, or says nothing for too long.
         """
         with self._lock:
             idle = self._idle.pop(host, None)
@@ -157,8 +170,6 @@ class FileClient:
             except Broken as broken:  # mostly, it was closed as it was idle for long
                 if broken.silent:
                     raise self._lose(host, str(broken)) from broken
-        if (reason := self.lost(host)) is not None:
-            raise HostUnreachable(host, reason)
         try:
             return self._use(self._connect(host), host, work)
         except Broken as broken:
@@ -177,6 +188,9 @@ class FileClient:
             found = work(connection)
             well = True
             return found
+        except FileNotFoundError:
+            self.doubt(host)
+            raise
         finally:  # also if an attempt is killed meanwhile: nobody knows what is still to come then
             with self._lock:
                 self._used.discard(connection)
@@ -199,13 +213,20 @@ class FileClient:
 
     def _lose(self, host: str, reason: str) -> HostUnreachable:
         with self._lock:
-            self._lost[host] = time.monotonic() + LOST_FOR, reason
+            self._lost[host] = self._doubted[host] = time.monotonic() + LOST_FOR
         return HostUnreachable(host, reason)
 
-    def lost(self, host: str) -> str | None:
-        """Why ``host`` can't be reached; None unless that was found out a moment ago."""
-        until, reason = self._lost.get(host, (0.0, ""))
-        return reason if time.monotonic() < until else None
+    def doubt(self, host: str) -> None:
+        """It has lost a file, so there may be more."""
+        self._doubted[host] = time.monotonic() + LOST_FOR
+
+    def doubted(self, host: str) -> bool:
+        """Whether a moment ago ``host`` had lost a file, or could not be reached."""
+        return time.monotonic() < self._doubted.get(host, 0.0)
+
+    def lost(self, host: str) -> bool:
+        """Whether it was found out a moment ago that ``host`` can't be reached."""
+        return time.monotonic() < self._lost.get(host, 0.0)
 
     def close(self) -> None:
         """Close all connections; who waits for something of them learns that the host can't be reached."""

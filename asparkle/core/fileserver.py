@@ -6,6 +6,8 @@ under way.  They are answered in their order, each by a header, which is a statu
     ["read", path, offset, count]    what is there of these bytes: fewer where the file ends
     ["size", path]                   the file's length, as 8 bytes
     ["remove", path]                 nothing: the file, one of the directory `results`, is gone
+    ["source", path, host, copy]     where ``host``, which is to have a ``copy`` of the file, had better get it: another
+                                     host and what that calls its own copy, as msgpack; nothing: here
 
 A status other than `DATA` comes with a reason in words.  What is no such request ends the connection.
 
@@ -19,8 +21,12 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import threading
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
 
 from asparkle.core.bytestream import Unpacker
 from asparkle.core.logs import log
@@ -34,19 +40,48 @@ HEADER: Final = struct.Struct("<BQ")
 LENGTH: Final = struct.Struct("<Q")
 DATA, GONE, REFUSED, FAILED = range(4)
 REMOVABLE: Final = "results"
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 17
+_BRANCHES: Final = 2  # hosts that fetch a file from the driver, and from each other host
+_REMEMBERED: Final = 1000  # files
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would be waited for
 
 
-def serve_files(connection: Connection, directories: Sequence[str], *, idle: float = IDLE) -> None:
+class Copies:
+    """Which hosts have copies of a file, or are about to: each is sent by one other, in a tree, while that receives it.
+
+    One for all connections of the driver's file server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hosts: dict[str, dict[str, str]] = {}  # by path: what each host that asked calls its copy, in their order
+
+    def source(self, path: str, host: str, copy: str) -> tuple[str, str] | None:
+        """Another host and the name of its copy; None: the driver, as for those that ask again."""
+        with self._lock:
+            hosts = self._hosts.setdefault(path, {})
+            if len(self._hosts) > _REMEMBERED:
+                del self._hosts[next(iter(self._hosts))]
+            if host in hosts:
+                return None
+            number = len(hosts)
+            hosts[host] = copy
+            if number < _BRANCHES:
+                return None
+            return next(islice(hosts.items(), number // _BRANCHES - 1, None))
+
+
+def serve_files(
+    connection: Connection, directories: Sequence[str], copies: Copies | None = None, *, idle: float = IDLE
+) -> None:
     """Answer what comes over ``connection`` with files below ``directories``, an application's own on this host.
 
     Blocks until the other side closes it, asks for what can't be, or does nothing for ``idle`` seconds; then closes it.
+    ``copies``: of the driver's, so that what all hosts need is not fetched by all of them from the driver.
     """
     unpacker = Unpacker()
     unpacker.most = REQUEST_BYTES
-    server = _Server(connection, directories)
+    server = _Server(connection, directories, copies)
     buffer = memoryview(bytearray(REQUEST_BYTES))
     try:
         connection.settimeout(idle)
@@ -66,9 +101,10 @@ class _Refused(Exception):
 
 
 class _Server:
-    def __init__(self, connection: Connection, directories: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, directories: Sequence[str], copies: Copies | None) -> None:
         self._connection = connection
         self._directories = directories
+        self._copies = copies
         self._buffer = memoryview(bytearray(HEADER.size + _CHUNK))
 
     def answer(self, request: Any) -> None:
@@ -89,6 +125,9 @@ class _Server:
                     self._send(DATA, LENGTH.pack(size))
             case ["remove", str(path)]:
                 self._remove(path)
+            case ["source", str(path), str(host), str(copy)]:
+                source = self._copies.source(path, host, copy) if self._copies is not None else None
+                self._send(DATA, b"" if source is None else msgpack.packb(source))
             case _:
                 raise ValueError(f"{str(request)[:100]} is no request")
 

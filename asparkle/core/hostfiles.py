@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from asparkle.core.contracts import AppSpec, Dial
 from asparkle.core.errors import CorruptBlock, StorageError
-from asparkle.core.metrics import counters
 from asparkle.core.payloads import map_ref, remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.serializer import map_file
@@ -24,11 +25,24 @@ if TYPE_CHECKING:
     from asparkle.core.fileclient import FileClient, FileConnection
 
 _CHUNK: Final = 1 << 20
+_SHARED: Final = 1 << 20  # bytes from which on it is asked whether another host has a copy
+_PART: Final = 4 << 20  # that are asked for of a copy
+_POLL: Final = 0.01  # seconds until it is looked whether another host's copy has grown
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
+def incoming(app: AppSpec) -> str:
+    """Where files lie on this host that are not whole yet; made when it is needed first."""
+    directory = os.path.join(app.directories[0], "incoming")
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+    except OSError as error:
+        raise _no_room(directory, error) from error
+    return directory
+
+
 class HostFiles:
-    """One per process and application.  Thread-safe; its methods block.
+    """The files of all hosts of an application, for one process of it.  Thread-safe; its methods block.
 
     ``dial``: how other hosts are reached; else what `AppSpec.dialer` names, loaded when another host's file is needed.
     All raise `HostUnreachable` (an OSError) where a host can't be reached.
@@ -38,6 +52,8 @@ class HostFiles:
         self.host = app.host
         self._app = app
         self._dial = dial
+        self._lock = threading.Lock()
+        self._fetched: dict[tuple[str, str], int] = {}  # (host, route): bytes
 
     @cached_property
     def client(self) -> FileClient:
@@ -83,10 +99,16 @@ class HostFiles:
         with suppress(FileNotFoundError):
             self.client.run(ref.host, lambda connection: connection.remove(ref.path))
 
-    def exists(self, host: str, path: str) -> bool:
-        """Whether a file is there; False also for those of a host that can't be reached."""
+    def may_exist(self, host: str, path: str) -> bool:
+        """Whether a file may be there: False for those of a host that a moment ago could not be reached.  Another host
+        is asked only if a moment ago it had lost a file, so that asking for thousands is quick."""
         if host == self.host:
             return os.path.exists(path)
+        client = self.client
+        if not client.doubted(host):
+            return True
+        if client.lost(host):
+            return False
         try:
             self.client.run(host, lambda connection: connection.size(path))
         except OSError:
@@ -100,9 +122,12 @@ class HostFiles:
         """
         from asparkle.core.fileclient import read_ranges
 
-        found, route = self.client.run(host, lambda connection: (read_ranges(connection, ranges), connection.route))
-        counters().count_fetched(host, route, sum(map(len, found)))
-        return found
+        def work(connection: FileConnection) -> list[memoryview]:
+            found = read_ranges(connection, ranges)
+            self.count(host, connection.route, sum(map(len, found)))
+            return found
+
+        return self.client.run(host, work)
 
     # ------------------------------------------------------------------ what all processes of a host need
 
@@ -120,8 +145,17 @@ class HostFiles:
                 if len(view) == ref.length:
                     return view
                 remove_file(copy)
-            self._fetch_together(ref, copy)
+            self._fetch_together(ref, copy, f"{copy}.part", partial(os.rename, dst=copy), shared=True)
         return self.map(ref)
+
+    def place(self, ref: FileRef, path: str, make: Callable[[str], object]) -> None:
+        """See that ``path`` is there: ``make`` is called with the path to which the file was fetched, may move it, and
+        makes ``path`` in one step.  Done once for all processes of this host.
+
+        Raises as `bring` does, and what ``make`` raises.
+        """
+        if not os.path.lexists(path):
+            self._fetch_together(ref, path, os.path.join(incoming(self._app), os.path.basename(ref.path)), make)
 
     def drop(self, path: str) -> None:
         """Delete this host's copy of what was at ``path`` of the driver's."""
@@ -131,22 +165,58 @@ class HostFiles:
     def _copy(self, path: str) -> str:
         return os.path.join(self._app.directories[0], "data", os.path.basename(path))
 
-    def _fetch_together(self, ref: FileRef, copy: str) -> None:
-        """Fetch a file to ``copy``, or wait until another process has: who has locked the unfinished one fetches it."""
+    def _fetch_together(
+        self, ref: FileRef, copy: str, unfinished: str, make: Callable[[str], object], *, shared: bool = False
+    ) -> None:
+        """Fetch a file, of which ``make`` makes ``copy``, or wait until another process has: who has locked the
+        unfinished one fetches it.  ``shared``: from hosts that have a copy, and for those that will want one."""
         import fcntl
 
-        unfinished = f"{copy}.part"
         while True:
             with _opened(unfinished) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if os.path.exists(copy):
+                if os.path.lexists(copy):
                     return
                 if not _is_at(file.fileno(), unfinished):
                     continue  # it was finished, and dropped since
-                file.truncate()
-                self._fetch(ref, _File(file, ref.length))
-                os.rename(unfinished, copy)
+                try:
+                    file.truncate()
+                    target = _File(file, ref.length)
+                    if shared and ref.length >= _SHARED:
+                        self._fetch_from_others(ref, copy, target)
+                    self._fetch(ref, target)
+                    make(unfinished)
+                finally:
+                    remove_file(unfinished)  # unless it was moved
                 return
+
+    def _fetch_from_others(self, ref: FileRef, copy: str, target: _File) -> None:
+        """As much of a file as another host gives that has a copy, or is about to."""
+        with suppress(OSError):
+            source = self.client.run(ref.host, lambda connection: connection.source(ref.path, self.host, copy))
+            while source is not None and target.left and self._some_came(*source, ref.length, target):
+                continue
+
+    def _some_came(self, host: str, path: str, length: int, target: _File) -> bool:
+        """More of another host's copy, if there is any in time."""
+        deadline = time.monotonic() + self._app.network_timeout
+        while time.monotonic() < deadline:
+            if self.client.run(host, lambda connection: self._fetch_some(connection, host, path, length, target)):
+                return True
+            time.sleep(_POLL)
+        return False
+
+    def _fetch_some(self, connection: FileConnection, host: str, path: str, length: int, target: _File) -> int:
+        """What there is so far of another host's copy, finished or not."""
+        for name in (path, f"{path}.part", path):  # it may be finished between two looks
+            connection.ask([("read", name, length - target.left, min(target.left, _PART))])
+            try:
+                count = connection.answer(name, target.left)
+            except FileNotFoundError:
+                continue
+            self._fill(target, connection, host, count)
+            return count
+        raise FileNotFoundError(path)
 
     # ----------------------------------------------------------------------------------------- fetching
 
@@ -167,16 +237,37 @@ class HostFiles:
             if found < target.left:
                 there = ref.length - target.left + found
                 raise CorruptBlock(f"{ref.path} has {there} bytes, {ref.length} were written")
-            target.fill(connection)
-            counters().count_fetched(ref.host, connection.route, ref.length)
+            self._fill(target, connection, ref.host, found)
 
         try:
             self.client.run(ref.host, work)
         except FileNotFoundError:
             raise CorruptBlock(f"{ref.path} is gone") from None
 
+    # ----------------------------------------------------------------------------------------- counting
+
+    def count(self, host: str, route: str, size: int) -> None:
+        """So many bytes have come from another host."""
+        with self._lock:
+            self._fetched[host, route] = self._fetched.get((host, route), 0) + size
+
+    def fetched(self) -> Sequence[tuple[str, str, int]]:
+        """(host, route, bytes) of what has come from other hosts since this was last asked."""
+        if not self._fetched:
+            return ()
+        with self._lock:
+            fetched, self._fetched = self._fetched, {}
+        return [(host, route, size) for (host, route), size in fetched.items()]
+
+    def _fill(self, target: _Memory | _File, connection: FileConnection, host: str, count: int) -> None:
+        before = target.left
+        try:
+            target.fill(connection, count)
+        finally:
+            self.count(host, connection.route, before - target.left)
+
     def close(self) -> None:
-        """Close what is connected and idle."""
+        """Close all connections; who waits for something of them learns that the host can't be reached."""
         if "client" in self.__dict__:
             self.client.close()
 
@@ -191,7 +282,7 @@ class _Memory:
     def left(self) -> int:
         return len(self._rest)
 
-    def fill(self, connection: FileConnection) -> None:
+    def fill(self, connection: FileConnection, count: int) -> None:
         while self._rest:
             piece = self._rest[:_CHUNK]
             connection.receive(piece)
@@ -203,10 +294,11 @@ class _File:
         self._file = file
         self.left = length
 
-    def fill(self, connection: FileConnection) -> None:
-        buffer = _memory(min(_CHUNK, self.left))
-        while self.left:
-            piece = buffer[: self.left]
+    def fill(self, connection: FileConnection, count: int) -> None:
+        buffer = _memory(min(_CHUNK, count))
+        end = self.left - count
+        while self.left > end:
+            piece = buffer[: self.left - end]
             connection.receive(piece)
             try:
                 while piece:

@@ -50,12 +50,6 @@ class Counters:
         """As they travel."""
         return tuple(getattr(self, name) for name in NAMES)
 
-    def count_fetched(self, host: str, route: str, size: int) -> None:
-        """So many bytes of files have come from another host."""
-        before = {(name, by): amount for name, by, amount in self.fetched}
-        before[host, route] = before.get((host, route), 0) + size
-        self.fetched = [(*key, amount) for key, amount in before.items()]
-
 
 NAMES = tuple(Counters.__annotations__)
 

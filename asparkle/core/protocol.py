@@ -38,7 +38,7 @@ class RunTask(NamedTuple):
     """One attempt.
 
     ``data``: (step, partition, payload) for each piece of outside data that it needs.
-    ``elsewhere``: the cached partitions it could use that lie in another executor's heap.
+    ``elsewhere``: the cached partitions it could use that another executor has, in its heap or on its host.
     """
 
     tid: int
@@ -133,12 +133,42 @@ class TakeBlock(NamedTuple):
     level: Sequence[Any] = ()
 
 
+class AddedFile(NamedTuple):
+    """What was added under ``name``: a file with these permissions, or, without any, a directory, packed."""
+
+    name: str
+    ref: FileRef
+    mode: int | None
+
+
 class Surroundings(NamedTuple):
-    """The driver's ``sys.path`` and working directory, when they changed; ``modules``: how often any were added."""
+    """The driver's ``sys.path`` and working directory, when they changed; ``modules``: how often any were added.
+
+    For workers that do not share the driver's files: ``added``, and those names of it that are to be imported from, ""
+    for the directory that has all."""
 
     path: Sequence[str]
     directory: str
     modules: int
+    added: Sequence[AddedFile] = ()
+    imports: Sequence[str] = ()
+
+
+class TakeModule(NamedTuple):
+    """The answer to `WantModule`.
+
+    ``ref``: the module, packed, which has its ``place`` below a directory of ``sys.path``.  If there are compiled files
+    in it, ``compiled`` is one of them, and ``platform`` what they are for.  None: the driver has no module of its own
+    by this name, or, ``refused``, one that can't be sent; ``reason`` says why.
+    """
+
+    request: int
+    ref: FileRef | None = None
+    place: str = ""
+    compiled: str = ""
+    platform: str = ""
+    reason: str = ""
+    refused: bool = False
 
 
 class Turns(NamedTuple):
@@ -177,6 +207,7 @@ ToExecutor: TypeAlias = (
     | Export
     | TakeBlock
     | Surroundings
+    | TakeModule
     | Turns
     | Shutdown
     | Hello
@@ -260,6 +291,13 @@ class WantBlock(NamedTuple):
     request: int
 
 
+class WantModule(NamedTuple):
+    """A module can't be imported on the worker's host: perhaps the driver has it."""
+
+    name: str
+    request: int
+
+
 class Exported(NamedTuple):
     rdd: int
     partition: int
@@ -293,6 +331,7 @@ ToDriver: TypeAlias = (
     | RequestCommit
     | BarrierReached
     | WantBlock
+    | WantModule
     | Exported
     | WantTurns
     | HasLoop
@@ -332,6 +371,8 @@ _TYPES: list[Any] = [
     Turns,
     WantTurns,
     HasLoop,
+    TakeModule,
+    WantModule,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 

@@ -78,7 +78,6 @@ class ReadAhead:
         self._ranges = {i: piece.ranges for i, piece in enumerate(pieces) if piece.ranges is not None}
         self._errors: dict[int, Exception] = {}  # by piece
         self._came: dict[tuple[int, int], memoryview] = {}  # (piece, offset): chunks that are not passed yet
-        self._fetched: dict[tuple[str, str], int] = {}  # (host, route): bytes that are not counted yet
         self._position = 0  # on the line: where the task is
         self._given = 0  # readers
         self._closed = False
@@ -138,7 +137,6 @@ class ReadAhead:
         """The task needs nothing before ``offset`` of a piece, as far as is known."""
         with self._lock:
             self._pass(self._starts[piece] + offset)
-        self._count()
 
     def _pass(self, position: int) -> None:
         if position > self._position:
@@ -148,21 +146,12 @@ class ReadAhead:
                     del self._came[piece, offset]
             self._changed.notify_all()
 
-    def _count(self) -> None:
-        """What has come over the network is the attempt's that runs in this thread."""
-        with self._lock:
-            fetched, self._fetched = self._fetched, {}
-        counted = counters()
-        for (host, route), size in fetched.items():
-            counted.count_fetched(host, route, size)
-
     def close(self) -> None:
         """Read no more."""
         with self._lock:
             self._closed = True
             self._came.clear()
             self._changed.notify_all()
-        self._count()
 
     # ------------------------------------------------------------------------------------ the threads' side
 
@@ -237,15 +226,17 @@ class ReadAhead:
 
     def failed(self, piece: int, error: Exception) -> None:
         """There may be other pieces at its host that can be read."""
+        if isinstance(error, FileNotFoundError):
+            self._files.client.doubt(self._pieces[piece].host)
         with self._lock:
             self._errors[piece] = error
             self._changed.notify_all()
 
     def came(self, host: _Host, chunk: _Chunk, data: memoryview, route: str) -> None:
+        self._files.count(host.name, route, len(data))
         with self._lock:
             if self._closed:
                 raise _Closed
-            self._fetched[host.name, route] = self._fetched.get((host.name, route), 0) + len(data)
             if chunk.start >= self._position:
                 self._came[chunk.piece, chunk.offset] = data
             self._changed.notify_all()

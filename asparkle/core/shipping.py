@@ -92,8 +92,7 @@ class Shipping:
     def __init__(self, app: AppSpec) -> None:
         self.app = app
         self.stages: weakref.WeakValueDictionary[int, ShippedStage] = weakref.WeakValueDictionary()
-        self.modules = 0  # how often any were added
-        self.surroundings = protocol.Surroundings(app.path, app.directory, self.modules)
+        self.surroundings = protocol.Surroundings(app.path, app.directory, modules=0)
         self._files = itertools.count()
 
     def pack(self, chunks: Sequence[Any]) -> Payload:
@@ -102,9 +101,29 @@ class Shipping:
 
     def look_around(self) -> None:
         """Note the driver's ``sys.path`` and working directory, if they have changed."""
-        path, directory = tuple(_path_of(self.app.app_id)), _working_directory(self.app.directory)
-        if (path, directory, self.modules) != self.surroundings:
-            self.surroundings = protocol.Surroundings(path, directory, self.modules)
+        self._note(path=tuple(self.path()), directory=_working_directory(self.app.directory))
+
+    def files_added(self, modules: int, added: Sequence[protocol.AddedFile], imports: Sequence[str]) -> None:
+        """Tell executors, too: see `protocol.Surroundings`."""
+        self.look_around()
+        self._note(modules=modules, added=tuple(added), imports=tuple(imports))
+
+    def _note(self, **changes: Any) -> None:
+        now = self.surroundings._replace(**changes)
+        if now != self.surroundings:
+            self.surroundings = now
+
+    def path(self) -> list[str]:
+        """``sys.path`` without what other contexts of this process have added to it."""
+        others = self._others()
+        return [entry for entry in sys.path if not others or not os.path.join(entry, "").startswith(others)]
+
+    def is_others(self, path: str) -> bool:
+        """Whether it is what another context of this process has added, or in it."""
+        return path.startswith(self._others())
+
+    def _others(self) -> tuple[str, ...]:
+        return tuple(os.path.join(root, "") for app, root in added_files.items() if app != self.app.app_id)
 
     async def ship(
         self, plans: Sequence[StagePlan], complete: set[int], properties: Mapping[str, str]
@@ -173,12 +192,6 @@ class Shipping:
         if type(packed) is FileRef:
             when_gone(source, remove_file, packed.path)
         return packed
-
-
-def _path_of(app_id: str) -> list[str]:
-    """``sys.path`` without what other contexts of this process have added to it."""
-    others = tuple(os.path.join(root, "") for app, root in added_files.items() if app != app_id)
-    return [entry for entry in sys.path if not others or not os.path.join(entry, "").startswith(others)]
 
 
 def _working_directory(known: str) -> str:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         TaskSetFacts,
     )
     from asparkle.core.directories import ApplicationDirectories, remove_tree
-    from asparkle.core.fileserver import serve_files
+    from asparkle.core.fileserver import Copies, serve_files
     from asparkle.core.filesystems import local_path
     from asparkle.core.hostfiles import HostFiles
     from asparkle.core.logs import log
@@ -84,6 +84,7 @@ __all__ = [
     "Codec",
     "ConfigKey",
     "Connection",
+    "Copies",
     "Dial",
     "Executor",
     "ExecutorInfo",
@@ -182,7 +183,7 @@ __getattr__ = lazy(
             "TaskSetFacts",
         ],
         "asparkle.core.directories": ["ApplicationDirectories", "remove_tree"],
-        "asparkle.core.fileserver": ["serve_files"],
+        "asparkle.core.fileserver": ["Copies", "serve_files"],
         "asparkle.core.filesystems": ["local_path"],
         "asparkle.core.hostfiles": ["HostFiles"],
         "asparkle.core.logs": ["log"],

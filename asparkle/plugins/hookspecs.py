@@ -72,7 +72,7 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
 
         @hookimpl
         def asparkle_cache_policies():
-            return {"mru": "asparkle_mru:MostRecentlyUsed"}
+            return {"mru": "asparkle_mru:MRU"}
     """
 
 
@@ -153,7 +153,7 @@ def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:  # type: ignore[e
 
         @hookimpl
         def asparkle_listeners(conf):
-            return [StatsdListener(conf.get("statsd.address", "localhost:8125"))]
+            return [Tides(PHASE.read(conf))]  # a key that `asparkle_configuration` declares
     """
 
 

@@ -30,6 +30,7 @@ from asparkle.events import (
     JobEnded,
     JobStarted,
     RddUnpersisted,
+    ResultsFetched,
     SpeculativeTaskSubmitted,
     StageCompleted,
     StageSubmitted,
@@ -82,6 +83,9 @@ METRICS: Final[dict[str, Description]] = {
     "broadcasts": Description("gauge", "Broadcast variables that were not destroyed."),
     "broadcast_bytes": Description("gauge", "Their bytes, pickled."),
     "task_peak_memory_bytes": Description("gauge", "The most that one attempt at a task has held so far."),
+    "fetched_bytes": Description(
+        "counter", "Files that came from other hosts, by how they came.", "route", ("direct",)
+    ),
     "listener_dropped_events": Description(
         "counter", "Events that listeners missed: they were too slow.", "listener", ()
     ),
@@ -103,6 +107,8 @@ TASK_TOTALS: Final[dict[str, tuple[str, str]]] = {
     "shuffle_read_bytes": ("shuffle_read_bytes", "Read from shuffles."),
     "shuffle_read_records": ("shuffle_read_records", "Read from shuffles."),
     "shuffle_read_blocks": ("shuffle_read_blocks", "Pieces of map outputs that were read."),
+    "shuffle_remote_bytes": ("shuffle_remote_bytes", "Read from shuffles, from other hosts."),
+    "shuffle_remote_blocks": ("shuffle_remote_blocks", "Pieces of map outputs that were read from other hosts."),
     "shuffle_read_seconds": ("shuffle_read_seconds", "Reading shuffles, and unpickling."),
     "shuffle_write_bytes": ("shuffle_write_bytes", "Written to shuffles."),
     "shuffle_write_records": ("shuffle_write_records", "Written to shuffles, after combining."),
@@ -177,6 +183,7 @@ class MetricsListener(Listener):
             RddUnpersisted: lambda event: self._forget_blocks(event.rdd),
             BroadcastCreated: self._broadcast_created,
             BroadcastRemoved: self._broadcast_removed,
+            ResultsFetched: lambda event: self._add("fetched_bytes", event.size, event.route),
         }
         self.events = tuple(self._handlers)
 
@@ -254,6 +261,8 @@ class MetricsListener(Listener):
         metrics = event.metrics
         if metrics is not None:
             self._task_totals = list(map(add, self._task_totals, _taken(metrics)))
+            for _, route, size in metrics.fetched:
+                self._add("fetched_bytes", size, route)
             if metrics.peak_memory > self._values["task_peak_memory_bytes"][""]:
                 self._set("task_peak_memory_bytes", metrics.peak_memory)
 

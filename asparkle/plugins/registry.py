@@ -28,7 +28,7 @@ from asparkle.core.namedtuple import NamedTuple
 from asparkle.plugins import builtin
 from asparkle.plugins.checks import family_of, listeners_of, names_of, properties_of, scopes_of
 from asparkle.plugins.entrypoints import EntryPoints
-from asparkle.plugins.kinds import COMMAND, JOB_PROPERTIES, KINDS, LISTENERS, TASK_SCOPES
+from asparkle.plugins.kinds import ALL, COMMAND, JOB_PROPERTIES, KINDS, LISTENERS, TASK_SCOPES
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -196,7 +196,7 @@ class PluginRegistry:
         for contract, table in self._provided.items():
             if names := sorted(name for name, provided in table.items() if provided.plugin == plugin):
                 found[KINDS[contract].hook] = names
-        return dict(sorted(found.items()))
+        return {kind.hook: found[kind.hook] for kind in ALL if kind.hook in found}
 
     @property
     def _activated(self) -> list[str]:

@@ -181,11 +181,11 @@ class Fleet:
             with self.kit.promised("Cluster.added", "Each is returned once"):
                 known = [seat.executor for seat in self.seats]
                 expect(all(executor is not other for other in known), f"returned {executor.info} twice")
-            with self.kit.promised("ExecutorInfo.id", "no two executors have both"):
+            with self.kit.promised("ExecutorInfo.id", "no two executors have it and the ``id``"):
                 names = [(other.info.id, other.info.epoch) for other in known]
                 name = (executor.info.id, executor.info.epoch)
                 expect(name not in names, f"returned two executors with the id and epoch {name}")
-            with self.kit.promised("ExecutorInfo.epoch", "no two executors have both"):
+            with self.kit.promised("ExecutorInfo.epoch", "a later one of that id has a greater one"):
                 before = max((epoch for id, epoch in names if id == executor.info.id), default=executor.info.epoch - 1)
                 said = f"gave an executor the epoch {executor.info.epoch}, when an earlier one of its id had {before}"
                 expect(executor.info.epoch > before, said)
@@ -653,11 +653,14 @@ class ExecutorBackendConformance(AnyBackendConformance):
         async def test() -> None:
             async with self.fleet() as fleet:
                 (seat,) = await fleet.bring(1)
+                host = seat.executor.info.host
+                with self.promised("ClusterManager.several_hosts", "its executors are on hosts of their own"):
+                    expect(self.manager.several_hosts or host == "localhost", f"has an executor on host {host!r}")
                 dial = fleet.cluster.dial
                 apart = type(fleet.cluster).dial is not Cluster.dial
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
                     if apart:
-                        await in_thread(self._serves_files, dial, seat.executor.info.host)
+                        await in_thread(self._serves_files, dial, host)
                     try:
                         (await in_thread(dial, "no such host")).close()
                         expect(not apart, "gave a connection to a host that there is not")

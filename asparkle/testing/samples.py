@@ -86,6 +86,7 @@ def sample_events() -> list[e.Event]:
         e.RddUnpersisted(11.0, 1),
         e.ShuffleRemoved(11.0, 0),
         e.BroadcastRemoved(11.0, 0, True),
+        e.ResultsFetched(11.0, "node-1", "direct", 2 << 20),
         e.ApplicationEnded(11.1),
     ]
 

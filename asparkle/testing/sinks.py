@@ -41,13 +41,13 @@ class MetricSinkConformance(Conformance):
     """Tests a `MetricSink`: derive from it, name the class ``Test...``, and say how a sink is made.
 
     class TestMySink(MetricSinkConformance):
-        bad_settings = ({"my.port": "http"},)
+        bad_settings = ({"asparkle.mine.port": "http"},)
 
         def make(self, conf):
             return MySink(conf)
 
         def towards(self, host, port):
-            return {"my.host": host, "my.port": str(port)}
+            return {"asparkle.mine.host": host, "asparkle.mine.port": str(port)}
     """
 
     settings: ClassVar[Mapping[str, str]] = {}

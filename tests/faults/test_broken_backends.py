@@ -13,6 +13,7 @@ import pytest
 
 import asparkle
 from asparkle import SparkConf, aio
+from asparkle.core.protocol import HasLoop
 from asparkle.errors import ContextStopped, PluginError
 from asparkle.plugins import AppSpec, Cluster, ClusterManager, Executor, ExecutorInfo, Lost, hookimpl
 
@@ -191,6 +192,22 @@ async def test_what_fails_when_no_job_waits_for_it_is_told_by_the_context(opens:
                 with pytest.raises(ContextStopped):
                     await sc.parallelize(range(4), 2).count()
     assert isinstance(told.value.__cause__, KeyError | ExceptionGroup)
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_for_the_loop_of_a_worker_that_is_not_heard_any_more() -> None:
+    class Cut(Mute):
+        reports: ClassVar[list[Any]] = []
+
+        async def receive(self) -> Any:
+            return [self.reports.pop()]
+
+    Cut.reports.append(HasLoop(True))
+    with anyio.fail_after(10), pytest.raises(PluginError, match=r"Executor.receive: .*Cut raised IndexError"):
+        conf = SparkConf().set("spark.task.reaper.killTimeout", "100s")
+        broken = plugin(manager(cluster=lambda self: One(Cut())))
+        async with aio.SparkContext("broken://", conf=conf, plugins=[broken]) as sc:
+            await sc.parallelize(range(4), 2).count()
 
 
 @pytest.mark.anyio

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asparkle.core.contracts import AppSpec
-from asparkle.core.fileserver import serve_files
+from asparkle.core.fileserver import Copies, serve_files
 from asparkle.core.hostfiles import HostFiles
 from asparkle.testing.samples import sample_app
 
@@ -27,6 +27,7 @@ class Hosts:
         self.timeout = timeout
         self.dials: list[str] = []
         self.down: set[str] = set()
+        self.copies = Copies()
         self.wrap: dict[str, Callable[[socket.socket], object]] = {}
         for name in ("", *names):
             for part in PARTS:
@@ -49,7 +50,9 @@ class Hosts:
             raise ConnectionRefusedError(111, "nobody listens")
         ours, theirs = socket.socketpair()
         served = self.wrap.get(host, lambda connection: connection)(theirs)
-        threading.Thread(target=serve_files, args=(served, [str(self.directory(host))]), daemon=True).start()
+        copies = None if host else self.copies
+        arguments = (served, [str(self.directory(host))], copies)
+        threading.Thread(target=serve_files, args=arguments, daemon=True).start()
         return ours
 
     def write(self, host: str, name: str, data: bytes) -> str:

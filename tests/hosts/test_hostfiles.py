@@ -7,15 +7,16 @@ import random
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
-from asparkle.core.metrics import Counters
+from asparkle.core.fileserver import Copies
+from asparkle.core.hostfiles import HostFiles
 from asparkle.core.protocol import FileRef
-from asparkle.core.taskcontext import TaskContext, enter, leave
 from hosts.serving import Hosts, Wrong
 
 DATA = random.Random(1).randbytes(5 << 20)
@@ -72,12 +73,16 @@ def test_a_file_is_brought_here_and_removed_there(hosts, ref):
     assert os.stat(here).st_mode & 0o077 == 0
 
 
-def test_whether_a_file_is_there(hosts, ref):
-    for host in ("n1", "n2"):
-        assert hosts.files(host).exists("n1", ref.path)
-        assert not hosts.files(host).exists("n1", ref.path + "0")
-    hosts.down.add("n1")
-    assert not hosts.files("n2").exists("n1", ref.path)
+def test_whether_a_file_may_be_there(hosts, ref):
+    assert hosts.files("n1").may_exist("n1", ref.path)
+    assert not hosts.files("n1").may_exist("n1", ref.path + "0")
+    files = hosts.files("n2")
+    assert files.may_exist("n1", ref.path) and files.may_exist("n1", ref.path + "0")
+    assert hosts.dials == []  # who has lost nothing is not asked
+    with pytest.raises(CorruptBlock):
+        files.map(ref._replace(path=ref.path + "0"))
+    assert files.may_exist("n1", ref.path)
+    assert not files.may_exist("n1", ref.path + "0") and not files.may_exist("n1", ref.path + "1")
 
 
 @pytest.mark.parametrize("host", ["n1", "n2"])
@@ -102,19 +107,14 @@ def test_no_room_for_what_is_brought(hosts, ref):
 
 
 def test_what_comes_is_counted(hosts, ref):
-    context = TaskContext(0, 0, 0, 0, {}, 1)
-    counters = context._counters = Counters()
-    enter(context)
-    try:
-        files = hosts.files("n2")
-        for _ in range(2):
-            files.map(ref)
-        files.read("n1", [(ref.path, 0, 100)])
-        files.map(FileRef(hosts.write("", "data/1", b"abc"), 3))
-        files.map(FileRef(hosts.write("n2", "data/1", b"own"), 3, "n2"))
-    finally:
-        leave()
-    assert list(counters.fetched) == [("n1", "direct", 2 * len(DATA) + 100), ("", "direct", 3)]
+    files = hosts.files("n2")
+    for _ in range(2):
+        files.map(ref)
+    files.read("n1", [(ref.path, 0, 100)])
+    files.map(FileRef(hosts.write("", "data/1", b"abc"), 3))
+    files.map(FileRef(hosts.write("n2", "data/1", b"own"), 3, "n2"))
+    assert files.fetched() == [("n1", "direct", 2 * len(DATA) + 100), ("", "direct", 3)]
+    assert files.fetched() == ()
 
 
 # ----------------------------------------------------------------------------------- what can go wrong there
@@ -153,7 +153,7 @@ def test_a_transfer_that_is_cut_off_goes_on(hosts, ref, position):
     files = hosts.files("n2")
     assert files.map(ref) == DATA
     assert hosts.dials == ["n1", "n1"]
-    assert files.client.lost("n1") is None
+    assert not files.client.lost("n1")
 
 
 def test_a_host_that_cuts_off_every_time(hosts, ref):
@@ -164,20 +164,18 @@ def test_a_host_that_cuts_off_every_time(hosts, ref):
     assert hosts.dials == ["n1", "n1"]
 
 
-def test_a_host_that_is_not_there(hosts, ref, monkeypatch):
+def test_a_host_that_is_not_there(hosts, ref):
     hosts.down.add("n1")
     files = hosts.files("n2")
-    for _ in range(5):  # known at once, once it was found out
-        with pytest.raises(HostUnreachable, match="the files of host 'n1' can't be reached: nobody listens") as raised:
-            files.map(ref)
-    assert raised.value.host == "n1" and isinstance(raised.value, OSError)
-    assert hosts.dials == ["n1"]
-    hosts.down.clear()
-    with pytest.raises(HostUnreachable):
+    with pytest.raises(HostUnreachable, match="the files of host 'n1' can't be reached: nobody listens") as raised:
         files.map(ref)
-    files.client._lost["n1"] = (0.0, "a while ago")
-    assert files.map(ref) == DATA
-    assert hosts.files("n2").map(ref) == DATA
+    assert raised.value.host == "n1" and isinstance(raised.value, OSError)
+    assert not any(files.may_exist("n1", ref.path) for _ in range(5))
+    assert hosts.dials == ["n1"]  # for whether a file is there, it is not tried again for a while
+    hosts.down.clear()
+    assert not files.may_exist("n1", ref.path)
+    assert files.map(ref) == DATA  # a file that is needed, though
+    assert files.may_exist("n1", ref.path)
 
 
 @pytest.mark.parametrize("after", [0, 1000])
@@ -215,8 +213,6 @@ def test_the_driver_is_called_so(hosts):
 
 
 def test_no_way_to_other_hosts(hosts, ref):
-    from asparkle.core.hostfiles import HostFiles
-
     app = hosts.app("n2")._replace(dialer="")
     with pytest.raises(HostUnreachable, match="this process has no way to other hosts' files"):
         HostFiles(app).map(ref)
@@ -309,9 +305,10 @@ from asparkle.core.protocol import FileRef
 
 class Dying:
     settimeout = sendall = lambda self, x: None
+    lengths = [{length}, 0]  # of the file, and, before, of where to get it
     def recv_into(self, view):
         if len(view) == 9:
-            view[:] = b"\\0" + ({length}).to_bytes(8, "little")
+            view[:] = b"\\0" + self.lengths.pop().to_bytes(8, "little")
             return 9
         if len(view) < {chunk}:
             os.kill(os.getpid(), 9)
@@ -327,3 +324,72 @@ HostFiles(hosts.app("n1"), lambda host: Dying()).keep(FileRef(*{ref!r}))
     assert os.listdir(hosts.directory("n1") / "data") == ["7.part"]
     assert hosts.files("n1").keep(ref) == DATA
     assert os.listdir(hosts.directory("n1") / "data") == ["7"]
+
+
+# ------------------------------------------------------------------------------------- from host to host
+
+
+def sources(hosts: Hosts, ref: FileRef, names: list[str]) -> dict[str, dict[str, int]]:
+    """How many bytes each of these hosts got from which others, all at once."""
+    files = {name: hosts.files(name) for name in names}
+    with ThreadPoolExecutor(len(names)) as threads:
+        assert all(view == DATA for view in threads.map(lambda name: files[name].keep(ref), names))
+    for name in names:
+        assert os.listdir(hosts.directory(name) / "data") == [os.path.basename(ref.path)]
+    return {name: {host: size for host, _, size in files[name].fetched()} for name in names}
+
+
+NAMES = [f"n{i}" for i in range(9)]
+
+
+def test_what_all_hosts_need_goes_down_a_tree(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES)
+    got = sources(hosts, FileRef(hosts.write("", "data/7", DATA), len(DATA)), NAMES)
+    given = Counter(source for found in got.values() for source in found)
+    assert given[""] == 2  # by the driver
+    assert max(given.values()) == 2
+    assert all(found == {source: len(DATA)} for found in got.values() for source in found)
+
+
+def test_small_files_come_from_the_driver(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES)
+    ref = FileRef(hosts.write("", "data/7", DATA[:1000]), 1000)
+    for name in NAMES:
+        files = hosts.files(name)
+        assert files.keep(ref) == DATA[:1000]
+        assert files.fetched() == [("", "direct", 1000)]
+
+
+def test_a_host_that_passes_nothing_on(tmp_path):
+    """What is still missing comes from the driver."""
+    hosts = Hosts(tmp_path, *NAMES, timeout=0.2)
+    hosts.down |= {"n0", "n1"}
+    hosts.wrap["n2"] = cut_at(3 << 20, times=99)
+    hosts.wrap["n3"] = lambda connection: Stalling(connection, 2 << 20)
+    ref = FileRef(hosts.write("", "data/7", DATA), len(DATA))
+    got = {}
+    for name in NAMES:  # in this order: so it is known who passes on to whom
+        got |= sources(hosts, ref, [name])
+    assert [got[name] for name in NAMES[:4]] == [{"": len(DATA)}] * 4
+    for found in got.values():
+        assert sum(found.values()) == len(DATA)
+
+
+def test_a_host_whose_copy_does_not_grow(tmp_path):
+    hosts = Hosts(tmp_path, *NAMES, timeout=0.2)
+    ref = FileRef(hosts.write("", "data/7", DATA), len(DATA))
+    for name in ("n0", "n1"):  # they have begun, and were killed
+        copy = hosts.write(name, "data/7.part", DATA[: 2 << 20])
+        assert hosts.copies.source(ref.path, name, copy.removesuffix(".part")) is None
+    assert sources(hosts, ref, ["n2"]) == {"n2": {"n0": 2 << 20, "": len(DATA) - (2 << 20)}}
+
+
+def test_a_host_that_asks_again_is_sent_to_the_driver():
+    copies = Copies()
+    assert [copies.source("/x", name, f"/{name}") for name in ("a", "b", "c", "a", "c", "d", "e")] == [
+        None, None, ("a", "/a"), None, None, ("a", "/a"), ("b", "/b"),
+    ]  # fmt: skip
+    assert copies.source("/y", "c", "/c") is None
+    for i in range(2000):
+        copies.source(str(i), "a", "/a")
+    assert len(copies._hosts) <= 1000

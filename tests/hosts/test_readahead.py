@@ -259,9 +259,14 @@ def test_map_outputs_that_are_gone(hosts):
     store = FileShuffleStore(hosts.app(""))
     store.use(hosts.files(""))
     hosts.down.add("n1")
+    for host in ("n1", "n2"):
+        (first, data), *_ = [(location, data) for location, data in written if location[1] == host and data[0]]
+        if host == "n2":
+            for location, _ in written:
+                if location[1] == host:
+                    os.unlink(location[0])
+        with pytest.raises(OSError):
+            next(store.open_all([(first, 0, list(map(len, data)))])).read(0, 1)
     for location, _ in written:
-        assert store.has(location) is (location[1] != "n1")
-    assert hosts.dials.count("n1") == 1
-    for location, _ in written:
-        os.unlink(location[0])
-    assert not any(store.has(location) for location, _ in written)
+        assert store.has(location) is (location[1] in ("", "n3"))
+    assert (hosts.dials.count("n1"), hosts.dials.count("n3")) == (1, 0)

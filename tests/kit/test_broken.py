@@ -264,7 +264,7 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "KeepsItsPath": ({AS_SAID: "AppSpec.path: the driver's sys.path"}, [COME]),
     "KeepsItsEnvironment": ({AS_SAID: "AppSpec.environment: spark.executorEnv.*: all workers have it"}, [COME]),
     "IsMoreGenerous": ({AS_SAID: "AppSpec: plain data, the same for every executor"}, [COME]),
-    "CountsBackwards": ({DIES: "ExecutorInfo.epoch: no two executors have both"}, [COME]),
+    "CountsBackwards": ({DIES: "ExecutorInfo.epoch: a later one of that id has a greater one"}, [COME]),
     "HasMoreSlots": ({COME: "AppSpec.slots_per_executor: all that the master URL asks for"}, [DIES]),
     "DeletesWhatTheLostWrote": (
         {

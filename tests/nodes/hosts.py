@@ -1,7 +1,9 @@
 """Several hosts on one machine: network namespaces on a bridge, with a real sshd in each.
 
 Each host has its own name, address, host key, ``authorized_keys``, home and temporary directory; the driver's side is
-the machine itself, which has an address on the bridge too.  Needs root, and Debian's iproute2 and openssh-server.
+the machine itself, which has an address on the bridge too.  They share this machine's files, but for directories that
+are hidden from them, and, where it is limited, the space that their temporary directories have.  Needs root, and
+Debian's iproute2 and openssh-server.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from waiting import wait_until
 
 SSHD = next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(p).exists()), None)
 _numbers = itertools.count()
@@ -55,6 +59,7 @@ class Host:
     namespace: str
     link: str  # its end on the bridge
     directory: Path
+    mounts: list[str] = field(default_factory=list)  # commands
     sshd: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def execute(self, *command: str, check: bool = True) -> str:
@@ -63,8 +68,9 @@ class Host:
 
     def start(self) -> None:
         assert SSHD is not None
-        command = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "sh", "-c"]
-        serve = f"hostname {self.name}; exec {SSHD} -D -e -f {self.directory}/sshd_config"
+        command = ["ip", "netns", "exec", self.namespace, "unshare", "--uts", "--mount", "sh", "-ec"]
+        mounts = "".join(f"{mount}; " for mount in self.mounts)
+        serve = f"{mounts}hostname {self.name}; exec {SSHD} -D -e -f {self.directory}/sshd_config"
         log = (self.directory / "sshd.log").open("ab")
         with log:
             self.sshd = subprocess.Popen([*command, serve], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -83,6 +89,7 @@ class Host:
         if self.sshd is not None:
             self.sshd.wait()
             self.sshd = None
+        wait_until(lambda: not self.processes())  # killed, a process takes a moment to go
 
     def disconnect(self) -> None:
         """Nothing arrives there, and nothing comes from there."""
@@ -92,7 +99,7 @@ class Host:
         run("ip", "link", "set", self.link, "up")
 
     def left(self) -> list[str]:
-        """The files that are in its temporary directory."""
+        """The files that are in its temporary directory, if its space is not limited."""
         root = self.directory / "tmp"
         return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
@@ -120,8 +127,14 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def hosts(count: int, directory: Path) -> Iterator[Hosts]:
-    """``count`` hosts, named node1 and so on, for as long as they are needed."""
+def hosts(
+    count: int, directory: Path, *, hidden: Iterable[Path] = (), space: Mapping[str, str] = {}
+) -> Iterator[Hosts]:
+    """``count`` hosts, named node1 and so on, for as long as they are needed.
+
+    ``hidden``: directories that are empty for them.  ``space``: how much their temporary directories
+    have, as in ``{"node1": "8m"}``.
+    """
     number = next(_numbers)
     tag = f"{os.getpid() % 100_000}-{number}"
     bridge, net = f"ab{tag}"[:15], f"10.{200 + number % 50}.{os.getpid() % 250}"
@@ -139,6 +152,9 @@ def hosts(count: int, directory: Path) -> Iterator[Hosts]:
             undo.callback(_remove, host)
             _plug_in(host, bridge, net)
             _configure(host, directory)
+            host.mounts += [f"mount -t tmpfs -o size=4k hidden {path}" for path in hidden]
+            if host.name in space:
+                host.mounts.append(f"mount -t tmpfs -o size={space[host.name]} limited {host.directory}/tmp")
             host.start()
         _write_config(made)
         for host in made:

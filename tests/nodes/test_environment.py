@@ -106,6 +106,10 @@ class Building:
             elif kind == "refused":
                 raise Refused(fields[0])
 
+    def end(self) -> Path:
+        """The environment."""
+        return Path(self.run()["manifest"]).parent
+
 
 @contextlib.contextmanager
 def building(home: Path, packages: list[Package], lock: str = "lock", **environment: str) -> Iterator[Building]:
@@ -120,7 +124,7 @@ def building(home: Path, packages: list[Package], lock: str = "lock", **environm
 def built(home: Path, packages: list[Package], lock: str = "lock", **environment: str) -> tuple[Path, list[list[str]]]:
     """The environment, and what was asked for."""
     with building(home, packages, lock, **environment) as found:
-        return Path(found.run()["directory"]), found.asked
+        return found.end(), found.asked
 
 
 def refused(home: Path, packages: list[Package], **environment: str) -> str:
@@ -176,11 +180,11 @@ def test_its_python_is_the_nodes_and_looks_for_the_nodes_packages_behind(tmp_pat
     with building(tmp_path, []) as found:
         told = found.run()
     assert os.path.realpath(told["python"]) == os.path.realpath(sys.executable)
-    site = str(next(Path(told["directory"]).glob("lib/python3*/site-packages")))
+    site = str(next(Path(told["manifest"]).parent.glob("lib/python3*/site-packages")))
     assert told["path"].index(site) > told["path"].index(sysconfig.get_path("stdlib"))
     assert not any("site-packages" in path for path in told["path"][: told["path"].index(site)])
     own = "true" if sys.prefix == sys.base_prefix else "false"
-    assert f"include-system-site-packages = {own}" in Path(told["directory"], "pyvenv.cfg").read_text()
+    assert f"include-system-site-packages = {own}" in Path(told["manifest"]).with_name("pyvenv.cfg").read_text()
 
 
 def test_another_environment_is_sent_what_none_has_yet(tmp_path: Path, packages: list[Package]) -> None:
@@ -198,7 +202,7 @@ def test_another_environment_is_sent_what_none_has_yet(tmp_path: Path, packages:
 def test_what_is_not_used_is_removed(tmp_path: Path, packages: list[Package]) -> None:
     old, _ = built(tmp_path, packages[:1])
     with building(tmp_path, packages[1:2], "in use") as using:
-        used = Path(using.run()["directory"])
+        used = using.end()
         with (used / stage0.MANIFEST).open() as manifest:
             stage0.fcntl.flock(manifest, stage0.fcntl.LOCK_SH)
             for directory in (old, used):
@@ -301,9 +305,9 @@ def test_of_two_drivers_one_builds_and_the_other_waits(tmp_path: Path, packages:
         assert sorted(told) == [["send", ["moon", "tides", "msgpack"]], ["wait"]]
         for name in ("moon", "tides", "msgpack"):
             sending.send(name)
-        directory = sending.run()["directory"]
-        assert waiting.run()["directory"] == directory and waiting.asked == [] and is_right(Path(directory))
-    assert os.listdir(cache(tmp_path)) == [os.path.basename(directory)]
+        environment = sending.end()
+        assert waiting.end() == environment and waiting.asked == [] and is_right(environment)
+    assert os.listdir(cache(tmp_path)) == [environment.name]
 
 
 def test_who_waits_goes_on_when_who_builds_is_killed(tmp_path: Path, packages: list[Package]) -> None:
@@ -312,7 +316,7 @@ def test_who_waits_goes_on_when_who_builds_is_killed(tmp_path: Path, packages: l
         with building(tmp_path, packages) as second:
             assert second.hear() == ["wait"]
             first.process.kill()
-            assert is_right(Path(second.run()["directory"])) and second.asked == [["moon", "tides", "msgpack"]]
+            assert is_right(second.end()) and second.asked == [["moon", "tides", "msgpack"]]
 
 
 def test_who_waits_ends_with_its_driver(tmp_path: Path, packages: list[Package]) -> None:
@@ -366,7 +370,7 @@ def test_of_a_disk_that_fills_up_meanwhile_nothing_half_is_left(disk: Path, tmp_
 def test_where_the_home_is_full_the_nodes_directory_is_taken(disk: Path, tmp_path: Path) -> None:
     (disk / "home").mkdir()
     with building(tmp_path, large(tmp_path), XDG_CACHE_HOME=str(disk / "home")) as found:
-        assert found.run()["directory"].startswith(f"{tmp_path}/tmp/asparkle-cache-")
+        assert str(found.end()).startswith(f"{tmp_path}/tmp/asparkle-cache-")
     assert os.listdir(disk / "home" / "asparkle") == []
 
 
@@ -425,7 +429,7 @@ def test_what_was_compiled_for_another_platform_comes_from_an_index(
     url = index(msgpack)
     variables = {"PIP_INDEX_URL": url, "UV_DEFAULT_INDEX": url, "PATH": path}
     with building(tmp_path, [moon, tides, foreign(msgpack)], **variables) as found:
-        environment = Path(found.run()["directory"])
+        environment = found.end()
     assert found.heard[0] == "install" and is_right(environment)
     assert found.asked == [*([["pip"]] if "uv" not in path and path == "/usr/bin:/bin" else []), ["moon", "tides"]]
     assert os.listdir(environment / "bin") == ["python3"]

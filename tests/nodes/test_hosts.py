@@ -49,6 +49,15 @@ def test_a_host_that_is_cut_off_or_switched_off_can_not_be_reached(tmp_path: Pat
         assert ssh(made, first.name, "hostname") == "node1"
 
 
+def test_directories_can_be_hidden_from_them_and_space_be_limited(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "file").touch()
+    with hosts(1, tmp_path, hidden=[tmp_path / "secret"], space={"node1": "64k"}) as made:
+        assert ssh(made, "node1", f"ls {tmp_path}/secret; head -c 100000 /dev/zero > $TMPDIR/x || echo full") == "full"
+        assert [path.name for path in (tmp_path / "secret").iterdir()] == ["file"]
+        assert made[0].left() == []
+
+
 def test_nothing_is_left_of_them(tmp_path: Path) -> None:
     def around() -> list[str]:
         return [run("ip", "netns"), run("ip", "link")]

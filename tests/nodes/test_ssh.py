@@ -9,21 +9,23 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from asparkle import SparkConf, SparkContext
+from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
 from asparkle.backends.ssh.manager import SshManager
 from asparkle.errors import ConfigurationError, NoExecutors
+from asparkle.events import BlockUpdated
+from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
 from .faults import conf, left_behind
-from .hosts import Hosts
+from .hosts import Hosts, hosts, missing
 
 
 class TestConformance(ExecutorBackendConformance):
@@ -56,6 +58,13 @@ def wait_for_workers(context: SparkContext, count: int) -> None:
         < count
     ):
         assert time.monotonic() < deadline
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, context: SparkContext) -> None:
@@ -120,7 +129,7 @@ def test_the_driver_is_killed_and_nothing_is_left(made: Hosts, tmp_path: Path) -
         textwrap.dedent(
             f"""
             import time
-            from asparkle import SparkConf, SparkContext
+            from asparkle import SparkConf, SparkContext, StorageLevel
             context = SparkContext(conf=SparkConf().setAll({list(settings.items())!r}))
             context.parallelize(range(600), 6).map(lambda x: (x, x)).groupByKey().count()
             print("ready", flush=True)
@@ -161,6 +170,65 @@ def test_nodes_that_can_not_connect_to_each_other_go_through_the_driver(fresh: H
         assert pairs.groupByKey(6).mapValues(lambda values: sum(map(len, values))).collectAsMap() == {
             k: 60_000 for k in range(100)
         }
+
+
+@pytest.mark.parametrize(
+    ("level", "copies"),
+    [
+        (StorageLevel.MEMORY_ONLY, 1),
+        (StorageLevel.DISK_ONLY, 1),
+        (StorageLevel.MEMORY_ONLY_2, 2),
+        (StorageLevel.DISK_ONLY_2, 2),
+    ],
+)
+def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
+    fresh: Hosts, tmp_path: Path, level: StorageLevel, copies: int
+) -> None:
+    """None of those of which another node has a copy."""
+    log = tmp_path / "computed"  # which all hosts of this machine see
+
+    def compute(partition: int, elements: Iterator[int]) -> Iterator[int]:
+        with log.open("a") as file:
+            file.write(f"{partition} {socket.gethostname()}\n")
+        time.sleep(0.05)
+        return (x * 2 for x in elements)
+
+    def computed() -> list[tuple[int, str]]:
+        return [(int(p), host) for p, host in map(str.split, log.read_text().splitlines())]
+
+    there = set[tuple[int, str]]()
+
+    class Blocks(Listener):
+        events = (BlockUpdated,)
+
+        def on_event(self, event: BlockUpdated) -> None:
+            there.add((event.partition, event.executor))
+
+    with SparkContext(conf=conf(fresh), plugins=[Blocks()]) as context:
+        wait_for_workers(context, 6)
+        cached = context.parallelize(range(1200), 12).mapPartitionsWithIndex(compute).persist(level)
+        assert cached.sum() == 1200 * 1199
+        first = computed()
+        lost = {partition for partition, host in first if host == "node1"}
+        assert len(first) == 12 and lost
+        wait_until(lambda: len(there) == 12 * copies)
+        fresh[0].power_off()
+        assert cached.sum() == 1200 * 1199
+        again = {partition for partition, _ in computed()[12:]}
+        assert again == (lost if copies == 1 else set())
+
+
+def test_full_disks_on_two_nodes_fail_attempts_there_and_no_job(tmp_path: Path) -> None:
+    if reason := missing():
+        pytest.skip(f"no hosts here: {reason}")
+    with hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made, SparkContext(conf=conf(made)) as context:
+        wait_for_workers(context, 6)
+        pairs = context.parallelize(range(24), 24).map(lambda i: (i, (os.urandom(300_000), socket.gethostname())))
+        found = pairs.groupByKey(6).mapValues(lambda values: [len(data) for data, _ in values]).collectAsMap()
+        assert found == {i: [300_000] for i in range(24)}
+        assert pairs.persist(StorageLevel.DISK_ONLY).count() == 24
+        big = context.broadcast(os.urandom(4 << 20))
+        assert context.parallelize(range(12), 12).map(lambda _: len(big.value)).distinct().collect() == [4 << 20]
 
 
 def test_a_node_that_comes_up_late_is_used(fresh: Hosts) -> None:

@@ -33,6 +33,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int | None: st.none() | st.integers(0, 2**40),
     tuple[str, ...]: st.lists(st.text()).map(tuple),
     tuple[int, ...]: st.lists(st.integers(0, 9)).map(tuple),
+    tuple[tuple[str, str, int], ...]: st.lists(st.tuples(st.text(), st.text(), st.integers(0, 2**40))).map(tuple),
 }
 
 

@@ -21,6 +21,7 @@ the agent go, too; and if the agent is killed, its zygote does that in its place
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
@@ -34,7 +35,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.backends.ssh import stage0
 from asparkle.backends.ssh.dialing import CONNECTING, RELAYED, Peers, door_of, reachable
 from asparkle.backends.ssh.mux import CONTROL, WINDOW, Arrived, BrokenFrames, Closed, Mux, Opened
 from asparkle.errors import AsparkleError
@@ -319,7 +319,9 @@ class Agent:
     def take_up(self, environment: dict[str, Any] | None) -> None:
         """Have workers run in an environment, behind which is what this process has on its path."""
         if environment is not None:
-            stage0.in_use(environment["directory"])
+            self.in_use = open(environment["manifest"], "rb")  # noqa: SIM115
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self.in_use, fcntl.LOCK_SH | fcntl.LOCK_NB)
             self.python = environment["python"]
             sys.path[:] = dict.fromkeys([self.facts["code"], *environment["path"], *sys.path])
 

@@ -26,6 +26,7 @@ from asparkle.plugins import (
     Authority,
     ChannelExecutor,
     Connection,
+    Copies,
     ExecutorInfo,
     Identity,
     Lost,
@@ -212,6 +213,7 @@ class SshCluster(WorkerCluster):
         self._more = 0  # slots of nodes of which the master URL does not say how many they have, beyond one each
         self._counted: set[str] = set()  # these nodes
         self._introducing = False
+        self._copies = Copies()
         self._authority: Authority | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -347,7 +349,7 @@ class SshCluster(WorkerCluster):
         """Lead a node's channel to another host's file server."""
         if not host:
             ours, theirs = socket.socketpair()
-            threading.Thread(target=serve_files, args=(theirs, self.app.directories), daemon=True).start()
+            threading.Thread(target=serve_files, args=(theirs, self.app.directories, self._copies), daemon=True).start()
             self.tasks.start_soon(connect, channel, ours)
         elif host in self.agents:
             self.tasks.start_soon(join, channel, self.agents[host].link.open(["files"]))

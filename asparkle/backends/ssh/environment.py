@@ -173,7 +173,7 @@ def described(path: str) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, subprocess.CalledProcessError) as error:
         words = (getattr(error, "stderr", None) or str(error)).strip()
         raise stage0.Refused(f"the Python of the environment that was built in {path} does not run: {words}") from error
-    return {"directory": path, "python": python, "path": found}
+    return {"manifest": os.path.join(path, stage0.MANIFEST), "python": python, "path": found}
 
 
 # -------------------------------------------------------------------------------------------------- what there is

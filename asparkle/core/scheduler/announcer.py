@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asparkle.core.scheduler.records import Attempt, Executor, Job, Stage
 from asparkle.core.scheduler.tasksets import FAR, NEAR, TaskSet
 from asparkle.core.scheduler.turn import Turn
 
 if TYPE_CHECKING:
+    from asparkle.core.events import TaskMetrics
     from asparkle.core.scheduler.messages import BlocksChanged, JobFailure
 
 LOCALITY = {NEAR: "near", FAR: "far"}
@@ -76,7 +77,7 @@ class Announcer:
         unread: tuple[int, ...] = (),
     ) -> None:
         """``story``: as in the scheduler's `TaskFailed`; ``unread``: as in the event."""
-        from asparkle.core.events import TaskEnded, TaskMetrics
+        from asparkle.core.events import TaskEnded
 
         self._turn.emit(
             TaskEnded(
@@ -91,7 +92,7 @@ class Announcer:
                 outcome,
                 seconds,
                 error,
-                None if metrics is None else TaskMetrics(*metrics),  # type: ignore[arg-type]  # ints where it says so
+                None if metrics is None else _task_metrics(metrics),
                 story[0] if story else "",
                 story[2] if story else "",
                 unread,
@@ -145,3 +146,10 @@ class Announcer:
         from asparkle.core.events import RddUnpersisted
 
         self._turn.emit(RddUnpersisted(self._turn.now, rdd))
+
+
+def _task_metrics(metrics: Sequence[Any]) -> TaskMetrics:
+    from asparkle.core.events import TaskMetrics
+
+    values: list[Any] = [*metrics[:-1], tuple(map(tuple, metrics[-1]))]  # msgpack makes tuples lists
+    return TaskMetrics(*values)

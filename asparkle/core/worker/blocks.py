@@ -13,7 +13,7 @@ from itertools import chain, islice, repeat
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-from asparkle.core.contracts import BlockFacts, BlockId, BlockStore
+from asparkle.core.contracts import BlockFacts, BlockId, BlockStore, Buffer
 from asparkle.core.elements import estimate_size, is_immutable
 from asparkle.core.errors import CorruptBlock, StoreFull
 from asparkle.core.logs import log
@@ -159,12 +159,12 @@ class BlockManager:
         copies = level[4] - 1 if replicate else 0
         self.report(BlocksChanged((block,), (), scope, copies, tuple(level), size))
 
-    def export(self, block: BlockId) -> Iterable[bytes] | None:
+    def export(self, block: BlockId) -> Iterable[Buffer] | None:
         """The block as frames, for a reader elsewhere."""
         value = self.memory.get(block)
         if value is None:
             view = self.disk.get(block)
-            return None if view is None else [bytes(view)]
+            return None if view is None else [view]
         if type(value) is Frames:
             return value.chunks
         return self._frames(_batches(iter(value)))

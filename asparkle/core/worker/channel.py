@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from asparkle.core.contracts import AppSpec
-from asparkle.core.errors import ConfigurationError, TaskKilled
+from asparkle.core.errors import ConfigurationError, StorageError, TaskKilled
 from asparkle.core.protocol import MessageReader, Ready, Refused, Started, encode
 from asparkle.core.worker.mark import make_mark
 from asparkle.core.worker.runtime import Worker
@@ -49,8 +49,10 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
         _check_packages(app)
         worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
         worker.mark = make_mark(app, executor)
+        if worker.provisions is not None:
+            worker.provisions.install()
     except (Exception, SystemExit) as error:  # a plugin's class is not here, or the application's directories are not
-        known = isinstance(error, (ConfigurationError, OSError))
+        known = isinstance(error, (ConfigurationError, StorageError, OSError))
         send([Refused(str(error) if known else f"{type(error).__name__}: {error}")])
         return
 
@@ -109,6 +111,7 @@ def _listen_or_die(incoming: int, worker: Worker) -> None:
 
 
 def _listen(incoming: int, worker: Worker) -> None:
+    worker.listener = threading.get_ident()
     reader = MessageReader()
     poll = select.poll()
     poll.register(incoming, select.POLLIN)

@@ -36,6 +36,7 @@ def run_attempt(worker: Worker, item: Item) -> protocol.ToDriver:
     counters.run_seconds = max(0.0, seconds - counters.deserialize_seconds - counters.result_seconds)
     counters.cpu_seconds = time.thread_time() - cpu
     counters.gc_seconds = worker.garbage_seconds() - garbage
+    counters.fetched = worker.files.fetched()
     return report._replace(metrics=counters.values())
 
 
@@ -53,6 +54,8 @@ def _attempt(
             for scope in worker.task_scopes:
                 context._at_end().enter_context(scope(context))
             environment = TaskEnvironment(worker, task, context)
+            if worker.provisions is not None:
+                worker.provisions.bring()
             program, sink = worker.stages[item.stage].unpickle()  # may import, which must not be interrupted
             counters.deserialize_seconds = time.perf_counter() - started
             worker.interruptible = task.tid
@@ -81,6 +84,8 @@ def _attempt(
         return protocol.FetchFailed(task.tid, missing.shuffle, missing.partition, missing.tid, error, others)
     except BaseException as error:  # whatever a user's function raises, SystemExit included, is its report
         was_killed = task.tid in worker.killing
+        if worker.provisions is not None:
+            worker.provisions.explain(error)
         fatal = isinstance(error, PicklingFailed)
         described = describe_failure(error, live=worker.in_process)
         penalised = not was_killed and not isinstance(error, CommitDenied)

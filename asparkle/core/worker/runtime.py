@@ -39,6 +39,7 @@ from asparkle.core.worker.runner import run_attempt
 
 if TYPE_CHECKING:
     from asparkle.core.worker.eventloop import EventLoop
+    from asparkle.core.worker.provisions import Provisions
 
 HOLD_BACK = 0.002  # seconds that a finished short task's report may wait for company
 REMEMBERED = 32  # stages' small binaries, beyond the stages that there are
@@ -97,6 +98,7 @@ class Worker:
         self.in_process = in_process
         self.interrupt = interrupt
         self.main = threading.get_ident()  # where interrupts strike
+        self.listener: int | None = None  # the thread that hears the driver, where that is one of the worker's own
         self.holds_back = not in_process  # somebody flushes what is held back while a long task runs
         self._send = send
         self._outbox: list[Any] = []
@@ -124,6 +126,7 @@ class Worker:
         self.files = HostFiles(app)
         if app.host:
             broadcast.fetch_with(app.app_id, self.files)
+        self.provisions = self._provisions() if app.host else None
         self._errands: SimpleQueue[Callable[[], object]] | None = None
         self.blocks = self._block_manager()
 
@@ -134,6 +137,11 @@ class Worker:
             store: ShuffleStore = made(self.app.shuffle_store, ShuffleStore, self.app)
             store.use(self.files)
         return store
+
+    def _provisions(self) -> Provisions:
+        from asparkle.core.worker.provisions import Provisions
+
+        return Provisions(self)
 
     def _block_manager(self) -> BlockManager:
         policy: CachePolicy = made(self.app.cache_policy, CachePolicy, self.app)
@@ -264,12 +272,18 @@ class Worker:
         self.report(protocol.Exported(message.rdd, message.partition, message.request, ref))
 
     def _surroundings(self, message: protocol.Surroundings) -> None:
-        if not self.in_process and not self.app.host:  # another host has a path of its own
+        if self.provisions is not None:  # this host has a path and directories of its own
+            self.provisions.take(message)
+        elif not self.in_process:
             sys.path[:] = list(message.path)
             importlib.invalidate_caches()
             added_files[self.app.app_id] = files_below(self.app.directories)
             with suppress(OSError):  # the driver's directory may be gone: then relative paths fail, and say so
                 os.chdir(message.directory)
+
+    def _take_module(self, message: protocol.TakeModule) -> None:
+        if self.provisions is not None:
+            self.provisions.answer(message)
 
     def _turns(self, message: protocol.Turns) -> None:
         loop = self._event_loop
@@ -295,6 +309,8 @@ class Worker:
         if loop is not None:
             loop.close(self.app.kill_timeout, lambda: self.report(protocol.HasLoop(False)))
         broadcast.forget(self.app.app_id)
+        if self.provisions is not None:
+            self.provisions.stop()
         self.files.close()
 
     # ------------------------------------------------------------------------- coroutines
@@ -401,7 +417,7 @@ class Worker:
         return messages
 
     def fetch_block(self, tid: int, block: BlockId) -> Iterable[Any] | None:
-        """A cached partition out of another executor's heap, for attempt ``tid``, if that answers in time."""
+        """A cached partition that another executor has, for attempt ``tid``, if that answers in time."""
         self._requests += 1
         request = self._requests
         try:
@@ -509,6 +525,7 @@ _HANDLERS: dict[type, Callable[[Worker, Any], None]] = {
     protocol.Export: Worker._export,
     protocol.TakeBlock: Worker._take_block,
     protocol.Surroundings: Worker._surroundings,
+    protocol.TakeModule: Worker._take_module,
     protocol.Turns: Worker._turns,
     protocol.Shutdown: Worker._shutdown,
 }

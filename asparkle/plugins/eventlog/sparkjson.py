@@ -441,6 +441,8 @@ def _task_metrics(m: e.TaskMetrics) -> str:
     values = {name: getattr(m, name) for name in _METRIC_NAMES}
     for name, per_second in _TIMES.items():
         values[name] = round(values[name] * per_second)
+    for what in ("blocks", "bytes"):
+        values[f"shuffle_local_{what}"] = values[f"shuffle_read_{what}"] - values[f"shuffle_remote_{what}"]
     return _TASK_METRICS % values
 
 
@@ -494,12 +496,12 @@ _TASK_METRICS: Final = ',"Task Metrics":' + _pattern(
         "Memory Bytes Spilled": 0,
         "Disk Bytes Spilled": "%(spilled_bytes)d",
         "Shuffle Read Metrics": {
-            "Remote Blocks Fetched": 0,
-            "Local Blocks Fetched": "%(shuffle_read_blocks)d",
+            "Remote Blocks Fetched": "%(shuffle_remote_blocks)d",
+            "Local Blocks Fetched": "%(shuffle_local_blocks)d",
             "Fetch Wait Time": "%(shuffle_read_seconds)d",
-            "Remote Bytes Read": 0,
+            "Remote Bytes Read": "%(shuffle_remote_bytes)d",
             "Remote Bytes Read To Disk": 0,
-            "Local Bytes Read": "%(shuffle_read_bytes)d",
+            "Local Bytes Read": "%(shuffle_local_bytes)d",
             "Total Records Read": "%(shuffle_read_records)d",
             "Remote Requests Duration": 0,
         },
@@ -513,7 +515,7 @@ _TASK_METRICS: Final = ',"Task Metrics":' + _pattern(
         "Updated Blocks": [],
     }
 )
-_METRIC_NAMES: Final = tuple(re.findall(r"%\((\w+)\)", _TASK_METRICS))
+_METRIC_NAMES: Final = tuple(re.findall(r"%\((\w+)\)", _TASK_METRICS.replace("shuffle_local", "shuffle_read")))
 _TIMES: Final = {  # in which unit Spark counts them
     "deserialize_seconds": 1e3,
     "run_seconds": 1e3,
