@@ -55,10 +55,14 @@ class Settings(NamedTuple):
     @staticmethod
     def of(app: AppSpec) -> Settings:
         """As the application's configuration says.  Raises ConfigurationError."""
-        connecting, patience, direct, env = (
-            KEYS[f"asparkle.ssh.{name}"].read(app.settings) for name in ("connect.timeout", "patience", "direct", "env")
+        return Settings(
+            app.settings,
+            KEYS["asparkle.ssh.connect.timeout"].read(app.settings),
+            app.network_timeout,
+            KEYS["asparkle.ssh.patience"].read(app.settings),
+            KEYS["asparkle.ssh.direct"].read(app.settings),
+            KEYS["asparkle.ssh.env"].read(app.settings),
         )
-        return Settings(app.settings, connecting, app.network_timeout, patience, direct, env)
 
 
 class NodeExecutor(ChannelExecutor):
