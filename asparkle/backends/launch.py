@@ -12,12 +12,12 @@ from asparkle.plugins import AppSpec
 AHEAD: Final = 64  # workers that are asked for before anybody listens: as many as surely fit the socket's buffer
 
 
-def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
+def start_python(module: str, function: str, channel: socket.socket, app: AppSpec, python: str = "") -> int:
     """Start ``module.function(fd)`` in a new interpreter which has ``channel`` as its ``fd``; returns its pid.
 
     It sees this process's environment and working directory, the application's ``sys.path``, this process's
     output and its errors, but not its standard input, and is in a process group of its own, so that the
-    terminal's Ctrl-C does not reach it.
+    terminal's Ctrl-C does not reach it.  ``python``: the interpreter, this process's own unless said.
     """
     fd = 3 if channel.fileno() != 3 else 4
     code = f"import sys; sys.path[:] = {list(app.path)!r}; from {module} import {function}; {function}({fd})"
@@ -25,8 +25,8 @@ def start_python(module: str, function: str, channel: socket.socket, app: AppSpe
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.posix_spawn(
-            sys.executable,
-            [sys.executable, *_flags(), "-c", code],
+            python or sys.executable,
+            [python or sys.executable, *_flags(), "-c", code],
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
@@ -55,10 +55,10 @@ class ZygoteProcess:
     driver still imports what it needs to talk to them.
     """
 
-    def __init__(self, app: AppSpec, ahead: int = 0) -> None:
+    def __init__(self, app: AppSpec, ahead: int = 0, python: str = "") -> None:
         self.control, theirs = socket.socketpair()
         try:
-            self.pid = start_python("asparkle.backends.zygote", "main", theirs, app)
+            self.pid = start_python("asparkle.backends.zygote", "main", theirs, app, python)
         finally:
             theirs.close()
         self._ahead: dict[str, socket.socket] = {}

@@ -403,6 +403,7 @@ SSH_OPTIONS = ConfigKey("asparkle.ssh.options", "words", "options as a shell rea
 SSH_CONNECT_TIMEOUT = ConfigKey("asparkle.ssh.connect.timeout", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "30s", "How long a node may take until asparkle runs there; then it is tried anew.")
 SSH_PATIENCE = ConfigKey("asparkle.ssh.patience", "duration", _POSITIVE_SECONDS, _parse_positive_seconds, "60s", "How long jobs wait for a node when all are lost; then they fail.")
 SSH_DIRECT = _bool("asparkle.ssh.direct", "true", "Whether nodes may connect to each other, where the network lets them; else what they send each other goes through the driver.")
+SSH_ENV = ConfigKey("asparkle.ssh.env", "sync, or empty", "sync, or nothing", {"": "", "sync": "sync"}.__getitem__, "", "Which packages tasks find on a node: its own, or (`sync`) those that are installed in the driver's environment, which are brought there. A node's `env` in a file of nodes comes first.")
 # fmt: on
 
 KEYS: dict[str, ConfigKey[Any]] = {key.name: key for key in [*globals().values()] if isinstance(key, ConfigKey)}

@@ -11,7 +11,8 @@ channel 0 are messages, msgpack arrays with their length in front::
     ["ask", number, question]   see `probe`             ["answer", number, what, what went wrong]
     ["stop"]
 
-The driver opens ``["worker", executor]`` to have one started, and ``["files"]`` to speak to the node's file server;
+The driver opens ``["worker", executor]`` to have one started, ``["files"]`` to speak to the node's file server, and
+before all else ``["environment"]`` to have its installed packages brought here (see `environment`);
 the agent opens ``["files", host]`` for a worker that wants to speak to another host's, and knocks at the agent's
 socket.  One thread does all this, in a loop that never waits for anybody; files are served in others.  Workers are
 started by a zygote, as on the driver's machine.  When the driver stops, falls silent or is gone, workers, files and
@@ -21,10 +22,12 @@ the agent go, too; and if the agent is killed, its zygote does that in its place
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -182,6 +185,8 @@ class Agent:
         self.app: AppSpec | None = None
         self.directories: ApplicationDirectories | None = None
         self.zygote: ZygoteProcess | None = None
+        self.python = sys.executable  # in which workers run
+        self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
         self.frozen: dict[str, int] = {}  # for how many beats in a row
@@ -228,6 +233,8 @@ class Agent:
             self.tell(["beat"])
         self.spoke = False
         self.look_for_frozen()
+        if self.builder is not None and self.builder[0].poll() is not None:
+            self.builder = None
 
     # ------------------------------------------------------------------------- the stream to the driver
 
@@ -296,6 +303,7 @@ class Agent:
         except (AsparkleError, OSError) as error:
             self.tell(["refused", f"{error}"])
             return
+        self.take_up(options.get("environment"))
         self.app = spec._replace(
             directories=tuple(self.directories.paths),
             path=tuple(p for p in sys.path if p),
@@ -308,6 +316,15 @@ class Agent:
         self.start_zygote()
         port = self.serve_peers(options["identity"])
         self.tell(["ready", {**self.facts, "directories": self.directories.paths, "address": [own_address(), port]}])
+
+    def take_up(self, environment: dict[str, Any] | None) -> None:
+        """Have workers run in an environment, behind which is what this process has on its path."""
+        if environment is not None:
+            self.in_use = open(environment["manifest"], "rb")  # noqa: SIM115
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self.in_use, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            self.python = environment["python"]
+            sys.path[:] = dict.fromkeys([self.facts["code"], *environment["path"], *sys.path])
 
     def serve_peers(self, identity: list[str] | None) -> int:
         """Let other nodes connect directly, if there is a key for it; returns the port, or 0."""
@@ -388,9 +405,21 @@ class Agent:
         threading.Thread(target=serve_files, args=(theirs, self.app.directories), daemon=True).start()
         self.pumps[channel] = Pump(self, channel, ours)
 
+    def environment(self, channel: int) -> None:
+        """The driver wants to have its packages brought here."""
+        ours, theirs = socket.socketpair()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from asparkle.backends.ssh.environment import main; "
+        with theirs:
+            command = [sys.executable, "-c", f"{code}main({theirs.fileno()})"]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+            )
+        pump = self.pumps[channel] = Pump(self, channel, ours)
+        self.builder = process, pump
+
     def start_zygote(self) -> None:
         assert self.app is not None
-        self.zygote = ZygoteProcess(self.app)
+        self.zygote = ZygoteProcess(self.app, python=self.python)
         self.zygote_says = Unpacker()
         self.watch(self.zygote.control, 0, selectors.EVENT_READ, self.hear_zygote)
 
@@ -484,6 +513,11 @@ class Agent:
         """Nothing stays behind."""
         if self.server is not None:
             self.server.close()
+        if self.builder is not None:
+            process, pump = self.builder
+            pump.close()
+            if not _ends(process.pid, _LINGER):
+                process.kill()
         if self.zygote is not None:
             self.zygote.close()
             if not _ends(self.zygote.pid, _LINGER):
@@ -504,7 +538,11 @@ _TOLD: dict[str, Callable[..., None]] = {
     "beat": Agent.driver_lives,
     "stop": Agent.stop,
 }
-_OPENED: dict[str, Callable[..., None]] = {"worker": Agent.worker, "files": Agent.files}
+_OPENED: dict[str, Callable[..., None]] = {
+    "worker": Agent.worker,
+    "files": Agent.files,
+    "environment": Agent.environment,
+}
 
 
 def own_address() -> str:

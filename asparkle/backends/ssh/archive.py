@@ -56,11 +56,11 @@ _lock = threading.Lock()
 
 @functools.cache
 def _made(extra: tuple[str, ...]) -> Archive:
-    own = _required(["asparkle"])
+    own = required(["asparkle"])
     files = [each for package in own.values() for each in _files(package)]
-    for key, package in _required(extra).items():
+    for key, package in required(extra).items():
         found = [] if key in own else [*_files(package)]
-        named = key in map(_key, extra)
+        named = key in map(canonical, extra)
         if named or not any(path.endswith(tuple(EXTENSION_SUFFIXES)) for path, _ in found):
             files += found
     files = sorted(dict(files).items())
@@ -69,16 +69,16 @@ def _made(extra: tuple[str, ...]) -> Archive:
     return Archive(sha256(manifest).hexdigest(), zlib.compress(whole, LEVEL))
 
 
-def _required(names: Iterable[str]) -> dict[str, Distribution]:
+def required(names: Iterable[str]) -> dict[str, Distribution]:
     """Packages, and all that they require: what an extra is for is left out, and what only other systems need."""
     found: dict[str, Distribution] = {}
     waiting = [(name, "") for name in names]
     while waiting:
         name, marker = waiting.pop()
-        if _key(name) in found:
+        if canonical(name) in found:
             continue
         try:
-            found[_key(name)] = package = distribution(name)
+            found[canonical(name)] = package = distribution(name)
         except PackageNotFoundError:
             if marker:  # that of another Python or platform; if it holds here, the package is installed
                 continue
@@ -90,7 +90,7 @@ def _required(names: Iterable[str]) -> dict[str, Distribution]:
     return found
 
 
-def _key(name: str) -> str:
+def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
@@ -98,7 +98,7 @@ def _files(package: Distribution) -> Iterator[tuple[str, bytes]]:
     """Path below a directory of ``sys.path``, and content, of what a package's modules consist of, however it is
     installed; and the few lines that tell its version."""
     metadata = f"Metadata-Version: 2.1\nName: {package.name}\nVersion: {package.version}\n"
-    yield f"{_key(package.name)}-{package.version}.dist-info/METADATA", metadata.encode()
+    yield f"{canonical(package.name)}-{package.version}.dist-info/METADATA", metadata.encode()
     for module in sorted(_modules(package)):
         spec = find_spec(module)
         if spec is None:
@@ -118,7 +118,7 @@ def _modules(package: Distribution) -> set[str]:
     suffixes = (".py", *EXTENSION_SUFFIXES)
     names = {str(file.parts[0]) for file in package.files or () if file.name.endswith(suffixes)}
     names |= {entry.module for entry in package.entry_points}
-    modules = {name.partition(".")[0] for name in names} | {_key(package.name)}
+    modules = {name.partition(".")[0] for name in names} | {canonical(package.name)}
     return {name for name in modules - _LEFT_OUT if name.isidentifier() and not name.startswith("__editable__")}
 
 

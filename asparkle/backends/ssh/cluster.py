@@ -19,6 +19,7 @@ from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
 from asparkle.backends.ssh.nodes import Node, least_slots
 from asparkle.backends.ssh.process import SshProcess
 from asparkle.backends.ssh.relay import connect, join, receive, send_all
+from asparkle.backends.ssh.sync import Sync
 from asparkle.errors import MissingDependency, NodeError
 from asparkle.plugins import (
     KEYS,
@@ -50,14 +51,19 @@ class Settings(NamedTuple):
     timeout: float  # without a word, after which a node is lost for the driver, or the driver for the node
     patience: float  # without any node, after which jobs fail
     direct: bool  # whether nodes may connect to each other
+    env: str  # "sync" where nodes are to have the driver's installed packages
 
     @staticmethod
     def of(app: AppSpec) -> Settings:
         """As the application's configuration says.  Raises ConfigurationError."""
-        connecting, patience, direct = (
-            KEYS[f"asparkle.ssh.{name}"].read(app.settings) for name in ("connect.timeout", "patience", "direct")
+        return Settings(
+            app.settings,
+            KEYS["asparkle.ssh.connect.timeout"].read(app.settings),
+            app.network_timeout,
+            KEYS["asparkle.ssh.patience"].read(app.settings),
+            KEYS["asparkle.ssh.direct"].read(app.settings),
+            KEYS["asparkle.ssh.env"].read(app.settings),
         )
-        return Settings(app.settings, connecting, app.network_timeout, patience, direct)
 
 
 class NodeExecutor(ChannelExecutor):
@@ -105,14 +111,10 @@ class Agent:
 
     async def run(self) -> str:
         """Serve the application until the node is lost; returns why."""
-        settings = self._cluster.settings
-        patience = max(1, round(settings.timeout / BEAT))
-        identity = await in_thread(self._cluster.identity, self.node)
-        options = {"beat": BEAT, "patience": patience, "host": self.node.name, "slots": self.slots}
-        options["identity"] = identity
-        self.link.tell(["app", self.app._asdict(), options])
+        patience = max(1, round(self._cluster.settings.timeout / BEAT))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, patience)
+            tasks.start_soon(self._begin, patience)
             reason = await self.link.run()
             tasks.cancel_scope.cancel()
         self._cluster.left(self)
@@ -121,6 +123,17 @@ class Agent:
             self.lost = words.decode(errors="replace").strip() or reason
         self._wake()
         return self.lost
+
+    async def _begin(self, patience: int) -> None:
+        """Tell it of the application, once it has all that this needs there."""
+        options: dict[str, Any] = {"beat": BEAT, "patience": patience, "host": self.node.name, "slots": self.slots}
+        options["identity"] = await in_thread(self._cluster.identity, self.node)
+        try:
+            options["environment"] = await self._cluster.environment(self)
+        except NodeError as error:
+            self.fail(error.reason)
+        else:
+            self.link.tell(["app", self.app._asdict(), options])
 
     async def _watch(self, patience: int) -> None:
         """Give it up when it says nothing for too long.  Beats are counted, not seconds: this event loop may have been
@@ -214,6 +227,8 @@ class SshCluster(WorkerCluster):
         self.nodes = nodes
         self.settings = settings
         self._archive = archive
+        self._sync = Sync(app.directories)
+        self._links: set[Link] = set()
         self.agents: dict[str, Agent] = {}  # by node, those that are there
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
@@ -294,6 +309,13 @@ class SshCluster(WorkerCluster):
                     self.settings = self.settings._replace(direct=False)
             return self._authority.identity(node.name) if self._authority is not None else None
 
+    async def environment(self, agent: Agent) -> dict[str, Any] | None:
+        """The driver's installed packages on a node, built if need be, where it is to have them.  Raises NodeError."""
+        if not (self.settings.env if agent.node.env is None else agent.node.env):
+            return None
+        self.problems.pop(agent.node.name, None)  # it is there, and takes the time that it needs
+        return await self._sync.bring(agent.node, agent.link.open(["environment"]), agent.facts["directory"])
+
     def left(self, agent: Agent) -> None:
         """A node is lost, if it was ready."""
         if self.agents.get(agent.node.name) is agent:
@@ -338,7 +360,12 @@ class SshCluster(WorkerCluster):
             return error.reason
         if waiting.cancelled_caught:
             return bootstrap.late(self.settings.connecting).reason
-        return await Agent(self, node, ssh, bootstrap.facts, bootstrap.rest).run()
+        agent = Agent(self, node, ssh, bootstrap.facts, bootstrap.rest)
+        self._links.add(agent.link)
+        try:
+            return await agent.run()
+        finally:
+            self._links.discard(agent.link)
 
     # ------------------------------------------------------------------------- files of other hosts
 
@@ -366,8 +393,8 @@ class SshCluster(WorkerCluster):
 
     def _beat(self) -> None:
         while not self._closing.wait(BEAT):
-            for agent in list(self.agents.values()):
-                agent.link.beat()
+            for link in list(self._links):
+                link.beat()
 
     async def close(self) -> None:
         self._closing.set()

@@ -20,6 +20,7 @@ combinations.  An IPv6 address is in brackets as well: ``[::1]:2222``.  A file h
     port = 2222
     directory = "/scratch"                   # for its files; its temporary directory unless said
     labels = { accelerator = "a100" }
+    env = "sync"                             # the driver's installed packages; as asparkle.ssh.env has it, unless said
 
 Where there is nothing to say of nodes but what a URL says: ``nodes = ["alpha", "me@beta:2222*8"]``.
 """
@@ -53,6 +54,7 @@ class Node(NamedTuple):
     environment: Mapping[str, str] = {}  # of everything that runs there
     directory: str = ""  # for files; "": its own temporary directory
     labels: Mapping[str, str] = {}
+    env: str | None = None  # "sync": the driver's installed packages; "": its own; None: as asparkle.ssh.env says
 
 
 def parse_nodes(url: str) -> tuple[Node, ...]:
@@ -186,6 +188,7 @@ _EXPECTED = {
     "environment": 'a table of variables as texts, such as { OMP_NUM_THREADS = "1" }',
     "directory": "a path that begins with / or ~/",
     "labels": 'a table of texts, such as { zone = "a" }',
+    "env": '"sync", or "" for the node\'s own packages',
 }
 """The keys of a node, and what each may be."""
 
@@ -198,6 +201,7 @@ _MEETS: dict[str, Callable[[Any], object]] = {
     "environment": lambda value: _are_texts(value) and all(re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", k) for k in value),
     "directory": lambda value: isinstance(value, str) and "\0" not in value and value.startswith(("/", "~/")),
     "labels": lambda value: _are_texts(value),
+    "env": lambda value: value in ("", "sync"),
 }
 
 

@@ -12,7 +12,8 @@ What the driver sends has its length in front, 8 hexadecimal digits, but for the
 of JSON.  `asparkle.backends.ssh.archive` tells what an archive is.
 
 The cache is ``$XDG_CACHE_HOME/asparkle`` or ``~/.cache/asparkle``; where that can't be written, ``asparkle-cache-UID``
-in the node's directory.  A directory in it is an archive, unpacked, with its manifest.  It appears there whole, is
+in the node's directory.  A directory in it is an archive, unpacked, with its manifest, or an environment (see
+`asparkle.backends.ssh.environment`).  It appears there whole, is
 checked before it is used, to the last byte, and mended.  A process that uses one holds a lock on its manifest; what
 nobody has used for 30 days is removed when another is added.
 """
@@ -134,7 +135,7 @@ def installed(archive: str, size: int, directory: str) -> str:
         else:
             remove_old(root)
             return path
-    raise Refused(not_kept(problems))
+    raise Refused(not_kept(problems, "asparkle's code"))
 
 
 def caches(directory: str) -> Iterator[str]:
@@ -144,11 +145,11 @@ def caches(directory: str) -> Iterator[str]:
     yield os.path.join(directory, f"asparkle-cache-{os.getuid()}")
 
 
-def not_kept(problems: dict[str, OSError]) -> str:
+def not_kept(problems: dict[str, OSError], what: str) -> str:
     told = "; ".join(f"{root}: {error.strerror}" for root, error in problems.items())
     full = any(error.errno in (errno.ENOSPC, errno.EDQUOT) for error in problems.values())
     remedy = "free space" if full else "let its user write"
-    return f"asparkle's code can't be kept: {told}; {remedy} in one of them, or give the node another `directory`"
+    return f"{what} can't be kept: {told}; {remedy} in one of them, or give the node another `directory`"
 
 
 def is_private(root: str) -> bool:
