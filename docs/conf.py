@@ -32,7 +32,19 @@ html_css_files = ["site.css"]
 mermaid_height = "auto"
 
 NAVIGATION = {
-    "Use": ["tutorial", "launcher", "migrating", "files", "async", "embedding", "operating", "tracing", "history"],
+    "Use": [
+        "tutorial",
+        "launcher",
+        "migrating",
+        "files",
+        "async",
+        "embedding",
+        "ssh",
+        "security",
+        "operating",
+        "tracing",
+        "history",
+    ],
     "Extend": ["backend", "hosts", "testing"],
     "Reference": [
         f"reference/{page}" for page in ("rdd", "sql", "configuration", "errors", "events", "plugins", "contracts")

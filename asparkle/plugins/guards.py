@@ -13,6 +13,7 @@ from asparkle.core.contracts import (
     AppSpec,
     Cluster,
     ClusterManager,
+    Connection,
     Executor,
     ExecutorInfo,
     Lost,
@@ -71,6 +72,7 @@ class GuardedManager(ClusterManager):
 
     def __init__(self, manager: ClusterManager, plugin: str) -> None:
         self.in_process = bool(manager.in_process)
+        self.several_hosts = bool(manager.several_hosts)
         self.manager = manager
         self._promises = _Promises(plugin, ClusterManager, manager)
 
@@ -116,7 +118,8 @@ class _Opened(AbstractAsyncContextManager[Cluster]):
         if problem := unmet(type(cluster), Cluster):
             await self._opened.__aexit__(None, None, None)
             raise self._promises.broken("open", f"gave {shown(cluster)}: {problem}")
-        return _GuardedCluster(cluster, self._promises.plugin)
+        kind = _GuardedCluster if type(cluster).dial is Cluster.dial else _DialingCluster
+        return kind(cluster, self._promises.plugin)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -161,6 +164,14 @@ class _GuardedCluster(Cluster):
     async def release(self, ids: Collection[str]) -> None:
         with self._promises.kept("release"):
             await self._promises.result("release", self._cluster.release(ids))
+
+
+class _DialingCluster(_GuardedCluster):
+    """Of hosts that have files of their own."""
+
+    def dial(self, host: str) -> Connection:
+        with self._promises.kept("dial", OSError):
+            return self._cluster.dial(host)
 
 
 class _GuardedExecutor(Executor):
