@@ -275,8 +275,6 @@ clusters: list[ApartCluster] = []
 
 
 class ApartManager(ClusterManager):
-    several_hosts = True
-
     def executors(self, url: str) -> int:
         hosts, workers = _parsed(url)
         return hosts * workers

@@ -168,9 +168,9 @@ class Application:
         Not read at once: the whole scheduler is imported for them, which a process that `begin` has started need
         not wait for.
         """
-        settings = scheduler_conf(self.conf, self._scheduling_policy, max_failures=self._max_failures)
-        exclude = settings.exclude or (self.manager.several_hosts and not self.conf.contains(keys.EXCLUDE.name))
-        return settings._replace(allocation=self.allocation, exclude=exclude)
+        return scheduler_conf(self.conf, self._scheduling_policy, max_failures=self._max_failures)._replace(
+            allocation=self.allocation
+        )
 
     @cached_property
     def file_options(self) -> Options:

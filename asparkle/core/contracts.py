@@ -205,12 +205,9 @@ class ClusterManager(ABC):
     The class is called without arguments, and starts nothing: what it must know is in the `AppSpec` that `open` gets.
     The event loop may be asyncio's or trio's.
     ``in_process``: its executors live in the driver's process, and are handed objects as they are.
-    ``several_hosts``: its executors are on hosts of their own, so that a disk may be full or a library missing on one
-    alone: an attempt is not made again where one has failed, unless ``spark.excludeOnFailure.enabled`` says otherwise.
     """
 
     in_process = False
-    several_hosts = False
 
     @abstractmethod
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:

@@ -72,7 +72,6 @@ class GuardedManager(ClusterManager):
 
     def __init__(self, manager: ClusterManager, plugin: str) -> None:
         self.in_process = bool(manager.in_process)
-        self.several_hosts = bool(manager.several_hosts)
         self.manager = manager
         self._promises = _Promises(plugin, ClusterManager, manager)
 

@@ -654,8 +654,6 @@ class ExecutorBackendConformance(AnyBackendConformance):
             async with self.fleet() as fleet:
                 (seat,) = await fleet.bring(1)
                 host = seat.executor.info.host
-                with self.promised("ClusterManager.several_hosts", "its executors are on hosts of their own"):
-                    expect(self.manager.several_hosts or host == "localhost", f"has an executor on host {host!r}")
                 dial = fleet.cluster.dial
                 apart = type(fleet.cluster).dial is not Cluster.dial
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):

@@ -11,8 +11,6 @@ from asparkle.plugins import AppSpec, Cluster, ClusterManager
 class SshManager(ClusterManager):
     """Executors on nodes that are reached by ssh: one for each slot, as many as CPUs where it is not said."""
 
-    several_hosts = True
-
     def executors(self, url: str) -> int:
         return least_slots(parse_nodes(url))
 
