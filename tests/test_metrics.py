@@ -198,6 +198,15 @@ def test_every_counted_field_of_a_task_is_there():
     assert fields == {*e.TaskMetrics.__dataclass_fields__} - others
 
 
+def test_what_came_from_other_hosts_is_counted_by_its_route():
+    listener = MetricsListener()
+    metrics = e.TaskMetrics(fetched=(("n1", "direct", 10), ("n2", "driver", 5), ("", "direct", 1)))
+    listener.on_event(e.TaskEnded(1.0, 0, 0, 0, 0, 0, "0", "n3", "success", metrics=metrics))
+    listener.on_event(e.ResultsFetched(1.0, "n3", "direct", 100))
+    now = values(listener.metrics())
+    assert (now["fetched_bytes[direct]"], now["fetched_bytes[driver]"]) == (111, 5)
+
+
 def test_a_metric_is_there_before_anything_happens():
     metrics = MetricsListener().metrics()
     assert {metric.name for metric in metrics.metrics} == {*METRICS, *TASK_TOTALS} - {"listener_dropped_events"}

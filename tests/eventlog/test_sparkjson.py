@@ -281,6 +281,16 @@ def test_a_shuffle_that_is_removed_is_forgotten_once_no_job_needs_it():
     assert not any(left)
 
 
+def test_what_a_shuffle_was_read_from():
+    metrics = e.TaskMetrics(
+        shuffle_read_bytes=100, shuffle_read_blocks=7, shuffle_remote_bytes=60, shuffle_remote_blocks=4
+    )
+    read = ended("success", metrics=metrics)["Task Metrics"]["Shuffle Read Metrics"]
+    assert (read["Remote Bytes Read"], read["Local Bytes Read"]) == (60, 40)
+    assert (read["Remote Blocks Fetched"], read["Local Blocks Fetched"]) == (4, 3)
+
+
 def test_events_that_spark_has_none_for_are_left_out():
+    assert translated(e.ResultsFetched(101.0, "n1", "direct", 5)) == []
     assert translated(e.ShuffleRemoved(101.0, 1)) == []
     assert translated(e.UnknownEvent(101.0, "Later", 3, {})) == []
