@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 OF_ONE_HOST = (  # what they look at lies in the driver's directories, or is called "localhost"
     "tests/engine/test_barrier.py::test_a_context_can_be_returned_from_its_task",

@@ -19,6 +19,8 @@ from asparkle.events import BlockUpdated, TaskEnded
 from asparkle.plugins.listeners import EventRecorder
 from hosts.contexts import MB, context, driver_files, here, on_disk, pids
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_shuffle_of_hundreds_of_megabytes(tmp_path):
     """In bounded memory."""

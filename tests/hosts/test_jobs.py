@@ -18,6 +18,8 @@ from waiting import wait_until
 from asparkle import AccumulatorParam, SparkContext
 from hosts.contexts import MB, context, driver_files, here, on_disk
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[SparkContext, ApartCluster]]:

@@ -25,6 +25,8 @@ from asparkle.core.errors import ContextStopped, JobCancelled, JobFailed
 from asparkle.core.localmodules import LocalModules
 from asparkle.core.protocol import TakeModule
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -26,6 +26,8 @@ from .conversation import PYTHON
 from .faults import agent_pids, left_behind, signal_all
 from .hosts import Host, Hosts, run
 
+pytestmark = pytest.mark.slow
+
 
 def asked(made: Hosts, url: str, *words: str, timeout: str = "30s") -> subprocess.CompletedProcess[str]:
     """The command itself."""

@@ -8,6 +8,8 @@ import pytest
 from .faults import FAULTS, RECORDS, expected, left_behind, under
 from .hosts import Hosts
 
+pytestmark = pytest.mark.slow
+
 OFF = {"node powered off"}  # what such a node leaves, its next application removes
 
 

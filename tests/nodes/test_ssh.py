@@ -27,6 +27,9 @@ from asparkle.testing import ExecutorBackendConformance
 from .faults import conf, left_behind
 from .hosts import Hosts, hosts, missing
 
+pytestmark = pytest.mark.slow
+EXCLUDE = "spark.excludeOnFailure.enabled"
+
 
 class TestConformance(ExecutorBackendConformance):
     bad_masters = ["ssh://", "ssh://alpha*0", "ssh://alpha,alpha", "ssh:nowhere.toml"]
@@ -221,7 +224,10 @@ def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
 def test_full_disks_on_two_nodes_fail_attempts_there_and_no_job(tmp_path: Path) -> None:
     if reason := missing():
         pytest.skip(f"no hosts here: {reason}")
-    with hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made, SparkContext(conf=conf(made, spark__excludeOnFailure__enabled="true")) as context:
+    with (
+        hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made,
+        SparkContext(conf=conf(made).set(EXCLUDE, "true")) as context,
+    ):
         wait_for_workers(context, 6)
         pairs = context.parallelize(range(24), 24).map(lambda i: (i, (os.urandom(300_000), socket.gethostname())))
         found = pairs.groupByKey(6).mapValues(lambda values: [len(data) for data, _ in values]).collectAsMap()
