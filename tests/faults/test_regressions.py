@@ -519,3 +519,14 @@ async def test_a_task_that_closes_all_files_is_what_fails() -> None:
         with pytest.raises(JobFailed, match="task 2 of stage 0 failed 2 times"):
             await sc.parallelize(range(3), 3).map(close_all).collect()  # the last: no other's report is sent with its
         assert await sc.parallelize(range(4), 4).sum() == 6
+
+
+def test_a_task_that_is_excluded_everywhere_fails_with_the_users_error() -> None:
+    conf = SparkConf().setMaster("processes[2]").set("spark.excludeOnFailure.enabled", "true")
+
+    def fail(x: int) -> None:
+        raise KeyError("the user's own")
+
+    with SparkContext(conf=conf) as sc, pytest.raises(JobFailed, match="the user's own") as raised:
+        sc.parallelize([1, 2], 2).map(fail).collect()
+    assert isinstance(raised.value.__cause__, KeyError)

@@ -42,6 +42,7 @@ class Bars:
         self._executors: set[Incarnation] = set()
         self._hosts: set[str] = set()
         self._bad_on_host: dict[str, set[Incarnation]] = defaultdict(set)
+        self.last: dict[int, tuple[Attempt, str, object]] = {}  # by partition: the attempt that failed last, and why
 
     def add(self, partition: int, executor: Executor) -> None:
         """An attempt at the partition failed there."""
@@ -86,14 +87,15 @@ class Exclusion:
         self._hosts: dict[str, None] = {}
         self.barred: dict[TaskSet, None] = {}  # sets that keep away from somebody
 
-    def failed(self, tasks: TaskSet, attempt: Attempt) -> None:
-        """A penalised failure."""
+    def failed(self, tasks: TaskSet, attempt: Attempt, reason: str, error: object) -> None:
+        """A penalised failure, and why."""
         if not self._turn.conf.exclude:
             return
         if tasks.bars is None:
             tasks.bars = Bars(self._turn.conf)
             self.barred[tasks] = None
         tasks.bars.add(attempt.partition, attempt.executor)
+        tasks.bars.last[attempt.partition] = (attempt, reason, error)
 
     def ended(self, tasks: TaskSet, complete: bool) -> None:
         self.barred.pop(tasks, None)

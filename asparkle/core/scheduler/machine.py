@@ -249,7 +249,7 @@ class Scheduler:
         if penalised:
             stage.failures += 1
             count = tasks.failures[partition] = tasks.failures.get(partition, 0) + 1
-            self._exclusion.failed(tasks, attempt)
+            self._exclusion.failed(tasks, attempt, reason, error)
             if fatal or count >= self._turn.conf.max_failures:
                 times = "" if fatal else f"{count} times, the last time "
                 text = f"task {partition} of stage {stage.id} failed {times}on {attempt.executor.name}: {reason}"
@@ -427,12 +427,19 @@ class Scheduler:
         for tasks in list(self._suspects):
             partition = self._exclusion.stuck(tasks) if tasks in self._suspects else -1
             if partition >= 0 and not (self._allocation is not None and self._allocation.another(tasks)):
-                reason = f"task {partition} of stage {tasks.stage.id}: all executors are excluded for it"
-                failure = JobFailure(
-                    FailureKind.EXCLUDED, reason, None, tasks.stage.id, tasks.stage.spec.name, partition
-                )
-                self._lineage.fail(tasks.stage, failure)
+                self._lineage.fail(tasks.stage, self._excluded(tasks, partition))
         self._suspects.clear()
+
+    def _excluded(self, tasks: TaskSet, partition: int) -> JobFailure:
+        """A task that may run nowhere: why, as far as it failed itself."""
+        stage = tasks.stage
+        reason = f"task {partition} of stage {stage.id}: all executors are excluded for it"
+        last = tasks.bars.last.get(partition) if tasks.bars is not None else None
+        if last is None:
+            return JobFailure(FailureKind.EXCLUDED, reason, None, stage.id, stage.spec.name, partition)
+        attempt, why, error = last
+        reason += f"; the last time it failed on {attempt.executor.name}: {why}"
+        return self._lineage.failure(FailureKind.EXCLUDED, reason, stage, attempt, error)
 
     def _blocks_changed(self, event: BlocksChanged) -> None:
         executor = self._fleet.executors.get(event.executor)
