@@ -73,14 +73,19 @@ def work() -> None:
     root, host, driver, *scripts = sys.argv[1:]
     sys.modules["apart"] = sys.modules[__name__]
     hidden = tuple(os.path.join(directory, "") for directory in scripts)
-    sys.path[:] = [entry for entry in sys.path if not os.path.join(entry, "").startswith(hidden)]
+    installed = tuple(os.path.join(prefix, "") for prefix in (sys.prefix, sys.base_prefix))  # perhaps in one of these
+
+    def is_hidden(path: str) -> bool:
+        return path in scripts or (path.startswith(hidden) and not path.startswith(installed))
+
+    sys.path[:] = [entry for entry in sys.path if not is_hidden(os.path.join(entry, ""))]
     others = [os.path.join(root, name) for name in os.listdir(root) if name.startswith("h") and name != host]
     forbidden = tuple(os.path.join(directory, "") for directory in (driver, *others))
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         if event not in TOUCHES or not isinstance(arguments[0], str):
             return
-        if arguments[0].startswith(hidden) or arguments[0] in scripts:
+        if is_hidden(arguments[0]):
             raise FileNotFoundError(errno.ENOENT, "there is no such file on this host", arguments[0])
         if arguments[0].startswith(forbidden):
             fd = os.open(os.path.join(root, "seen"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)

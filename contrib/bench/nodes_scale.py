@@ -86,7 +86,6 @@ def simulate(fds: list[int], slots: int) -> None:
 
 def measure(nodes: int, slots: int) -> None:
     from asparkle import SparkConf, SparkContext
-    from asparkle.backends.ssh.archive import Archive
     from asparkle.backends.ssh.cluster import Agent, Settings, SshCluster
     from asparkle.backends.ssh.nodes import Node
     from asparkle.plugins import AppSpec, Cluster, ClusterManager, hookimpl
@@ -118,7 +117,7 @@ def measure(nodes: int, slots: int) -> None:
 
         def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
             inventory = [Node(f"node{i}", f"node{i}", slots=slots) for i in range(nodes)]
-            return SimulatedCluster.opened(app, inventory, Archive("", b""), Settings.of(app))
+            return SimulatedCluster.opened(app, inventory, Settings.of(app))
 
     class Plugin:
         @hookimpl

@@ -29,6 +29,8 @@ from asparkle.plugins import Unpacker, pack
 
 from .packages import install, wheel_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 HERE = Platform.here()
 ELSEWHERE = HERE._replace(machine="pdp11", abi="cpython-311-pdp11-unix")

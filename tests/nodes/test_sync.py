@@ -23,6 +23,8 @@ from .faults import left_behind
 from .hosts import Host, Hosts, hosts, missing
 from .packages import NEEDED, copy_installed, install
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BASE = os.path.realpath(sys.executable)
 DEBIANS = "/usr/bin/python3"

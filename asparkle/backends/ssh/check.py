@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from asparkle.backends.ssh.archive import Archive, archive
 from asparkle.backends.ssh.cluster import Agent, NodeExecutor, Settings, SshCluster
 from asparkle.backends.ssh.dialing import RELAYED
 from asparkle.backends.ssh.nodes import Node, parse_nodes
@@ -113,21 +112,19 @@ async def check(app: AppSpec, *, all_pairs: bool = False) -> Report:
         await in_thread(room, app)
     except OSError as error:
         raise StorageError(app.directories[0], error.strerror or str(error)) from error
-    async with _Checked.opened(app, nodes, await in_thread(archive), settings) as cluster:
+    async with _Checked.opened(app, nodes, settings) as cluster:
         return await cluster.report(all_pairs)
 
 
 class _Checked(SshCluster):
     """Nodes that are connected to once, and not told of each other."""
 
-    def __init__(
-        self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], archive: Archive, settings: Settings
-    ) -> None:
+    def __init__(self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings) -> None:
         self._turn = anyio.Semaphore(_TOGETHER)
         self._settled = {node.name: anyio.Event() for node in nodes}
         self._checked = {node.name: CheckedNode(node.name) for node in nodes}
         self._there: dict[str, Agent] = {}  # those that were, and may be lost by now
-        super().__init__(app, tasks, nodes, archive, settings)
+        super().__init__(app, tasks, nodes, settings)
         self._indirect = "" if settings.direct else "asparkle.ssh.direct is false"
 
     # ------------------------------------------------------------------------- which are there

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 from anyio.abc import TaskGroup
 
-from asparkle.backends.ssh.archive import Archive
+from asparkle.backends.ssh.archive import archive
 from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
 from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
 from asparkle.backends.ssh.nodes import Node, least_slots
@@ -220,13 +220,10 @@ def in_words(status: int) -> str:
 class SshCluster(WorkerCluster):
     """Workers on nodes."""
 
-    def __init__(
-        self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], archive: Archive, settings: Settings
-    ) -> None:
+    def __init__(self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings) -> None:
         super().__init__(app, tasks)
         self.nodes = nodes
         self.settings = settings
-        self._archive = archive
         self._sync = Sync(app.directories)
         self._links: set[Link] = set()
         self.agents: dict[str, Agent] = {}  # by node, those that are there
@@ -352,7 +349,7 @@ class SshCluster(WorkerCluster):
             return f"ssh can't be started: {error}"
 
     async def _served(self, node: Node, ssh: SshProcess) -> str:
-        bootstrap = Bootstrap(node, self._archive)
+        bootstrap = Bootstrap(node, await in_thread(archive, [name for name, _ in self.app.packages]))
         try:
             with anyio.move_on_after(self.settings.connecting) as waiting:
                 await _converse(bootstrap, ssh)

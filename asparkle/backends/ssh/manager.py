@@ -15,7 +15,6 @@ class SshManager(ClusterManager):
         return least_slots(parse_nodes(url))
 
     def open(self, app: AppSpec) -> AbstractAsyncContextManager[Cluster]:
-        from asparkle.backends.ssh.archive import archive
         from asparkle.backends.ssh.cluster import Settings, SshCluster
 
-        return SshCluster.opened(app, parse_nodes(app.master), archive(), Settings.of(app))
+        return SshCluster.opened(app, parse_nodes(app.master), Settings.of(app))
