@@ -25,7 +25,7 @@ def new_application(
     Raises ArgumentTypeError for what is no SparkConf or no list of plugins, and
     ConfigurationError, PluginError or StorageError; then nothing was started.
     """
-    from asparkle.plugins.manager import PluginRegistry
+    from asparkle.plugins.registry import PluginRegistry
 
     plugins = arguments.elements(plugins, "SparkContext", "plugins", "a list of plugins")
     conf = own_conf(conf)

@@ -26,7 +26,7 @@ def main() -> None:
     if app is not None:
         os.environ.update(app.environment)
         sys.path[:] = app.path
-    problem = _mismatch(hello, app)
+    problem = _mismatch(hello)
     if app is None or problem:
         os.write(outgoing, encode([Refused(problem)]))
         return
@@ -58,25 +58,13 @@ def _hello(incoming: int) -> Hello | None:
     return None
 
 
-def _mismatch(hello: Hello, app: AppSpec | None) -> str:
+def _mismatch(hello: Hello) -> str:
     """Why this can't be a worker of that driver."""
     if hello.python != PYTHON:
         return f"its Python is {PYTHON}, the driver's {hello.python}: functions go from one to the other as bytecode"
-    if app is None:
+    if hello.version != VERSION:
         return f"its asparkle is {VERSION}, the driver's {hello.version}"
-    for name, version in app.packages:
-        if (here := _version(name)) != version:
-            return f"its {name} is {here or 'not installed'}, the driver's {version}: install the same version"
     return ""
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 if __name__ == "__main__":

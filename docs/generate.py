@@ -229,6 +229,8 @@ TEXTS = {
     "KEYS": "Every configuration key of asparkle's own by its name: `KEYS[name].read(conf)` is its value.",
     "API_VERSION": "What plugins are written against.",
     "Dial": "A function that connects to the file server of the host with a given name: see [Connection](#connection).",
+    "ToExecutor": "A message of those that `Executor.send` gets: `encode` makes bytes of it.",
+    "ToDriver": "A message of those that `Executor.receive` gives: what `MessageReader` makes of a worker's bytes.",
     "Rank": "What scheduling policies rank by: a tuple of numbers.",
 }
 """Of names whose values have no docstring."""

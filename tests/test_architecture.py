@@ -115,14 +115,14 @@ def test_imports_point_one_way(module):
 @pytest.mark.parametrize(
     "source",
     [
-        "import asparkle.plugins.manager",
-        "from asparkle.plugins import manager",
+        "import asparkle.plugins.registry",
+        "from asparkle.plugins import registry",
         "from asparkle.backends.threads import ThreadsManager",
         "import asparkle.blocking",
-        "def f():\n    from asparkle.plugins import manager",
+        "def f():\n    from asparkle.plugins import registry",
         "class C:\n    async def f(self):\n        if True:\n            import asparkle.backends.inline",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from asparkle.plugins import hookspecs",
-        "from importlib import import_module\ndef f():\n    import_module('asparkle.plugins.manager')",
+        "from importlib import import_module\ndef f():\n    import_module('asparkle.plugins.registry')",
         "DISK = 'asparkle.backends.disk:DiskStore'",
     ],
 )
@@ -135,12 +135,16 @@ PUBLIC = {"asparkle.conf", "asparkle.errors", "asparkle.events", "asparkle.plugi
 MACHINERY = {
     "builtin",
     "checks",
+    "entrypoints",
     "guards",
     "hookspecs",
-    "manager",
+    "kinds",
     "metrics",
     "reading",
+    "registered",
+    "registry",
     "replaying",
+    "sinks",
     "survey",
 }
 OWN_PLUGINS = [
@@ -165,6 +169,43 @@ def test_what_comes_with_asparkle_has_no_private_access(module):
                 assert node.module in PUBLIC
                 public = getattr(importlib.import_module(node.module), "__all__", ["hookimpl"])
                 assert {alias.name for alias in node.names} <= set(public)
+
+
+CONTRIBUTED = sorted((ROOT / "contrib").glob("**/src/**/*.py"))
+FACES = {"asparkle", "asparkle.aio", "asparkle.testing"}
+
+
+def private_names(source: str) -> set[str]:
+    """What a module imports of asparkle that is not public."""
+    found = set()
+    for node in nodes_of(ast.parse(source), types=True, functions=True):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("asparkle.")} - PUBLIC - FACES
+        elif isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "asparkle":
+            known = node.module in PUBLIC | FACES
+            public = {*getattr(importlib.import_module(node.module), "__all__", ["hookimpl"])} if known else set()
+            names = {f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public}
+            found |= names - PUBLIC - FACES
+    return found
+
+
+@pytest.mark.parametrize("file", CONTRIBUTED, ids=[str(file.relative_to(ROOT)) for file in CONTRIBUTED])
+def test_packages_beside_asparkle_import_public_names_alone(file):
+    assert private_names(file.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import asparkle.core.conf",
+        "from asparkle.core.conf import SparkConf",
+        "from asparkle.plugins import builtin",
+        "from asparkle.plugins.registry import PluginRegistry",
+        "def f():\n    from asparkle import core",
+    ],
+)
+def test_a_private_name_is_found_wherever_it_is_imported(source):
+    assert len(private_names(source)) == 1
 
 
 def circles(*, functions: bool) -> set[tuple[str, ...]]:
@@ -267,7 +308,8 @@ def reference(page: str) -> str:
 
 
 def lacks_key(key: str) -> list[str]:
-    return [] if f"| `{key}" in reference("reference/configuration") else ["a row in the table of keys"]
+    name = f"{key}*" if key in PREFIXES else key
+    return [] if f"\n| `{name}` |" in reference("reference/configuration") else ["a row in the table of keys"]
 
 
 def lacks_hook(hook: str, specification: object) -> list[str]:
@@ -387,6 +429,7 @@ def asparkle_undocumented():
     ("lacks", "missing"),
     [
         (lambda: lacks_key("asparkle.undocumented"), ["a row in the table of keys"]),
+        (lambda: lacks_key("spark.maste"), ["a row in the table of keys"]),
         (
             lambda: lacks_hook("asparkle_undocumented", asparkle_undocumented),
             ["a section", "an example on the page", "an example in its docstring"],

@@ -17,7 +17,10 @@ from asparkle.core.program import Cached
 from asparkle.core.serializer import load_elements
 from asparkle.core.worker.blocks import BlockManager
 from asparkle.core.worker.memory import MemoryStore
-from asparkle.plugins.policies import FIFO, LFU, LRU, READ_BACK, CostAware
+from asparkle.plugins.cachepolicies import FIFO, LFU, LRU, READ_BACK, CostAware
+from asparkle.testing import sample_app
+
+APP = sample_app()
 
 # ---------------------------------------------------------------------------------------------- models
 
@@ -67,7 +70,7 @@ steps = st.lists(st.tuples(st.sampled_from(["store", "read", "forget"]), blocks,
 @pytest.mark.parametrize("policy_class", POLICIES)
 @given(steps=steps)
 def test_a_policys_order_is_its_models(policy_class, steps):
-    policy, model = policy_class(), Model()
+    policy, model = policy_class(APP), Model()
     for step, block, known in steps:
         if step == "store":
             policy.stored(block, known)
@@ -80,7 +83,7 @@ def test_a_policys_order_is_its_models(policy_class, steps):
 
 @pytest.mark.parametrize("policy_class", POLICIES)
 def test_what_is_read_over_and_over_leaves_nothing_behind(policy_class):
-    policy = policy_class()
+    policy = policy_class(APP)
     for round in range(2000):
         for block in [(1, 0), (2, 0), (3, round)]:
             policy.touch(block)
@@ -103,7 +106,7 @@ def test_the_first_victims_of_many_blocks_are_found_without_looking_at_all(polic
 
         __eq__ = tuple.__eq__
 
-    policy = policy_class()
+    policy = policy_class(APP)
     for i in range(10_000):
         policy.touch(Watched((i, 0)))
     Watched.compared = 0
@@ -123,7 +126,7 @@ def test_the_first_victims_of_many_blocks_are_found_without_looking_at_all(polic
 )
 def test_cost_in_a_store_is_the_papers_algorithm(requests):
     """As GreedyDual-Size is written down: what is missing is fetched, while the lowest H goes, which L becomes."""
-    store = MemoryStore(12, CostAware())
+    store = MemoryStore(12, CostAware(APP))
     held: dict[int, tuple[float, int, int, float]] = {}  # rdd: (H, when, size, cost)
     inflation = 0.0
     known: dict[int, tuple[int, float]] = {}
@@ -155,18 +158,18 @@ EXPENSIVE, SCAN = (1, 10, 30.0), [(rdd, 45, 0.01) for rdd in range(2, 8)]
 
 
 def test_cost_keeps_an_expensive_small_block_where_lru_drops_it():
-    assert 1 in keep(CostAware(), EXPENSIVE, *SCAN)
-    assert 1 not in keep(LRU(), EXPENSIVE, *SCAN)
+    assert 1 in keep(CostAware(APP), EXPENSIVE, *SCAN)
+    assert 1 not in keep(LRU(APP), EXPENSIVE, *SCAN)
 
 
 def test_an_expensive_block_that_nobody_reads_ages():
     moderate = [(rdd, 45, 30.0) for rdd in range(2, 20)]
-    assert 1 not in keep(CostAware(), EXPENSIVE, *moderate)
-    assert 1 in keep(CostAware(), EXPENSIVE, *moderate[:6])
+    assert 1 not in keep(CostAware(APP), EXPENSIVE, *moderate)
+    assert 1 in keep(CostAware(APP), EXPENSIVE, *moderate[:6])
 
 
 def test_what_is_unpersisted_makes_nothing_older_than_it_is():
-    policy = CostAware()
+    policy = CostAware(APP)
     policy.stored((1, 0), BlockFacts(1, 1.0))
     policy.stored((2, 0), BlockFacts(1, 1000.0))
     policy.forget((2, 0))
@@ -177,7 +180,7 @@ def test_what_is_unpersisted_makes_nothing_older_than_it_is():
 
 
 def test_a_block_that_goes_to_disk_is_worth_reading_it_back_at_most():
-    policy = CostAware()
+    policy = CostAware(APP)
     size = int(READ_BACK)
     policy.stored((1, 0), BlockFacts(size, 60.0, on_disk=True))
     policy.stored((2, 0), BlockFacts(size, 2.0))
@@ -187,19 +190,19 @@ def test_a_block_that_goes_to_disk_is_worth_reading_it_back_at_most():
 
 def test_fifo_heeds_no_reads_and_lfu_counts_them():
     three = [(1, 40, 0.0), (2, 40, 0.0)]
-    assert keep(FIFO(), *three, 1, 1, (3, 40, 0.0)) == [2, 3]
-    assert keep(LFU(), *three, 1, 1, 2, (3, 40, 0.0)) == [1, 3]
-    assert keep(LRU(), *three, 1, 1, 2, (3, 40, 0.0)) == [2, 3]
+    assert keep(FIFO(APP), *three, 1, 1, (3, 40, 0.0)) == [2, 3]
+    assert keep(LFU(APP), *three, 1, 1, 2, (3, 40, 0.0)) == [1, 3]
+    assert keep(LRU(APP), *three, 1, 1, 2, (3, 40, 0.0)) == [2, 3]
 
 
 def test_a_block_that_is_stored_again_begins_anew():
-    assert keep(FIFO(), (1, 40, 0.0), (2, 40, 0.0), (1, 40, 0.0), (3, 40, 0.0)) == [1, 3]
+    assert keep(FIFO(APP), (1, 40, 0.0), (2, 40, 0.0), (1, 40, 0.0), (3, 40, 0.0)) == [1, 3]
 
 
 class Simple(CachePolicy):
     """Three methods are enough."""
 
-    def __init__(self):
+    def __init__(self, app):
         self.blocks = []
 
     def touch(self, block):
@@ -218,13 +221,13 @@ class Lying(Simple):
 
 
 def test_a_policy_of_three_methods_is_told_of_what_is_stored():
-    assert keep(Simple(), (1, 40, 0.0), (2, 40, 0.0), (3, 40, 0.0)) == [2, 3]
+    assert keep(Simple(APP), (1, 40, 0.0), (2, 40, 0.0), (3, 40, 0.0)) == [2, 3]
 
 
 def test_a_victim_that_is_named_twice_makes_room_once():
-    policy = Simple()
+    policy = Simple(APP)
     assert keep(policy, (1, 40, 0.0), 1, 1, (2, 40, 0.0), (3, 80, 0.0)) == [3]
-    store = MemoryStore(100, policy := Simple())
+    store = MemoryStore(100, policy := Simple(APP))
     store.put((1, 0), 1, BlockFacts(40))
     store.get((1, 0))
     with pytest.raises(StoreFull, match="needs 120 bytes"):
@@ -233,7 +236,7 @@ def test_a_victim_that_is_named_twice_makes_room_once():
 
 
 def test_a_victim_that_is_no_block_is_named_with_the_policy():
-    store = MemoryStore(100, Lying())
+    store = MemoryStore(100, Lying(APP))
     store.put((1, 0), 1, BlockFacts(60))
     with pytest.raises(ConfigurationError, match=r"Lying: victims\(\) named \(7, 3\), which is not in the store"):
         store.put((2, 0), 2, BlockFacts(60))
@@ -244,8 +247,8 @@ def test_a_victim_that_is_no_block_is_named_with_the_policy():
 
 
 class Told(LRU):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, app):
+        super().__init__(app)
         self.facts = {}
 
     def stored(self, block, facts):
@@ -257,10 +260,10 @@ class Told(LRU):
 def manager(tmp_path, monkeypatch):
     """A block manager whose clock, ``manager.now``, stands still unless a test moves it."""
     manager = BlockManager(
-        MemoryStore(1 << 20, Told()),
-        DiskStore([str(tmp_path)]),
+        MemoryStore(1 << 20, Told(APP)),
+        DiskStore(APP._replace(directories=(str(tmp_path),))),
         lambda changed: None,
-        load_elements("asparkle.plugins.serializers:Pickle"),
+        load_elements(APP._replace(serializer="asparkle.plugins.serializers:Pickle")),
     )
     manager.now = 0.0
     monkeypatch.setattr("asparkle.core.worker.blocks.perf_counter", lambda: manager.now)

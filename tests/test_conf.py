@@ -17,8 +17,8 @@ from asparkle.core.conf import (
 )
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
 from asparkle.core.scheduler.messages import SchedulerConf
-from asparkle.plugins.manager import PluginRegistry
-from asparkle.plugins.scheduling import FAIR, FIFO
+from asparkle.plugins.registry import PluginRegistry
+from asparkle.plugins.schedulingpolicies import FAIR, FIFO
 
 # ---------------------------------------------------------------------------------------------- SparkConf
 

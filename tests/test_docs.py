@@ -63,7 +63,33 @@ def test_the_tutorial_on_backends_shows_the_package_as_it_is():
     assert "\n\n\n".join(code.strip() for code in blocks[:3]) == package.strip()
     assert len(package.splitlines()) <= 60
     policy = (ROOT / "contrib/examples/asparkle-mru/src/asparkle_mru.py").read_text()
-    assert blocks[4].partition("class ")[2].strip() in policy
+    assert blocks[4] == policy[policy.index("from __future__") :]
+    assert blocks[5] == (ROOT / "contrib/examples/asparkle-stragglers/src/asparkle_stragglers.py").read_text()
+
+
+def test_the_tutorial_on_backends_shows_the_rest_of_the_package():
+    blocks = dict(FENCE.findall((ROOT / "docs/backend.md").read_text()))
+    package = ROOT / "contrib/examples/asparkle-nice"
+    assert (package / "pyproject.toml").read_text().startswith(blocks["toml"])
+    imports, tests = blocks["py"].split("\n\n\n")
+    shown = (package / "tests/test_nice.py").read_text()
+    assert shown.endswith(tests)
+    assert all(line in shown.splitlines() for line in imports.splitlines())
+
+
+def test_the_sample_of_installed_plugins_is_what_is_printed():
+    """Of asparkle's own: others are made up."""
+    sample = (ROOT / "docs/launcher.md").read_text().partition("asparkle plugins\n```\n\n```text\n")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "asparkle", "plugins"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected, got = sample.partition("\n\n")[0].splitlines(), done.stdout.partition("\n\n")[0].splitlines()
+    for line, printed in zip(expected, got, strict=True):
+        check(line, printed, "docs/launcher.md")
 
 
 # ------------------------------------------------------------------------------------------- running a page

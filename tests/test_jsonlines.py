@@ -15,7 +15,7 @@ from waiting import wait_until
 from asparkle import SparkContext
 from asparkle.core.conf import SparkConf
 from asparkle.core.errors import ConfigurationError
-from asparkle.core.events import JobEnded, JobStarted, StageInfo, UnknownEvent
+from asparkle.core.events import ExecutorRemoved, JobEnded, JobStarted, StageInfo, UnknownEvent
 from asparkle.plugins import read_events
 from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder
@@ -100,6 +100,15 @@ def test_events_of_another_version_are_understood_as_far_as_can_be(tmp_path):
         UnknownEvent(1.5, "New", 9, {"parts": (1, (2,))}),
         JobStarted(2.5, 0, "x", (StageInfo(1, 2, parents=(3, 4)),), 1),
     ]
+
+
+def test_what_an_earlier_version_did_not_say_is_what_was_so_then(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text(
+        '{"type": "ExecutorRemoved", "version": 1, "time": 1.5, "executor": "0", "epoch": 1, "host": "h", '
+        '"reason": "it ended"}\n'
+    )
+    assert list(read_events(path)) == [ExecutorRemoved(1.5, "0", 1, "h", "it ended", released=False)]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here: needs Linux, as in /proc")

@@ -20,8 +20,8 @@ from asparkle.core.errors import ConfigurationError, JobFailed, PluginError
 from asparkle.core.metrics import Counters, counts_input
 from asparkle.core.scheduler.messages import FailureKind
 from asparkle.plugins import Metrics, MetricSink, hookimpl
-from asparkle.plugins.manager import PluginRegistry
 from asparkle.plugins.metrics import JOB_OUTCOMES, METRICS, TASK_TOTALS, MetricsListener
+from asparkle.plugins.registry import PluginRegistry
 
 pytestmark = pytest.mark.anyio
 
@@ -221,6 +221,14 @@ def test_when_the_application_has_ended_its_executors_are_gone_and_not_lost():
     listener.on_event(e.ApplicationEnded(3.0))
     now = values(listener.metrics())
     assert (now["executors_added"], now["executors_lost"], now["executors"], now["slots"]) == (2, 1, 0, 0)
+
+
+def test_an_executor_that_is_released_is_not_lost():
+    listener = MetricsListener()
+    listener.on_event(e.ExecutorAdded(1.0, "0", 0, "host", 2))
+    listener.on_event(e.ExecutorRemoved(2.0, "0", 0, "host", "it was idle for 60 seconds", released=True))
+    now = values(listener.metrics())
+    assert (now["executors_lost"], now["executors_released"], now["executors"]) == (0, 1, 0)
 
 
 def test_metrics_that_were_read_do_not_change():

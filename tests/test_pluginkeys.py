@@ -12,7 +12,7 @@ from asparkle import SparkConf, SparkContext
 from asparkle.core.contracts import MetricSink
 from asparkle.errors import ConfigurationError, PluginError
 from asparkle.plugins import ConfigKey, hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 
 def phase(name="asparkle.moon.phase", default="0"):
@@ -51,13 +51,13 @@ def test_a_key_that_nobody_declares_is_refused_where_the_family_is_a_plugins():
 def test_a_key_in_a_family_of_asparkles_leaves_the_others_alone():
     settings = conf(asparkle_metrics_moon="14", asparkle_metrics_other="x")
     registry = PluginRegistry(settings, [with_keys(phase("asparkle.metrics.moon"))])
-    assert registry.keys["asparkle.metrics.moon"][0] == "moon"
+    assert registry.keys()["asparkle.metrics.moon"][0] == "moon"
 
 
 def test_two_plugins_may_share_a_family():
     two = with_keys(phase("asparkle.moon.age"), name="luna")
     settings = conf(asparkle_moon_phase="1", asparkle_moon_age="2")
-    assert PluginRegistry(settings, [with_keys(phase()), two]).keys.keys() == {
+    assert PluginRegistry(settings, [with_keys(phase()), two]).keys().keys() == {
         "asparkle.moon.phase",
         "asparkle.moon.age",
     }
@@ -66,7 +66,7 @@ def test_two_plugins_may_share_a_family():
 def test_one_packages_plugins_may_share_a_key():
     key = phase()
     registry = PluginRegistry(conf(asparkle_moon_phase="1"), [with_keys(key), with_keys(key, name="luna")])
-    assert registry.keys == {"asparkle.moon.phase": ("moon", key)}
+    assert registry.keys() == {"asparkle.moon.phase": ("moon", key)}
 
 
 SOURCE = """
@@ -109,6 +109,85 @@ def install_moon(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: moon\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[asparkle]\nmoon = moon_plugin\n")
     monkeypatch.delitem(sys.modules, "moon_plugin", raising=False)
+
+
+def test_settings_are_those_of_the_plugins_in_use(install_moon):
+    settings = conf(asparkle_moon_phase="3", asparkle_sun_spots="7", asparkle_mars_moons="2", spark_app_name="x")
+    sun = with_keys(phase("asparkle.sun.spots"), phase("asparkle.sun.flares"), name="sun")
+    assert PluginRegistry(settings, [sun]).settings() == {"asparkle.sun.spots": "7"}
+    used = PluginRegistry(settings.set("asparkle.metrics.sinks", "tides"))
+    assert used.settings() == {"asparkle.moon.phase": "3"}
+
+
+def test_a_key_that_plugins_share_is_a_setting_of_each():
+    key = phase()
+    registry = PluginRegistry(conf(asparkle_moon_phase="1"))
+    registry._register(with_keys(key), "moon")
+    registry._activate(with_keys(key, name="luna"))
+    registry._use("luna")
+    assert registry.settings() == {"asparkle.moon.phase": "1"}
+
+
+SETTINGS = """
+import os
+from asparkle.plugins import ConfigKey, hookimpl, loads, dumps
+from asparkle.plugins import BlockStore, CachePolicy, SchedulingPolicy, Serializer, ShuffleStore
+from asparkle.backends.disk import DiskStore
+from asparkle.backends.shufflefiles import FileShuffleStore
+from asparkle.plugins.cachepolicies import LRU
+from asparkle.plugins.serializers import Pickle
+
+PHASE = ConfigKey("asparkle.moon.phase", "int", "a whole number", int, "0", "Days since the moon was new.")
+NOTES = ConfigKey("asparkle.moon.notes", "path", "a path", str, None, "Where it is noted.")
+
+class Noting:
+    def __init__(self, given):
+        super().__init__(given)
+        settings = given if hasattr(given, "getAll") else given.settings
+        path = os.path.join(NOTES.read(settings), f"{type(self).__name__}-{os.getpid()}")
+        with open(path, "w") as file:
+            file.write(str(PHASE.read(settings)))
+
+class Policy(Noting, LRU): ...
+class Store(Noting, DiskStore): ...
+class Shuffles(Noting, FileShuffleStore): ...
+class Bytes(Noting, Pickle): ...
+
+class Order(Noting, SchedulingPolicy):
+    def rank(self, tasks):
+        return ()
+
+@hookimpl
+def asparkle_configuration(): return [PHASE, NOTES]
+@hookimpl
+def asparkle_cache_policies(): return {"moon": Policy}
+@hookimpl
+def asparkle_block_stores(): return {"moon": Store}
+@hookimpl
+def asparkle_shuffle_stores(): return {"moon": Shuffles}
+@hookimpl
+def asparkle_serializers(): return {"moon": Bytes}
+@hookimpl
+def asparkle_scheduling_policies(): return {"MOON": Order}
+"""
+
+
+@pytest.mark.parametrize("master", ["processes[1]", "threads[1]"])
+def test_whatever_a_plugin_provides_reads_its_settings_where_it_is_made(master, tmp_path, monkeypatch):
+    (tmp_path / "settled_moon.py").write_text(SETTINGS)
+    (tmp_path / "notes").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import settled_moon
+
+    names = ["cache.policy", "store.disk", "store.shuffle", "serializer"]
+    settings = SparkConf().setAll((f"asparkle.{name}", "moon") for name in names)
+    settings.set("spark.scheduler.mode", "MOON").set("asparkle.moon.phase", 14)
+    settings.set("asparkle.moon.notes", tmp_path / "notes").set("spark.shuffle.sort.bypassMergeThreshold", "0")
+    with SparkContext(master, conf=settings, plugins=[settled_moon]) as sc:
+        pairs = sc.parallelize(range(4), 2).map(lambda x: (x, "x" * 100_000))
+        assert len(pairs.partitionBy(2).collect()) == 4
+    notes = {path.name.partition("-")[0]: path.read_text() for path in (tmp_path / "notes").iterdir()}
+    assert notes == dict.fromkeys(["Policy", "Store", "Shuffles", "Bytes", "Order"], "14")
 
 
 WRONG_KEYS = {
@@ -183,4 +262,4 @@ def test_a_plugin_that_is_refused_leaves_nothing_behind():
     registry = PluginRegistry(SparkConf())
     with pytest.raises(PluginError):
         registry._activate(Both())
-    assert (registry.keys, registry.commands, registry.listeners()) == ({}, {}, [])
+    assert (registry.keys(), registry.commands(), registry.listeners()) == ({}, {}, [])

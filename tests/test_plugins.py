@@ -17,15 +17,15 @@ import pytest
 
 from asparkle import JobFailed, SparkContext, TaskContext
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink
+from asparkle.core.contracts import BlockStore, CachePolicy, ClusterManager, Listener, MetricSink, SchedulingPolicy
 from asparkle.core.errors import ConfigurationError, PluginError
 from asparkle.core.events import JobStarted
+from asparkle.core.loading import load_class, load_function
 from asparkle.core.masters import Master
 from asparkle.core.unmet import unmet
-from asparkle.core.worker.runtime import load_class, load_function
 from asparkle.plugins import API_VERSION, builtin, hookimpl, listeners
 from asparkle.plugins.listeners import EventRecorder, LogListener
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 
 class Moon(ClusterManager):
@@ -36,19 +36,6 @@ class Moon(ClusterManager):
 class NeedsMore(Moon):
     def __init__(self, size):
         self.size = size
-
-
-class OneTooFew(Moon):
-    def executors(self, url):
-        return 0
-
-
-class Unopened(Moon):
-    def executors(self, url):
-        return 1
-
-    def open(self, app):
-        return None
 
 
 class Tidal(CachePolicy):
@@ -141,7 +128,7 @@ def test_builtin_names_scan_no_entry_points_and_import_no_pluggy():
         "importlib.metadata.entry_points = None\n"
         "from asparkle.core.conf import SparkConf; from asparkle.core.contracts import CachePolicy\n"
         "from asparkle.core.masters import Master\n"
-        "from asparkle.plugins.manager import PluginRegistry\n"
+        "from asparkle.plugins.registry import PluginRegistry\n"
         "registry = PluginRegistry(SparkConf())\n"
         "registry.cluster_manager(Master('inline', 1)), registry.path(CachePolicy, 'lru'), registry.listeners()\n"
         "assert 'pluggy' not in sys.modules and 'structlog' not in sys.modules"
@@ -163,7 +150,7 @@ def test_unknown_names_list_what_is_known():
 
 
 def test_a_context_brings_its_own_plugins():
-    assert isinstance(PluginRegistry(SparkConf(), [moon_plugin()]).cluster_manager(Master("moon")), Moon)
+    assert isinstance(PluginRegistry(SparkConf(), [moon_plugin()]).cluster_manager(Master("moon")).manager, Moon)
     with pytest.raises(ConfigurationError):
         PluginRegistry(SparkConf()).cluster_manager(Master("moon"))
 
@@ -206,7 +193,7 @@ def test_a_class_for_workers_can_be_imported_there():
         ("asparkle.core.conf:check_conf", "is not a class derived from CachePolicy"),
         (
             "no.such:Thing",
-            "'no.such:Thing', named as CachePolicy, can't be imported here: ModuleNotFoundError: No module named",
+            "'no.such:Thing' can't be imported here: ModuleNotFoundError: No module named",
         ),
     ],
 )
@@ -244,6 +231,29 @@ def test_plugins_of_one_kind_are_told_apart():
     assert [listener.conf for listener in PluginRegistry(SparkConf(), two).listeners()] == two
 
 
+def test_a_listener_or_a_sink_given_twice_is_one():
+    class Kept(MetricSink):
+        def report(self, metrics):
+            pass
+
+    ears, kept = Ears(None), Kept()
+    registry = PluginRegistry(SparkConf(), [ears, kept, ears, kept])
+    assert registry.listeners()[-1:] == [ears]
+    assert len(registry.listeners()) == len(PluginRegistry(SparkConf(), [kept]).listeners()) + 1
+
+
+def test_a_listener_with_hooks_is_a_plugin_too():
+    class Both(Ears):
+        @hookimpl
+        def asparkle_cluster_managers(self):
+            return {"moon": Moon}
+
+    both = Both(None)
+    registry = PluginRegistry(SparkConf(), [both])
+    assert registry.listeners() == [both]
+    assert registry.cluster_manager(Master("moon"))
+
+
 # --------------------------------------------------------------------------------------- installed plugins
 
 
@@ -251,7 +261,7 @@ def test_an_installed_plugin_is_found_by_its_scheme_and_otherwise_does_nothing(i
     install("moon", MOON)
     registry = PluginRegistry(SparkConf())
     assert "moon_plugin" not in sys.modules
-    assert type(registry.cluster_manager(Master("moon", rest="far"))).__name__ == "Moon"
+    assert type(registry.cluster_manager(Master("moon", rest="far")).manager).__name__ == "Moon"
     assert registry.path(CachePolicy, "tidal") == "moon_plugin:Tidal"
     assert registry.listeners() == []
 
@@ -265,6 +275,20 @@ def test_what_workers_load_of_a_package_is_known_with_its_version(install):
     assert registry.packages() == ()
     registry.path(CachePolicy, "tidal")
     assert registry.packages() == (("moon", "1.0"),)
+
+
+def test_a_plugin_that_is_given_counts_as_its_package(install):
+    """Whether it is the module, or an object of a class that the module defines."""
+    install("moon", MOON + "class Plugin:\n    asparkle_cache_policies = hookimpl(lambda self: {'tidal': 'x:Tidal'})\n")
+    import moon_plugin
+
+    for given in (moon_plugin, moon_plugin.Plugin()):
+        registry = PluginRegistry(SparkConf(), [given])
+        registry.path(CachePolicy, "tidal")
+        assert registry.packages() == (("moon", "1.0"),)
+    registry = PluginRegistry(SparkConf(), [plugin(asparkle_cache_policies=lambda: {"tidal": Tidal})])
+    registry.path(CachePolicy, "tidal")
+    assert registry.packages() == ()
 
 
 @pytest.mark.parametrize("arguments", [(conf(asparkle_plugins="moon"),), (SparkConf(), ["moon"])])
@@ -286,6 +310,26 @@ def test_a_blocked_plugin_is_never_imported(install, monkeypatch, by):
     assert "moon_plugin" not in sys.modules
 
 
+def test_blocked_is_also_what_is_given(install, monkeypatch):
+    install("moon", MOON)
+    import moon_plugin
+
+    monkeypatch.setenv("ASPARKLE_PLUGINS_BLOCK", "moon, Hidden, log")
+    hidden = type("Hidden", (Ears,), {})(None)
+    for name, given in [
+        ("moon", plugin("moon", asparkle_codecs=lambda: {".moon": "x:Y"})),
+        ("moon", moon_plugin),
+        ("moon", moon_plugin.Ears()),
+        ("Hidden", hidden),
+        ("log", listeners),
+    ]:
+        with pytest.raises(PluginError, match=f"plugin '{name}': is blocked, by ASPARKLE_PLUGINS_BLOCK"):
+            PluginRegistry(SparkConf(), [given])
+    assert PluginRegistry(
+        SparkConf(), [plugin("mars", asparkle_codecs=lambda: {".moon": "x:Y"}), Ears(None)]
+    ).listeners()
+
+
 def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
     install("moon", MOON)
     install("bad", "import no_such_module")
@@ -299,7 +343,13 @@ def test_a_broken_installed_plugin_harms_only_who_wants_it(install):
 
 
 @pytest.mark.parametrize(
-    "source", ["raise SystemExit(3)", "def __getattr__(name): raise OSError(name)", "import no_such_module"]
+    "source",
+    [
+        "raise SystemExit(3)",
+        "def __getattr__(name): raise OSError(name)",
+        "def __getattr__(name): exit(3)",
+        "import no_such_module",
+    ],
 )
 def test_one_that_breaks_in_any_way_is_named_and_harms_nobody_else(install, source):
     install("moon", MOON)
@@ -363,6 +413,44 @@ def test_a_wrong_plugin_says_what_is_wrong(wrong):
     assert caught.value.plugin in ("moon", "Moon")
 
 
+def leave(*arguments):
+    raise SystemExit("bye")
+
+
+@pytest.mark.parametrize(
+    ("hooks", "settings", "problem"),
+    [
+        ({"asparkle_codecs": leave}, {}, "asparkle_codecs raised SystemExit: bye"),
+        ({"asparkle_listeners": leave}, {}, "asparkle_listeners raised SystemExit: bye"),
+        (
+            {"asparkle_metric_sinks": lambda: {"x": type("Sink", (MetricSink,), {"__init__": leave, "report": leave})}},
+            {"asparkle_metrics_sinks": "x"},
+            "Sink could not be made: SystemExit: bye",
+        ),
+        (
+            {
+                "asparkle_scheduling_policies": lambda: {
+                    "X": type("P", (SchedulingPolicy,), {"__init__": leave, "rank": leave})
+                }
+            },
+            {"spark_scheduler_mode": "X"},
+            "P could not be made: SystemExit: bye",
+        ),
+    ],
+)
+def test_a_plugin_that_exits_ends_no_host(hooks, settings, problem):
+    with pytest.raises(PluginError, match=f"plugin 'moon': .*{problem}"):
+        SparkContext("inline", conf=conf(**settings), plugins=[plugin(**hooks)])
+
+
+def test_an_installed_plugin_whose_hook_exits_harms_nobody(install):
+    install("bad", "from asparkle.plugins import hookimpl\n@hookimpl\ndef asparkle_codecs(): raise SystemExit(3)")
+    install("moon", MOON)
+    registry = PluginRegistry(SparkConf())
+    assert registry.cluster_manager(Master("moon"))
+    assert "asparkle_codecs raised SystemExit: 3" in str(registry.broken["bad"])
+
+
 def test_two_plugins_with_one_scheme():
     with pytest.raises(PluginError, match="plugin 'luna': .*'moon' is already provided by moon"):
         PluginRegistry(SparkConf(), [moon_plugin(), moon_plugin("luna")])
@@ -371,9 +459,9 @@ def test_two_plugins_with_one_scheme():
 @pytest.mark.parametrize(
     ("target", "problem"),
     [
-        ("no.such:Thing", "can't import 'no.such:Thing' for 'moon': ModuleNotFoundError: No module named"),
-        ("asparkle.core.conf:Nothing", "can't import"),
-        (".:Thing", "can't import '.:Thing' for 'moon': TypeError"),
+        ("no.such:Thing", "'moon': 'no.such:Thing' can't be imported here: ModuleNotFoundError: No module named"),
+        ("asparkle.core.conf:Nothing", "can't be imported here"),
+        (".:Thing", "'moon': '.:Thing' can't be imported here: TypeError"),
         (NeedsMore, "'moon': NeedsMore could not be made: TypeError: .*missing 1 required"),
         (Ears, "is not a class derived from ClusterManager"),
     ],
@@ -384,20 +472,11 @@ def test_a_manager_that_cannot_be_used_says_why(target, problem):
         registry.cluster_manager(Master("moon"))
 
 
-@pytest.mark.parametrize(
-    ("target", "problem"),
-    [
-        (OneTooFew, r"plugin 'OneTooFew': executors\('moon://x'\) returned 0: expected a whole number, 1 or more"),
-        (Unopened, r"plugin 'Unopened': open\(app\) returned None: expected an asynchronous context manager"),
-    ],
-)
-def test_a_manager_that_does_not_keep_its_contract_is_named(target, problem):
-    with pytest.raises(PluginError, match=problem):
-        SparkContext("moon://x", plugins=[moon_plugin(target=target)])
-
-
 def test_a_sink_that_can_not_be_made_is_named():
     class Clogged(MetricSink):
+        def __init__(self):
+            pass
+
         def report(self, metrics):
             pass
 
@@ -608,9 +687,9 @@ def test_what_is_no_function_and_no_scope_is_refused(hooks, problem):
 
 
 def test_scopes_that_workers_cannot_load_are_named():
-    with pytest.raises(ConfigurationError, match="'no_such_module:scope', named as a task's scope, can't be imported"):
+    with pytest.raises(ConfigurationError, match="'no_such_module:scope' can't be imported"):
         load_function("no_such_module:scope")
-    with pytest.raises(ConfigurationError, match="'os:sep' is not a function"):
+    with pytest.raises(ConfigurationError, match="'os:sep' is '/': expected a function"):
         load_function("os:sep")
 
 

@@ -15,7 +15,7 @@ from asparkle.errors import PluginError
 from asparkle.events import JobEnded, JobStarted
 from asparkle.plugins import SchedulingPolicy, TaskSetFacts
 from asparkle.plugins.listeners import EventRecorder
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 PLUGIN = """
 from asparkle.plugins import SchedulingPolicy, hookimpl
@@ -96,12 +96,14 @@ def test_a_pools_file_may_name_a_plugins_policy(tmp_path: Path) -> None:
 
 def test_a_policy_that_cannot_be_made_is_named() -> None:
     class Shy(SchedulingPolicy):
-        def __init__(self) -> None:
+        def __init__(self, conf: object) -> None:
             raise OSError("no")
 
         def rank(self, tasks: TaskSetFacts) -> tuple[float, ...]:
             return ()
 
     registry = PluginRegistry(SparkConf(), [plugin(asparkle_scheduling_policies=lambda: {"SHY": Shy})])
-    with pytest.raises(PluginError, match=r"plugin 'moon': asparkle_scheduling_policies: .*Shy\(\) raised OSError: no"):
+    with pytest.raises(
+        PluginError, match=r"plugin 'moon': asparkle_scheduling_policies: .*Shy could not be made: OSError: no"
+    ):
         registry.scheduling_policy("SHY")

@@ -13,7 +13,8 @@ from asparkle.core.contracts import Serializer
 from asparkle.core.serializer import load_elements
 from asparkle.errors import ConfigurationError, PicklingFailed, PluginError
 from asparkle.plugins import builtin, hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
+from asparkle.testing import sample_app
 
 MOON = '''
 import pickle
@@ -145,7 +146,7 @@ def test_arrays_are_chunks_and_come_back_as_views_that_can_be_written(master, tm
 
 
 def test_pickle_is_a_serializer_like_others():
-    elements = load_elements(builtin.asparkle_serializers()["pickle"])
+    elements = load_elements(sample_app()._replace(serializer=builtin.asparkle_serializers()["pickle"]))
     value = [(1, "a", [None]), {2.5: b"x" * 10_000}]
     chunks = elements.dumps(value)
     assert elements.loads(chunks) == value

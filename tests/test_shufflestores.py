@@ -15,7 +15,7 @@ from asparkle.backends.shufflefiles import FileShuffleStore
 from asparkle.core.contracts import ShuffleStore
 from asparkle.errors import ConfigurationError, PluginError, StorageError
 from asparkle.plugins import hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 MOON = '''
 import os

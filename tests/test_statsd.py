@@ -137,6 +137,29 @@ def test_what_could_not_be_sent_is_counted_later(server, monkeypatch):
     assert received(server) == [b"asparkle.my_app__1.jobs:4|c"]
 
 
+def test_what_was_sent_before_an_error_is_counted_once(server):
+    """No packet holds the name in the middle."""
+    sink = StatsdSink(conf(statsd_address=address_of(server)))
+
+    def report(number, *names):
+        buckets = (Metric("times", "histogram", "", 0.0, (), ((1.0, number, number), (math.inf, number, 2 * number))),)
+        sink.report(metrics(*buckets, *(Metric(name, "counter", "", number) for name in names)))
+
+    with pytest.raises(OSError, match="too long"):
+        report(2, "before", "m" * 70_000, "after")
+    report(3, "before", "after")
+    prefix = "asparkle.my_app__1"
+    assert b"\n".join(received(server)).decode().splitlines() == [
+        f"{prefix}.times:1000|ms|@0.5",
+        f"{prefix}.times:2000|ms|@0.5",
+        f"{prefix}.before:2|c",
+        f"{prefix}.times:1000|ms",
+        f"{prefix}.times:2000|ms",
+        f"{prefix}.before:1|c",
+        f"{prefix}.after:3|c",
+    ]
+
+
 @pytest.mark.parametrize("address", ["localhost", ":8125", "localhost:", "localhost:0", "h:99999", "::1:8125", "h:x"])
 def test_an_address_that_makes_no_sense_is_refused(address):
     with pytest.raises(ConfigurationError, match=r"asparkle.metrics.statsd.address = .*: expected host:port, such as"):

@@ -16,7 +16,7 @@ from asparkle.core.application import Application
 from asparkle.core.contracts import AppSpec
 from asparkle.core.protocol import Hello, MessageReader, Ready, Refused, Shutdown, encode
 from asparkle.core.version import PYTHON, VERSION
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 
 @pytest.fixture
@@ -53,8 +53,7 @@ def test_a_worker_of_other_versions_refuses(app: AppSpec) -> None:
 
 def test_a_worker_that_cannot_do_what_is_asked_of_it_refuses(app: AppSpec) -> None:
     assert answer(app, app=app._replace(cache_policy="not_here:Policy")._asdict()) == Refused(
-        "'not_here:Policy', named as CachePolicy, can't be imported here: "
-        "ModuleNotFoundError: No module named 'not_here'"
+        "'not_here:Policy' can't be imported here: ModuleNotFoundError: No module named 'not_here'"
     )
     refused = answer(app, app=app._replace(directories=("/no/such/directory",))._asdict())
     assert "No such file or directory: '/no/such/directory" in refused.reason

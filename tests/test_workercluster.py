@@ -18,7 +18,7 @@ from asparkle.core.application import Application
 from asparkle.core.errors import NoExecutors
 from asparkle.core.protocol import Hello, MessageReader, Refused, encode
 from asparkle.plugins import AppSpec, ExecutorInfo, Lost, SocketExecutor, WorkerCluster, in_thread, worker_command
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 pytestmark = pytest.mark.anyio
 Commands = Callable[[str, AppSpec], Sequence[str]]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from asparkle.plugins import BlockId, BlockStore, Buffer, map_file, remove_file, write_file
+from asparkle.plugins import AppSpec, BlockId, BlockStore, Buffer, map_file, remove_file, write_file
 
 
 class DiskStore(BlockStore):
@@ -14,8 +14,9 @@ class DiskStore(BlockStore):
     Survives the worker that wrote it; another worker's block is found under the same name.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
-        self._directories = directories
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
+        self._directories = [os.path.join(directory, "blocks") for directory in app.directories]
 
     def _path(self, block: BlockId) -> str:
         rdd, partition = block

@@ -15,12 +15,12 @@ AHEAD: Final = 64  # workers that are asked for before anybody listens: as many 
 def start_python(module: str, function: str, channel: socket.socket, app: AppSpec) -> int:
     """Start ``module.function(fd)`` in a new interpreter which has ``channel`` as its ``fd``; returns its pid.
 
-    It sees this process's environment, working directory and ``sys.path``, its output and its errors,
-    but not its standard input, and is in a process group of its own, so that the terminal's Ctrl-C does
-    not reach it.
+    It sees this process's environment and working directory, the application's ``sys.path``, this process's
+    output and its errors, but not its standard input, and is in a process group of its own, so that the
+    terminal's Ctrl-C does not reach it.
     """
     fd = 3 if channel.fileno() != 3 else 4
-    code = f"import sys; sys.path[:] = {list(sys.path)!r}; from {module} import {function}; {function}({fd})"
+    code = f"import sys; sys.path[:] = {list(app.path)!r}; from {module} import {function}; {function}({fd})"
     environment = {**os.environ, **app.environment, "PYTHONHASHSEED": app.hash_seed}
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:

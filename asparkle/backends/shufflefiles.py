@@ -51,6 +51,7 @@ class FileShuffleStore(ShuffleStore):
     scope = "host"
 
     def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._directories = app.directories
         self._host = app.host
         self._apart = bool(app.host or app.dialer)

@@ -24,7 +24,7 @@ from typing import Any
 from asparkle.plugins import AppSpec, Unpacker, pack, preload, remove_tree, serve
 
 preload()  # once, here, for all workers
-for _module in ("backends.disk", "backends.shufflefiles", "plugins.policies", "plugins.serializers"):
+for _module in ("backends.disk", "backends.shufflefiles", "plugins.cachepolicies", "plugins.serializers"):
     importlib.import_module(f"asparkle.{_module}")  # what they load by name, unless told otherwise
 
 FORKS = os.environ.get("ASPARKLE_START_METHOD", "spawn" if sys.platform == "darwin" else "fork") != "spawn"

@@ -29,15 +29,13 @@ from asparkle.core.contracts import (
     ShuffleStore,
 )
 from asparkle.core.directories import ApplicationDirectories
-from asparkle.core.errors import ConfigurationError, ContextStopped, PluginError
+from asparkle.core.errors import ConfigurationError, ContextStopped
 from asparkle.core.masters import Master, default_memory, parse_master
-from asparkle.core.shown import shown
 
 if TYPE_CHECKING:
     import re
-    from contextlib import AbstractAsyncContextManager
 
-    from asparkle.core.contracts import Cluster, Listener, SchedulingPolicy
+    from asparkle.core.contracts import Listener, SchedulingPolicy
     from asparkle.core.filesystems import Options
     from asparkle.core.scheduler import SchedulerConf
     from asparkle.core.scheduler.messages import AllocationConf
@@ -65,6 +63,8 @@ class Extensions(Protocol):
     def task_scopes(self) -> list[str]: ...
 
     def packages(self) -> tuple[tuple[str, str], ...]: ...
+
+    def settings(self) -> dict[str, str]: ...
 
 
 class Application:
@@ -133,6 +133,7 @@ class Application:
             shuffle_store=shuffle_store,
             cache_policy=policy,
             serializer=serializer,
+            settings=extensions.settings(),
             in_process=self.manager.in_process,
             task_scopes=tuple(extensions.task_scopes()),
             packages=extensions.packages(),
@@ -143,9 +144,6 @@ class Application:
     def _cores(self, conf: SparkConf) -> int:
         """Those of all executors, where the master URL is a plugin's."""
         asked = self.manager.executors(self.master_url)
-        if not isinstance(asked, int) or asked < 1:
-            problem = f"executors({self.master_url!r}) returned {asked!r}: expected a whole number, 1 or more"
-            raise PluginError(type(self.manager).__qualname__, problem)
         executors = keys.EXECUTOR_INSTANCES.read(conf) or asked
         return executors * keys.EXECUTOR_CORES.read(conf)
 
@@ -158,18 +156,10 @@ class Application:
 
             log().warning(f"{keys.ALLOCATION.name} has no effect: tasks run in this process", master=self.master_url)
             return None
-        from asparkle.core.allocation import allocation_conf
+        from asparkle.core.allocationconf import allocation_conf
 
         each = max(1, keys.EXECUTOR_CORES.read(conf) // task_cpus) if plugin else 1
         return allocation_conf(conf, self.executors, each)
-
-    def cluster(self) -> AbstractAsyncContextManager[Cluster]:
-        """What the manager opens.  Raises PluginError for what is no asynchronous context manager."""
-        opened = self.manager.open(self.spec)
-        if not hasattr(opened, "__aenter__"):
-            problem = f"open(app) returned {shown(opened)}: expected an asynchronous context manager of a Cluster"
-            raise PluginError(type(self.manager).__qualname__, problem)
-        return opened
 
     @cached_property
     def scheduler(self) -> SchedulerConf:

@@ -104,7 +104,7 @@ class Failures:
             log().warning("listener is too slow", listener=self._feed.name, events_dropped=dropped)
 
 
-class _TaskFeed(Feed):
+class _TaskDelivery(Feed):
     """A coroutine listener, in a task on the bus's loop."""
 
     def __init__(self, bus: Bus, listener: Listener | Handler, events: tuple[type, ...], name: str) -> None:
@@ -205,7 +205,7 @@ class _TaskFeed(Feed):
         return True
 
 
-class _ThreadFeed(Feed):
+class _ThreadDelivery(Feed):
     """A plain listener, in a daemon thread that is started with the first event."""
 
     def __init__(self, bus: Bus, listener: Listener | Handler, events: tuple[type, ...], name: str) -> None:
@@ -325,7 +325,7 @@ class Bus:
         self._feeds: tuple[Feed, ...] = ()
         self._dropped: dict[str, int] = {}
         self._routes: dict[type, tuple[Feed, ...]] = {}
-        self._deliveries: list[_TaskFeed | _ThreadFeed] = []  # removed ones too, until they have ended
+        self._deliveries: list[_TaskDelivery | _ThreadDelivery] = []  # removed ones too, until they have ended
         self._thread = 0  # the event loop's, once there is one
         self._call_in_loop: LoopCaller
         self._closed = False
@@ -353,7 +353,7 @@ class Bus:
         name = name or _name_of(listener)
         if isinstance(listener, Listener):
             _check(listener, name)
-        feed: _TaskFeed | _ThreadFeed
+        feed: _TaskDelivery | _ThreadDelivery
         if isinstance(listener, Listener) and listener.at_once:
             if _is_async(handler):
                 raise ArgumentTypeError(f"listener {name}: at_once is for plain methods: on_event is a coroutine")
@@ -361,11 +361,11 @@ class Bus:
             self.attach(direct)
             return direct
         if _is_async(handler):
-            feed = _TaskFeed(self, listener, events, name)
+            feed = _TaskDelivery(self, listener, events, name)
             if self._thread and not self._closed:
                 feed.start()
         else:
-            feed = _ThreadFeed(self, listener, events, name)
+            feed = _ThreadDelivery(self, listener, events, name)
         if not self._closed:
             self.count_dropped(feed.name, 0)
             self._deliveries = [*(other for other in self._deliveries if not other.is_over()), feed]
@@ -420,7 +420,7 @@ class Bus:
     async def __aenter__(self) -> Bus:
         self._thread, self._call_in_loop = threading.get_ident(), loop_caller()
         for feed in self._deliveries:
-            if isinstance(feed, _TaskFeed):
+            if isinstance(feed, _TaskDelivery):
                 feed.start()
         return self
 
@@ -432,7 +432,7 @@ class Bus:
             self.remove(other)
         deadline = anyio.current_time() + self.flush_timeout
         for feed in self._deliveries:
-            if isinstance(feed, _TaskFeed):
+            if isinstance(feed, _TaskDelivery):
                 feed.end_by(deadline)
         for feed in self._deliveries:
             await feed.join(deadline)

@@ -224,9 +224,11 @@ class _Deflated(io.RawIOBase):
         return memoryview(data).nbytes
 
     def close(self) -> None:
-        if not self.closed:
-            self._file.write(self._compressor.flush())
-        super().close()
+        try:
+            if not self.closed:
+                self._file.write(self._compressor.flush())
+        finally:
+            super().close()
 
 
 class _Lz4Blocks(io.RawIOBase):

@@ -9,7 +9,7 @@ This module is on the start-up path: it imports next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from asparkle.core.errors import ArgumentError, ArgumentTypeError, ConfigurationError
@@ -205,8 +205,8 @@ class ConfigKey(Generic[T]):
         self.default = default
         self.doc = doc
 
-    def read(self, conf: SparkConf) -> T:
-        """The parsed value in ``conf``, or the default.  Raises ConfigurationError."""
+    def read(self, conf: SparkConf | Mapping[str, str]) -> T:
+        """The parsed value in ``conf``, or the default; in workers, of `AppSpec.settings`.  Raises ConfigurationError."""
         text = conf.get(self.name)
         if text is None:
             text = self.default

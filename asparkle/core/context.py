@@ -158,7 +158,7 @@ class SparkContext(DriverOnly):
             await in_thread(application.begin)
         await stack.enter_async_context(self._bus)
         stack.push_async_callback(clean_up, self._forget_outputs)
-        cluster = await stack.enter_async_context(application.cluster())
+        cluster = await stack.enter_async_context(application.manager.open(application.spec))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         driver = Driver(application.spec, self._scheduler_conf, call, tasks, max_result=application.max_result)

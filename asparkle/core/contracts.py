@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from asparkle.core.namedtuple import NamedTuple
 
 if TYPE_CHECKING:
+    from asparkle.core.conf import SparkConf
     from asparkle.core.hostfiles import HostFiles
     from asparkle.core.protocol import ToDriver, ToExecutor
 
@@ -36,13 +37,14 @@ class AppSpec(NamedTuple):
     direct_result: int  # larger results go by file
     kill_timeout: float  # spark.task.reaper.killTimeout, seconds
     task_cpus: int  # spark.task.cpus
-    environment: dict[str, str]  # spark.executorEnv.*
-    path: tuple[str, ...]  # the driver's sys.path
-    directory: str  # and its working directory
+    environment: dict[str, str]  # spark.executorEnv.*: all workers have it
+    path: tuple[str, ...]  # the driver's sys.path, which workers on its host have, too
+    directory: str  # and its working directory, likewise; the driver tells them when one of the two changes
     disk_store: str  # "module:Class", loaded in workers: asparkle.store.disk
     shuffle_store: str  # likewise, and in the driver: asparkle.store.shuffle
     cache_policy: str  # likewise: asparkle.cache.policy
     serializer: str  # likewise, in workers and in the driver: asparkle.serializer
+    settings: dict[str, str]  # what is set of the keys of the plugins in use: `ConfigKey.read(app.settings)`
     in_process: bool = False  # every executor lives in the driver's process
     task_scopes: tuple[str, ...] = ()  # "module:function", loaded in workers: what surrounds each attempt
     packages: tuple[tuple[str, str], ...] = ()  # (name, version) of the plugins of which workers load something
@@ -98,9 +100,10 @@ thread.  Raises OSError where that host can't be reached: at once, if that is kn
 
 
 class ExecutorInfo(NamedTuple):
-    """``host``: tasks prefer it for blocks that lie there; executors with one host share its files.
-
-    It is also the `AppSpec.host` of a worker that does not share the driver's files."""
+    """``epoch``: no two executors have it and the ``id``; a later one of that id has a greater one.  ``host``: tasks
+    prefer it for blocks that lie there; executors with one host share its files; it is also the `AppSpec.host` of a
+    worker that does not share the driver's.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as it
+    knows it, where that is known."""
 
     id: str
     epoch: int
@@ -156,9 +159,12 @@ class Cluster(ABC):
 
     ``blocks_survive``: what an executor has written (shuffle files, blocks on disk) can still be read once it is
     released.  If not, dynamic allocation keeps executors whose files are needed.
+    ``shares_files``: all executors see the driver's files.  If not, those that don't have an `AppSpec.host`, and `dial`
+    is how the driver reaches what lies there.
     """
 
     blocks_survive = True
+    shares_files = True
 
     @abstractmethod
     async def added(self) -> Executor:
@@ -190,7 +196,7 @@ class Cluster(ABC):
 
     def dial(self, host: str) -> Connection:
         """A connection to the file server of a host whose executors do not share the driver's files: a `Dial`, the
-        driver's.  Optional: only such a cluster needs it (`AppSpec.host`)."""
+        driver's.  Optional: only a cluster that has `shares_files` = False needs it."""
         raise OSError(f"host {host!r} can't be reached: {type(self).__qualname__} has no dial()")
 
 
@@ -198,7 +204,8 @@ class ClusterManager(ABC):
     """Brings executors, in which tasks give what they give anywhere.  Leaving the context ends them all, and leaves
     nothing behind on any path.
 
-    The class is called without arguments, and starts nothing.  The event loop may be asyncio's or trio's.
+    The class is called without arguments, and starts nothing: what it must know is in the `AppSpec` that `open` gets.
+    The event loop may be asyncio's or trio's.
     ``in_process``: its executors live in the driver's process, and are handed objects as they are.
     """
 
@@ -241,10 +248,13 @@ class BlockFacts(NamedTuple):
 class CachePolicy(ABC):
     """Which blocks leave a full store first.  Called under the store's lock; must be quick, with many blocks, too.
 
-    The class is called without arguments, once in each worker.  A policy is told of every block of the store, and of
-    no other; it says in which order they should leave, and the store which of them do: never one for another of the
-    same RDD, and no more than must.
+    The class is called with the application's `AppSpec`, once in each worker.  A policy is told of every block of the
+    store, and of no other; it says in which order they should leave, and the store which of them do: never one for
+    another of the same RDD, and no more than must.
     """
+
+    def __init__(self, app: AppSpec) -> None:
+        self.app = app
 
     @abstractmethod
     def touch(self, block: BlockId) -> None:
@@ -295,8 +305,8 @@ Rank: TypeAlias = tuple[float, ...]
 class SchedulingPolicy(ABC):
     """Which jobs get free slots first.  Called on the event loop; must be quick.
 
-    The class is called without arguments, once in each context that names it: in ``spark.scheduler.mode``, or as a
-    pool's ``schedulingMode`` in the file of pools.  A free slot goes to the task set of the lowest rank that can use
+    The class is called with the context's `SparkConf`, once for ``spark.scheduler.mode``, and once for each pool whose
+    ``schedulingMode`` it is in the file of pools.  A free slot goes to the task set of the lowest rank that can use
     it, whatever runs already; of those with one rank, to the one whose job was submitted first.  What it is told is not
     its to change.
 
@@ -312,6 +322,11 @@ class SchedulingPolicy(ABC):
     """Whether ranks depend on nothing that changes while tasks run (``left``, ``running``).  Then each is asked for
     once, which is quicker."""
 
+    def __init__(self, conf: SparkConf | None = None) -> None:
+        from asparkle.core.conf import SparkConf
+
+        self.conf = SparkConf() if conf is None else conf
+
     @abstractmethod
     def rank(self, tasks: TaskSetFacts) -> Rank:
         """What the task set is compared by, the lowest first: a tuple of numbers, which may be empty."""
@@ -324,13 +339,16 @@ class SchedulingPolicy(ABC):
 class BlockStore(ABC):
     """Keeps serialized cached partitions, on the host's disk or beyond.  Thread-safe; called off the event loop.
 
-    The class is called once in each worker, with one argument: a list of existing directories, one below each
-    of ``spark.local.dir``.  They are the application's own, the same for all of the host's workers, and are
-    deleted with what is in them when it ends; what a store keeps elsewhere is its own to delete.  A block
-    outlives the worker that put it: every worker of the host finds it, under the same `BlockId`.
+    The class is called with the application's `AppSpec`, once in each worker.  Below each of ``AppSpec.directories`` is
+    a directory ``blocks`` for it to use.  They are the same for all of the host's workers, and are deleted with what is
+    in them when the application ends; what a store keeps elsewhere is its own to delete.  A block outlives the worker
+    that put it: every worker of the host finds it, under the same `BlockId`.
 
     Uses no more descriptors and threads the more blocks there have been.
     """
+
+    def __init__(self, app: AppSpec) -> None:
+        self.app = app
 
     @abstractmethod
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:
@@ -418,6 +436,9 @@ class ShuffleStore(ABC):
     ``host``, that worker, unless the cluster manager says that the host's blocks have gone, too; ``shared``, worker and
     host.  Map tasks whose outputs are lost run again before anybody asks for them."""
 
+    def __init__(self, app: AppSpec) -> None:
+        self.app = app
+
     @abstractmethod
     def begin(self, output: MapOutputId, partitions: int) -> MapOutputWriter:
         """Where an attempt writes.  Several attempts at one partition may write at once; each output is kept until it
@@ -470,13 +491,16 @@ class Serializer(ABC):
     """How elements become bytes: those of shuffles, spills, cached partitions and results, in batches.
 
     Functions, broadcast values, what the driver has of a collection and what asparkle says to its workers are pickled,
-    whatever the serializer.  The class is called without arguments, once in each worker and in the driver.  Its methods
-    are called often, also at once in several threads.
+    whatever the serializer.  The class is called with the application's `AppSpec`, once in each worker and in the
+    driver.  Its methods are called often, also at once in several threads.
     """
 
     is_pickle: bool = False
     """Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads: it then goes to the driver as it
     is, not in a frame."""
+
+    def __init__(self, app: AppSpec) -> None:
+        self.app = app
 
     @abstractmethod
     def dumps(self, value: Any) -> Sequence[Buffer]:
@@ -609,6 +633,11 @@ class MetricSink(ABC):
 
     name: str = ""
     """What logs call it; the class's name unless set."""
+
+    def __init__(self, conf: SparkConf | None = None) -> None:
+        from asparkle.core.conf import SparkConf
+
+        self.conf = SparkConf() if conf is None else conf
 
     def open(self, read: Callable[[], Metrics]) -> None:
         """First of all, when the application starts.  A sink that raises here is given up: nothing else is called.

@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from typing import Any, Final, TypeVar
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from asparkle.core import protocol
@@ -25,13 +24,13 @@ from asparkle.core.background import Background
 from asparkle.core.blockdirectory import BlockDirectory
 from asparkle.core.cleaner import Cleaner
 from asparkle.core.contracts import AppSpec, Buffer, Cluster, Executor, Lost, ShuffleStore
-from asparkle.core.errors import ContextStopped, JobCancelled, NoExecutors, ResultTooLarge
+from asparkle.core.errors import AsparkleError, ContextStopped, JobCancelled, NoExecutors, PluginError, ResultTooLarge
 from asparkle.core.failure import describe_failure, story_of
 from asparkle.core.hostfiles import HostFiles
 from asparkle.core.jobrecords import JobRecords
 from asparkle.core.jobs import Job, JobOptions, drop_payload, failure_of
 from asparkle.core.lineage import Node
-from asparkle.core.loading import load_class
+from asparkle.core.loading import made
 from asparkle.core.logs import log
 from asparkle.core.loop import LoopCaller, in_thread
 from asparkle.core.payloads import load, remove_file
@@ -92,7 +91,7 @@ class Driver:
         self._together: dict[int, Background[None]] = {}  # by node
         self._wake = anyio.Event()
         self._wake_at = float("inf")
-        self._broken: NoExecutors | None = None
+        self._broken: AsparkleError | None = None
         self._stillborn = 0  # executors in a row that were lost before they had reported anything
         self._later: list[m.Event] = []
         self._kills: dict[int, tuple[float, str]] = {}
@@ -105,7 +104,7 @@ class Driver:
         self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
         self.files: HostFiles
-        self._apart = False  # whether it may have executors that do not share this process's files
+        self._apart = False  # whether it may have executors that do not share the driver's files
         self._elastic = conf.allocation is not None
         self._adjustments: deque[Callable[[Cluster], Awaitable[None]]] = deque()  # of the cluster, in their order
         self._adjust = anyio.Event()
@@ -115,10 +114,10 @@ class Driver:
     async def start(self, cluster: Cluster, executors: int) -> None:
         """Serve jobs from now on, until the task group is cancelled."""
         self._cluster = cluster
-        self._apart = getattr(type(cluster), "dial", Cluster.dial) is not Cluster.dial
+        self._apart = not cluster.shares_files
         self.files = HostFiles(self.app, cluster.dial if self._apart else None)
         await cluster.set_target(executors)
-        self.tasks.start_soon(self._admit_executors)
+        self.tasks.start_soon(self._or_give_up, self._admit_executors)
         self.tasks.start_soon(self._keep_time)
         if self._elastic:
             self.tasks.start_soon(self._adjust_cluster, cluster)
@@ -144,7 +143,7 @@ class Driver:
             self._finish(job, ContextStopped(reason))
         self.cancel_jobs(reason=reason)  # the scheduler's and the listeners' part of it
         for remote in self._remotes.values():
-            remote.executor.send([protocol.Shutdown()])
+            self._send(remote, [protocol.Shutdown()])
         if self._cluster is not None:
             self.files.close()
 
@@ -158,19 +157,22 @@ class Driver:
     async def _admit_executors(self) -> None:
         assert self._cluster is not None
         while True:
-            try:
-                executor = await self._cluster.added()
-            except NoExecutors as error:
-                self._give_up(error)
-                return
+            executor = await self._cluster.added()
             info = executor.info
             self._remotes[info.id] = Remote(executor)
             self.blocks.executor_added(info.id, info.host)
-            self.tasks.start_soon(self._listen, executor)
+            self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
             self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
 
-    def _give_up(self, error: NoExecutors) -> None:
+    async def _or_give_up(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """A task that calls the backend; if that fails, no job can run."""
+        try:
+            await function(*arguments)
+        except AsparkleError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: AsparkleError) -> None:
         """There are no executors to be had: no job can run."""
         self._broken = error
         for job in list(self._jobs.values()):
@@ -180,14 +182,15 @@ class Driver:
     async def _listen(self, executor: Executor) -> None:
         stillborn = True
         while True:
-            reports = await executor.receive()
+            try:
+                reports = await executor.receive()
+            except PluginError:  # nobody hears of this worker any more
+                del self._remotes[executor.info.id]
+                raise
             if isinstance(reports, Lost):
                 stillborn = stillborn and reports.blame and not reports.running
                 self._lost(executor, reports, stillborn and bool(self._remotes[executor.info.id].stages))
                 return
-            if not reports:  # of a backend that has promised at least one: it may not hold up the loop
-                await anyio.lowlevel.checkpoint()
-                continue
             stillborn, self._stillborn = False, 0
             for report in reports:
                 _REPORTS[type(report)](self, executor, report)
@@ -265,10 +268,16 @@ class Driver:
         while self._dirty:
             _, remote = self._dirty.popitem()
             batch, remote.outbox = remote.outbox, []
-            remote.executor.send(batch)
+            self._send(remote, batch)
         deadline = self.scheduler.next_deadline()
         if deadline is not None and deadline < self._wake_at:
             self._wake.set()
+
+    def _send(self, remote: Remote, messages: Sequence[Any]) -> None:
+        try:
+            remote.executor.send(messages)
+        except PluginError as error:  # which it must not raise; whoever runs here may be in the midst of something
+            self.post(partial(self._give_up, error))
 
     def _launch(self, command: m.Launch) -> None:
         remote = self._remotes.get(command.executor)
@@ -649,7 +658,7 @@ class Driver:
     @cached_property
     def shuffles(self) -> ShuffleStore:
         """Where map outputs lie."""
-        store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+        store: ShuffleStore = made(self.app.shuffle_store, ShuffleStore, self.app)
         store.use(self.files)
         return store
 
@@ -668,7 +677,7 @@ class Driver:
     @cached_property
     def _elements(self) -> Elements:
         """How results were packed."""
-        return load_elements(self.app.serializer)
+        return load_elements(self.app)
 
     def cancel_jobs(
         self,

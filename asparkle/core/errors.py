@@ -87,7 +87,7 @@ class ArgumentTypeError(PySparkTypeError):
 
 class PluginError(AsparkleError):
     """A plugin can't be used: it failed to import, claims a name that is taken, is blocked, was written
-    for another API version, or a hook of it returned what the hook's contract does not allow.
+    for another API version, or a hook or a backend of it raised or returned what its contract does not allow.
 
     ``plugin``: its name; ``problem``: the message without it."""
 

@@ -219,12 +219,15 @@ class ExecutorAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorRemoved(Event):
-    """An executor is lost, or was given back: after the `TaskEnded` of what it ran."""
+    """An executor is gone: it is lost, or was released.  After the `TaskEnded` of what it ran."""
+
+    VERSION: ClassVar[int] = 2
 
     executor: str  # its id
     epoch: int  # see `ExecutorAdded`
     host: str  # where it was
     reason: str  # in words
+    released: bool = False  # given back, as it was not needed any more: it is not lost
 
 
 @dataclass(frozen=True, slots=True)

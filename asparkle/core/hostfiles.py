@@ -61,7 +61,7 @@ class HostFiles:
 
         if not self._app.dialer:
             return _nowhere
-        dial: Dial = load_function(self._app.dialer, "the way to other hosts' files")(self._app)
+        dial: Dial = load_function(self._app.dialer)(self._app)
         return dial
 
     def map(self, ref: FileRef) -> memoryview:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
-from asparkle.core.contracts import SchedulingPolicy
 from asparkle.core.errors import AsparkleError, ConfigurationError
 
-Pool = tuple[SchedulingPolicy, int, int]
+if TYPE_CHECKING:
+    from asparkle.core.contracts import SchedulingPolicy
+
+    Pool: TypeAlias = tuple[SchedulingPolicy, int, int]
 _FIELDS = {"schedulingMode": "FIFO", "weight": 1, "minShare": 0}
 
 

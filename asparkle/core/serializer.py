@@ -34,7 +34,7 @@ from asparkle.core.errors import AsparkleError, CorruptBlock, PicklingFailed, Ta
 from asparkle.core.shown import shown
 
 if TYPE_CHECKING:
-    from asparkle.core.contracts import Serializer
+    from asparkle.core.contracts import AppSpec, Serializer
 
 ALIGNMENT = 64
 OUT_OF_BAND = 4096  # smaller buffers stay in the pickle: an entry, padding and a view cost more than a copy
@@ -119,12 +119,12 @@ def _owner(method: Any) -> str:
     return type(getattr(method, "__self__", method)).__qualname__
 
 
-def load_elements(where: str) -> Elements:
-    """Those of the serializer at a path.  Raises ConfigurationError for one that can't be used."""
+def load_elements(app: AppSpec) -> Elements:
+    """Those of the application's serializer.  Raises ConfigurationError for one that can't be used."""
     from asparkle.core.contracts import Serializer
-    from asparkle.core.loading import load_class
+    from asparkle.core.loading import made
 
-    return Elements(load_class(where, Serializer)())
+    return Elements(made(app.serializer, Serializer, app))
 
 
 def _out_of_band(buffers: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -42,14 +42,78 @@ def worker_command(app: AppSpec, python: str | None = None) -> list[str]:
     return ["env", f"PYTHONHASHSEED={app.hash_seed}", python or sys.executable, "-m", "asparkle.worker"]
 
 
-class SocketExecutor(Executor):
-    """A channel to one worker, over a connected socket whose other end the worker reads and writes.
+class Channel(Protocol):
+    """An ordered stream of bytes in both directions, between the driver and one worker."""
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes over.  Never blocks and never fails: to an end that is gone, nothing is sent."""
+
+    async def receive(self) -> bytes:
+        """The next bytes; none at the end, or once it is closed.  Cancelled, it loses nothing."""
+
+    def hang_up(self) -> None:
+        """The worker is no more, even if something else still holds its end: what it has sent is read, and then the
+        end."""
+
+    def close(self) -> None:
+        """Let go of it: the other end reads the end.  May be called twice."""
+
+
+class SocketChannel(Channel):
+    """A connected socket; what can't be sent at once, a task of ``tasks`` sends."""
+
+    def __init__(self, connection: socket.socket, tasks: TaskGroup) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._tasks = tasks
+        self._receiver = Receiver(connection)
+        self._unsent = bytearray()
+
+    def send(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it is gone: `receive` tells
+            return
+        if sent < len(data):
+            self._unsent += memoryview(data)[sent:]
+            self._tasks.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        while self._unsent:
+            try:
+                await anyio.wait_writable(self._socket)
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                continue
+            except (OSError, anyio.ClosedResourceError):
+                return
+            del self._unsent[:sent]
+
+    async def receive(self) -> bytes:
+        return await self._receiver.receive()
+
+    def hang_up(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._unsent.clear()
+        self._receiver.close()
+
+
+class ChannelExecutor(Executor):
+    """One worker at the other end of a `Channel`.
 
     ``ended``: waits until the worker is gone, and says in words how it went ("its process was killed by SIGKILL").
     ``end``: makes it go by force, at once; one that is gone it leaves alone, or raises ProcessLookupError; None where
     that can't be done.
 
-    What the socket leads to is trusted: results are unpickled.  So it must be inherited by the worker, or led to it by
+    What the channel leads to is trusted: results are unpickled.  So it must be inherited by the worker, or led to it by
     something that has authenticated both sides.
     """
 
@@ -57,22 +121,17 @@ class SocketExecutor(Executor):
         self,
         app: AppSpec,
         info: ExecutorInfo,
-        connection: socket.socket,
-        tasks: TaskGroup,
+        channel: Channel,
         *,
         ended: Callable[[], Awaitable[str]],
         end: Callable[[], object] | None = None,
     ) -> None:
         self.info = info
         self._app = app
-        self._tasks = tasks
         self._ended = ended
         self._end = end
-        connection.setblocking(False)
-        self._socket = connection
-        self._receiver = Receiver(connection)
+        self._channel = channel
         self._reader = MessageReader()
-        self._unsent = bytearray()
         self._gone = False
         self._blameless = ""
 
@@ -95,35 +154,11 @@ class SocketExecutor(Executor):
         return None
 
     def send(self, messages: Sequence[Any]) -> None:
-        if self._gone:
-            return
-        data = encode(messages)
-        if self._unsent:
-            self._unsent += data
-            return
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # it is gone: `receive` tells why
-            return
-        if sent < len(data):
-            self._unsent += memoryview(data)[sent:]
-            self._tasks.start_soon(self._drain)
-
-    async def _drain(self) -> None:
-        while self._unsent and not self._gone:
-            try:
-                await anyio.wait_writable(self._socket)
-                sent = self._socket.send(self._unsent)
-            except BlockingIOError:
-                continue
-            except (OSError, anyio.ClosedResourceError):
-                return
-            del self._unsent[:sent]
+        if not self._gone:
+            self._channel.send(encode(messages))
 
     async def receive(self) -> Sequence[Any] | Lost:
-        while data := await self._receiver.receive():
+        while data := await self._channel.receive():
             try:
                 messages = self._reader.feed(data)
             except ValueError as error:  # a program that prints, above all
@@ -142,10 +177,11 @@ class SocketExecutor(Executor):
             how = await self._how_it_ended() or how
         if waiting.cancelled_caught:  # it lives, and nobody can talk to it any more
             self._end_by_force()
-        running = running_task(self._app, self.info.id)
-        if self._blameless:
-            return Lost(self._blameless, blame=False, running=running)
-        return Lost(reason or how, running=running)
+        return self.loss(self._blameless or reason or how, blame=not self._blameless)
+
+    def loss(self, reason: str, blame: bool) -> Lost:
+        """What is said of its loss.  Called once, when the worker is gone, or as good as gone."""
+        return Lost(reason, blame=blame, running=running_task(self._app, self.info.id))
 
     def kill(self) -> bool:
         return self._kill("it was killed because a cancelled task did not end")
@@ -195,16 +231,30 @@ class SocketExecutor(Executor):
             await self._how_it_ended()
 
     def hang_up(self) -> None:
-        """The worker is no more, even if a process that it forked still holds its end of the channel: what
-        it has sent is read, and then the end."""
+        """The worker is no more, even if a process that it forked still holds its end of the channel."""
         if not self._gone:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            self._channel.hang_up()
 
     def close(self) -> None:
         """Let go of the channel: the worker's end of it reads the end, and the worker ends."""
         self._gone = True
-        self._receiver.close()
+        self._channel.close()
+
+
+class SocketExecutor(ChannelExecutor):
+    """One worker that reads and writes the other end of a connected socket."""
+
+    def __init__(
+        self,
+        app: AppSpec,
+        info: ExecutorInfo,
+        connection: socket.socket,
+        tasks: TaskGroup,
+        *,
+        ended: Callable[[], Awaitable[str]],
+        end: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(app, info, SocketChannel(connection, tasks), ended=ended, end=end)
 
 
 class WorkerCluster(Cluster):
@@ -219,15 +269,15 @@ class WorkerCluster(Cluster):
         self.tasks = tasks
         self.target = 0
         self._next = 0
-        self._starting: dict[str, SocketExecutor | None] = {}
-        self._live: dict[str, SocketExecutor] = {}
+        self._starting: dict[str, ChannelExecutor | None] = {}
+        self._live: dict[str, ChannelExecutor] = {}
         self._released: set[str] = set()  # of these, until they are gone
         self._ready: deque[Executor | NoExecutors] = deque()  # and not given to the driver yet
         self._arrived = anyio.Event()
         self._stillborn = 0
 
     @abstractmethod
-    async def start(self, info: ExecutorInfo) -> SocketExecutor:
+    async def start(self, info: ExecutorInfo) -> ChannelExecutor:
         """Start a worker; ``info`` has its id, its epoch, and one slot on "localhost": what is not so is to be replaced
         in the executor's.  Raises OSError where that can't be done: it is tried again, or somewhere else.  Jobs fail
         with any other error at once.  When it is cancelled, it leaves no worker behind.
@@ -311,15 +361,15 @@ class WorkerCluster(Cluster):
         self._starting[info.id] = executor
         return await executor.ready()
 
-    def executors(self) -> list[SocketExecutor]:
+    def executors(self) -> list[ChannelExecutor]:
         """Those that are started and not gone: ready or not, released or not."""
         return [*self._live.values(), *self.starting()]
 
-    def starting(self) -> list[SocketExecutor]:
+    def starting(self) -> list[ChannelExecutor]:
         """Those that are started, and not ready yet."""
         return [executor for executor in self._starting.values() if executor is not None]
 
-    def find(self, executor: str) -> SocketExecutor | None:
+    def find(self, executor: str) -> ChannelExecutor | None:
         """The one of this id, ready or not; None when it is lost, or not started."""
         return self._live.get(executor) or self._starting.get(executor)
 

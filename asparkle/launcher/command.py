@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import ParamSpec
 
 from asparkle.core.conf import SparkConf, check_conf
 from asparkle.core.errors import AsparkleError, ConfigurationError
@@ -15,6 +16,7 @@ from asparkle.launcher import settings
 from asparkle.launcher.options import Parser, add_options
 from asparkle.plugins.builtin import COMMANDS
 
+P = ParamSpec("P")
 _RUN = """Run a Python program with asparkle's settings.  What stands behind the script is the program's own.
 Settings come, the first that has one, from the command line, PYSPARK_SUBMIT_ARGS, the properties file and MASTER."""
 
@@ -117,14 +119,25 @@ def _start(options: argparse.Namespace) -> int:
 def _plugins(options: argparse.Namespace) -> int:
     from asparkle.launcher.installed import show
 
-    return show(_conf_of(options), as_json=options.json)
+    return _printed(show, _conf_of(options), as_json=options.json)
 
 
 def _conf(options: argparse.Namespace) -> int:
     from asparkle.launcher.configured import show
 
     given = settings.sources(options, os.environ)
-    return show(_conf_of(options), given, options.prefix, only_set=options.set, as_json=options.json)
+    return _printed(show, _conf_of(options), given, options.prefix, only_set=options.set, as_json=options.json)
+
+
+def _printed(show: Callable[P, int], *arguments: P.args, **keywords: P.kwargs) -> int:
+    """What ``show`` returns; 0 where whoever reads what it prints has seen enough."""
+    try:
+        status = show(*arguments, **keywords)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        return 0
 
 
 def _conf_of(options: argparse.Namespace) -> SparkConf:

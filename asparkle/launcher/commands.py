@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from importlib import import_module
 
 from asparkle.core.conf import PLUGINS_BLOCK, SparkConf
-from asparkle.core.errors import AsparkleError, PluginError
+from asparkle.core.errors import AsparkleError, ConfigurationError, PluginError
+from asparkle.core.loading import load_function
 from asparkle.launcher import settings
 from asparkle.launcher.options import parse
-from asparkle.plugins.manager import COMMANDS, PluginRegistry
+from asparkle.plugins.kinds import COMMAND, KINDS
+from asparkle.plugins.registry import PluginRegistry
 from asparkle.plugins.survey import without_plugins
 
+HOOK = KINDS[COMMAND].hook
 Commands = dict[str, tuple[str, str]]
 
 
@@ -21,7 +23,7 @@ def known() -> tuple[Commands, dict[str, PluginError]]:
     given = settings.collect(parse([]), os.environ).get(PLUGINS_BLOCK.name, "")
     registry = PluginRegistry(without_plugins(SparkConf(loadDefaults=False).set(PLUGINS_BLOCK.name, given)))
     registry.scan()
-    return registry.commands, registry.broken
+    return registry.commands(), registry.broken
 
 
 def load(name: str, plugin: str, path: str) -> Callable[[list[str]], int]:
@@ -32,7 +34,7 @@ def load(name: str, plugin: str, path: str) -> Callable[[list[str]], int]:
         status = function(words)
         if status is None or isinstance(status, int):
             return status or 0
-        raise PluginError(plugin, f"{COMMANDS}: {path!r} for {name!r} returned {status!r}: expected an exit status")
+        raise PluginError(plugin, f"{HOOK}: {path!r} for {name!r} returned {status!r}: expected an exit status")
 
     return run
 
@@ -52,12 +54,7 @@ def described() -> Iterator[tuple[str, str]]:
 
 
 def _imported(name: str, plugin: str, path: str) -> Callable[[list[str]], object]:
-    module, _, attribute = path.partition(":")
     try:
-        function = getattr(import_module(module), attribute)
-    except Exception as error:
-        problem = f"can't import {path!r} for {name!r}: {type(error).__name__}: {error}"
-        raise PluginError(plugin, f"{COMMANDS}: {problem}") from error
-    if not callable(function):
-        raise PluginError(plugin, f"{COMMANDS}: {path!r} for {name!r} is {function!r}: expected a function")
-    return function  # type: ignore[no-any-return]
+        return load_function(path)
+    except ConfigurationError as error:
+        raise PluginError(plugin, f"{HOOK}: {name!r}: {error}") from error

@@ -52,13 +52,14 @@ if TYPE_CHECKING:
     from asparkle.core.loop import Receiver, clean_up, in_thread, loop_caller
     from asparkle.core.payloads import remove_file, write_file
     from asparkle.core.peers import Identity, PeerServer, connect_peer
+    from asparkle.core.protocol import MessageReader, ToDriver, ToExecutor, encode
     from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
     from asparkle.core.shuffle.spill import read_into
     from asparkle.core.worker.channel import serve
     from asparkle.core.worker.preload import preload
     from asparkle.core.worker.runtime import Worker
-    from asparkle.core.workercluster import SocketExecutor, WorkerCluster, worker_command
+    from asparkle.core.workercluster import Channel, ChannelExecutor, SocketExecutor, WorkerCluster, worker_command
     from asparkle.plugins.hookspecs import hookimpl
     from asparkle.plugins.reading import read_events
     from asparkle.plugins.replaying import Replayed, replay
@@ -73,6 +74,8 @@ __all__ = [
     "BlockStore",
     "Buffer",
     "CachePolicy",
+    "Channel",
+    "ChannelExecutor",
     "Cluster",
     "ClusterManager",
     "Codec",
@@ -89,6 +92,7 @@ __all__ = [
     "MapOutputId",
     "MapOutputReader",
     "MapOutputWriter",
+    "MessageReader",
     "Metric",
     "MetricSink",
     "Metrics",
@@ -104,12 +108,15 @@ __all__ = [
     "ShuffleStore",
     "SocketExecutor",
     "TaskSetFacts",
+    "ToDriver",
+    "ToExecutor",
     "Unpacker",
     "Worker",
     "WorkerCluster",
     "clean_up",
     "connect_peer",
     "dumps",
+    "encode",
     "hookimpl",
     "in_thread",
     "loads",
@@ -177,13 +184,20 @@ __getattr__ = lazy(
         "asparkle.core.loop": ["Receiver", "clean_up", "in_thread", "loop_caller"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
         "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
+        "asparkle.core.protocol": ["MessageReader", "ToDriver", "ToExecutor", "encode"],
         "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],
         "asparkle.core.shuffle.spill": ["read_into"],
         "asparkle.core.worker.channel": ["serve"],
         "asparkle.core.worker.preload": ["preload"],
         "asparkle.core.worker.runtime": ["Worker"],
-        "asparkle.core.workercluster": ["SocketExecutor", "WorkerCluster", "worker_command"],
+        "asparkle.core.workercluster": [
+            "Channel",
+            "ChannelExecutor",
+            "SocketExecutor",
+            "WorkerCluster",
+            "worker_command",
+        ],
         "asparkle.plugins.hookspecs": ["hookimpl"],
         "asparkle.plugins.reading": ["read_events"],
         "asparkle.plugins.replaying": ["Replayed", "replay"],

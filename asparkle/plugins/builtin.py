@@ -27,7 +27,15 @@ ACTIVATED_BY: dict[str, ConfigKey[Any]] = {
 """Keys that activate one of them."""
 
 COMMANDS = ("run", "shell", "plugins", "conf")
-"""Of the command line: no plugin's can have these names."""
+RESERVED = {"asparkle_commands": COMMANDS, "asparkle_file_systems": ("file",)}
+"""By hook, names that are asparkle's and that no plugin can have: commands of the command line, the local file system.
+All other schemes of files are fsspec's, or a plugin's."""
+
+
+def provided(hook: str) -> dict[str, str]:
+    """Names and paths of what asparkle itself provides; no path where it is found in another way."""
+    table: dict[str, str] = globals().get(hook, dict)()
+    return table | dict.fromkeys(RESERVED.get(hook, ()), "")
 
 
 def asparkle_cluster_managers() -> dict[str, str]:
@@ -44,10 +52,10 @@ def asparkle_block_stores() -> dict[str, str]:
 
 def asparkle_cache_policies() -> dict[str, str]:
     return {
-        "lru": "asparkle.plugins.policies:LRU",
-        "lfu": "asparkle.plugins.policies:LFU",
-        "fifo": "asparkle.plugins.policies:FIFO",
-        "cost": "asparkle.plugins.policies:CostAware",
+        "lru": "asparkle.plugins.cachepolicies:LRU",
+        "lfu": "asparkle.plugins.cachepolicies:LFU",
+        "fifo": "asparkle.plugins.cachepolicies:FIFO",
+        "cost": "asparkle.plugins.cachepolicies:CostAware",
     }
 
 
@@ -63,12 +71,8 @@ def asparkle_codecs() -> dict[str, str]:
     return dict(CODECS)
 
 
-def asparkle_file_systems() -> dict[str, str]:
-    return {"file": "asparkle.core.filesystems:LocalFileSystem"}  # nobody else's; all other schemes are fsspec's
-
-
 def asparkle_scheduling_policies() -> dict[str, str]:
-    return {"FIFO": "asparkle.plugins.scheduling:FIFO", "FAIR": "asparkle.plugins.scheduling:FAIR"}
+    return {"FIFO": "asparkle.plugins.schedulingpolicies:FIFO", "FAIR": "asparkle.plugins.schedulingpolicies:FAIR"}
 
 
 def asparkle_metric_sinks() -> dict[str, str]:

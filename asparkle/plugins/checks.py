@@ -6,19 +6,30 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asparkle.core.conf import KEYS, PREFIXES, ConfigKey
-from asparkle.core.contracts import Listener
+from asparkle.core.contracts import ClusterManager, Listener
 from asparkle.core.errors import ConfigurationError, PluginError
+from asparkle.core.masters import is_scheme
+from asparkle.plugins.kinds import COMMAND
 
 
-def table_of(plugin: str, hook: str, returned: object) -> dict[str, Any]:
+def names_of(plugin: str, contract: type | str, hook: str, returned: object) -> dict[str, Any]:
+    """What a hook provides, by name: classes or their paths, keys, or commands' paths."""
     if returned is None:
         return {}
+    if contract is ConfigKey:
+        return _keys_of(plugin, hook, returned)
+    one, many = ("'module:function'",) * 2 if contract == COMMAND else ("a class or 'module:Class'", "classes")
     if not isinstance(returned, Mapping):
-        raise PluginError(plugin, f"{hook} returned {returned!r}: expected a dict of names to classes")
+        raise PluginError(plugin, f"{hook} returned {returned!r}: expected a dict of names to {many}")
     for name, target in returned.items():
-        if not isinstance(name, str) or not (isinstance(target, type) or is_path(target)):
-            problem = f"{hook} returned {{{name!r}: {target!r}}}: expected a name and a class or 'module:Class'"
-            raise PluginError(plugin, problem)
+        is_class = isinstance(target, type) and contract != COMMAND
+        if not isinstance(name, str) or not (is_class or is_path(target)):
+            raise PluginError(plugin, f"{hook} returned {{{name!r}: {target!r}}}: expected a name and {one}")
+        if contract is ClusterManager and not is_scheme(name):
+            problem = f"{name!r} is no scheme: expected lower-case letters and digits, without ://"
+            raise PluginError(plugin, f"{hook}: {problem}")
+        if contract == COMMAND and (not name or name[0] == "-" or not name.isprintable() or " " in name):
+            raise PluginError(plugin, f"{hook}: {name!r} can't be the name of a command: use letters, digits and -")
     return dict(returned)
 
 
@@ -44,7 +55,7 @@ def properties_of(plugin: str, function: object) -> Callable[[Mapping[str, str]]
     def properties(before: Mapping[str, str]) -> Mapping[str, str]:
         try:
             returned = function(before)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problem = f"the function of asparkle_job_properties raised {type(error).__name__}: {error}"
             raise PluginError(plugin, problem) from error
         if not isinstance(returned, Mapping) or not all(isinstance(text, str) for text in sum(returned.items(), ())):
@@ -63,11 +74,8 @@ def scopes_of(plugin: str, returned: object) -> list[str]:
     return list(returned)
 
 
-def keys_of(plugin: str, returned: object) -> dict[str, ConfigKey[Any]]:
+def _keys_of(plugin: str, hook: str, returned: object) -> dict[str, ConfigKey[Any]]:
     """The keys by name, each of which is a plugin's to declare."""
-    hook = "asparkle_configuration"
-    if returned is None:
-        return {}
     if not isinstance(returned, list | tuple) or not all(isinstance(key, ConfigKey) for key in returned):
         raise PluginError(plugin, f"{hook} returned {returned!r}: expected a list of ConfigKey objects")
     for key in returned:
@@ -90,17 +98,3 @@ def family_of(key: str) -> str:
     """``asparkle.moon.`` of ``asparkle.moon.phase``; empty where asparkle itself has keys that begin so."""
     family = ".".join(key.split(".")[:2]) + "."
     return "" if any(name.startswith(family) for name in KEYS) else family
-
-
-def commands_of(plugin: str, returned: object) -> dict[str, str]:
-    hook = "asparkle_commands"
-    if returned is None:
-        return {}
-    if not isinstance(returned, Mapping):
-        raise PluginError(plugin, f"{hook} returned {returned!r}: expected a dict of names to 'module:function'")
-    for name, path in returned.items():
-        if not isinstance(name, str) or not is_path(path):
-            raise PluginError(plugin, f"{hook} returned {{{name!r}: {path!r}}}: expected a name and 'module:function'")
-        if not name or name[0] == "-" or not name.isprintable() or " " in name:
-            raise PluginError(plugin, f"{hook}: {name!r} can't be the name of a command: use letters, digits and -")
-    return dict(returned)

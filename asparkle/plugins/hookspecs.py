@@ -5,7 +5,9 @@ arguments that it does not need.  Hooks are for set-up: each is called at most o
 happens while jobs run goes over the bus, to listeners.
 
 Where a class is asked for, ``"module:Class"`` may be given in its place, and is imported when it is used.
-What runs in workers (stores, policies, serializers, codecs, file systems) must be importable there by that name.
+What runs in workers (stores, cache policies, serializers, codecs, file systems) must be importable there by that name.
+Stores, cache policies and serializers are called with the application's `AppSpec`, scheduling policies and metric sinks
+with the context's `SparkConf`: settings are read from ``app.settings`` or from that.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ hookimpl = HookimplMarker("asparkle")
 def asparkle_cluster_managers() -> Mapping[str, type[ClusterManager] | str]:  # type: ignore[empty-body]
     """Cluster managers by the scheme of their master URLs; used for a context whose master says ``scheme://``.
 
-    The class is called without arguments; ``open(app)`` finds the whole URL in ``app.master``.
+    The class is called without arguments; ``open(app)`` finds the whole URL in ``app.master``, and what is set of the
+    plugin's keys in ``app.settings``.
 
     Example::
 
@@ -69,7 +72,7 @@ def asparkle_cache_policies() -> Mapping[str, type[CachePolicy] | str]:  # type:
 
         @hookimpl
         def asparkle_cache_policies():
-            return {"mru": "asparkle_mru:MostRecentlyUsed"}
+            return {"mru": "asparkle_mru:MRU"}
     """
 
 
@@ -150,15 +153,13 @@ def asparkle_listeners(conf: SparkConf) -> Sequence[Listener]:  # type: ignore[e
 
         @hookimpl
         def asparkle_listeners(conf):
-            return [StatsdListener(conf.get("statsd.address", "localhost:8125"))]
+            return [Tides(PHASE.read(conf))]  # a key that `asparkle_configuration` declares
     """
 
 
 @hookspec
 def asparkle_metric_sinks() -> Mapping[str, type[MetricSink] | str]:  # type: ignore[empty-body]
     """Metric sinks by name; made for a context whose ``asparkle.metrics.sinks`` has the name.
-
-    The class is called with the context's conf.
 
     Example::
 

@@ -1,7 +1,7 @@
 """Metrics of an application, made once from what listeners are told, and taken elsewhere by metric sinks.
 
 `MetricsListener` counts.  It is called at once, so that the metrics are exact whenever somebody looks, and nothing
-is dropped: an event costs jobs a microsecond or a few.  `SinkRunner` gives each sink a thread of its own.
+is dropped: an event costs jobs a microsecond or a few.  `sinks` takes them to where they are wanted.
 
 What a name means, `METRICS` says.  A metric is there from the beginning, at zero, for all outcomes that are known:
 whoever computes rates sees the first failure, too.
@@ -16,10 +16,6 @@ from math import inf
 from operator import add, attrgetter
 from typing import Any, Final, Literal
 
-import anyio
-
-from asparkle.conf import SparkConf
-from asparkle.core.logs import logging_for_nobody
 from asparkle.core.namedtuple import NamedTuple
 from asparkle.events import (
     ApplicationEnded,
@@ -41,7 +37,7 @@ from asparkle.events import (
     TaskEnded,
     TaskStarted,
 )
-from asparkle.plugins import KEYS, Listener, Metric, Metrics, MetricSink, log
+from asparkle.plugins import Listener, Metric, Metrics
 
 JOB_OUTCOMES = ("success", "task", "fetch", "indeterminate", "excluded", "barrier", "cancelled")
 TASK_OUTCOMES = ("success", "failed", "killed", "fetch failed", "executor lost", "returned", "unused")
@@ -76,7 +72,8 @@ METRICS: Final[dict[str, Description]] = {
     "task_duration_seconds": Description("histogram", "How long attempts at tasks that succeeded took."),
     "executors": Description("gauge", "Executors that are there."),
     "executors_added": Description("counter", "Executors that came."),
-    "executors_lost": Description("counter", "Executors that went, while the application ran."),
+    "executors_lost": Description("counter", "Executors that were lost: their process died, say, or their host."),
+    "executors_released": Description("counter", "Executors that were given back, as they were not needed any more."),
     "executors_excluded": Description("gauge", "Executors that are left out because tasks failed on them."),
     "slots": Description("gauge", "Tasks that the executors can run at once."),
     "cached_blocks": Description(
@@ -277,7 +274,7 @@ class MetricsListener(Listener):
         self._count_executors()
 
     def _executor_removed(self, event: ExecutorRemoved) -> None:
-        self._add("executors_lost")
+        self._add("executors_released" if event.released else "executors_lost")
         self._slots.pop(event.executor, None)
         self._excluded.discard(event.executor)
         self._count_executors()
@@ -333,86 +330,3 @@ class MetricsListener(Listener):
     def _count_broadcasts(self) -> None:
         self._set("broadcasts", len(self._broadcasts))
         self._set("broadcast_bytes", sum(self._broadcasts.values()))
-
-
-# --------------------------------------------------------------------------------------------- sinks
-
-
-class SinkRunner(Listener):
-    """Keeps the promises that were made to sinks: see `MetricSink`."""
-
-    name = "metric sinks"
-    events = (ApplicationEnded,)
-
-    def __init__(self, sinks: Iterable[MetricSink], read: Callable[[], Metrics], interval: float) -> None:
-        self._sinks = [SinkThread(sink, read, interval) for sink in sinks]
-
-    def start(self) -> None:
-        for sink in self._sinks:
-            sink.start()
-
-    async def on_event(self, event: ApplicationEnded) -> None:
-        for sink in self._sinks:
-            sink.stopping.set()
-
-    async def close(self) -> None:
-        for sink in self._sinks:
-            sink.stopping.set()  # for those that nobody has told of the end
-        try:
-            while any(sink.is_alive() for sink in self._sinks):
-                await anyio.sleep(0.002)  # no thread to wait in: at the interpreter's end none can be started
-        finally:  # the bus cancels this at the flush's deadline
-            for sink in self._sinks:
-                if sink.is_alive():
-                    sink.abandoned = True
-                    log().warning("metric sink did not return in time: its thread is left behind", sink=sink.sink_name)
-
-
-class SinkThread(threading.Thread):
-    """All calls of one sink."""
-
-    def __init__(self, sink: MetricSink, read: Callable[[], Metrics], interval: float) -> None:
-        self.sink_name = sink.name or type(sink).__name__
-        super().__init__(name=f"metric sink {self.sink_name}", daemon=True)
-        self.stopping = threading.Event()
-        self.abandoned = False
-        self._sink = sink
-        self._read = read
-        self._interval = interval
-        self._failed: set[str] = set()
-
-    def run(self) -> None:
-        logging_for_nobody()
-        if not self._try("open", self._sink.open, self._read):
-            return
-        while not self.stopping.wait(self._interval):
-            self._try("report", self._sink.report, self._read())
-        if not self.abandoned:
-            self._try("report", self._sink.report, self._read())
-        self._try("close", self._sink.close)
-
-    def _try(self, call: str, function: Callable[..., None], *arguments: object) -> bool:
-        try:
-            function(*arguments)
-        except (Exception, SystemExit) as error:
-            if call not in self._failed:
-                self._failed.add(call)
-                then = {"open": "it is given up", "report": "it is called again; more of its errors are not logged"}
-                log().error(
-                    "metric sink failed",
-                    sink=self.sink_name,
-                    at=call,
-                    then=then.get(call, "it is over"),
-                    exc_info=error,
-                )
-            return False
-        return True
-
-
-def metrics_for(
-    sinks: Iterable[MetricSink], conf: SparkConf, dropped: Callable[[], Mapping[str, int]]
-) -> list[Listener]:
-    """The listeners that serve these sinks."""
-    runner = SinkRunner(sinks, lambda: listener.metrics(), KEYS["asparkle.metrics.interval"].read(conf))
-    listener = MetricsListener(dropped, runner.start)
-    return [listener, runner]

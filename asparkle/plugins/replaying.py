@@ -15,8 +15,8 @@ from asparkle.core.errors import ArgumentError
 from asparkle.core.events import ApplicationStarted, Event
 from asparkle.core.loop import in_thread
 from asparkle.core.namedtuple import NamedTuple
-from asparkle.plugins.manager import PluginRegistry
 from asparkle.plugins.reading import events_by_line
+from asparkle.plugins.registry import PluginRegistry
 
 _BATCH: Final = 500  # events that are read, and posted, at a time
 

@@ -14,7 +14,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from asparkle.conf import SparkConf
 from asparkle.plugins import KEYS, Metric, Metrics, MetricSink
@@ -22,22 +22,27 @@ from asparkle.plugins import KEYS, Metric, Metrics, MetricSink
 PACKET: Final = 1432
 """Bytes: what one Ethernet frame holds besides the headers."""
 
-Key = tuple[str, tuple[tuple[str, str], ...]]
+Counted: TypeAlias = dict[tuple[str, tuple[tuple[str, str], ...], float], tuple[float, float]]
+"""By name, labels and a histogram's bucket, what the server has been told in all: a counter's value, or a bucket's
+count and sum."""
+Line: TypeAlias = tuple[str, Counted]
+"""A line, and what the server has been told with it."""
 
 
 class StatsdSink(MetricSink):
     """Sends to ``asparkle.metrics.statsd.address``.
 
     Nobody is waited for.  What does not fit into the socket's buffer is lost, as packets may be anyway.
-    While the host has no address, counters are kept for the next report.
+    What could not be sent, as the host has no address or can't be reached, is kept for the next report.
     """
 
     name = "statsd"
 
     def __init__(self, conf: SparkConf) -> None:
+        super().__init__(conf)
         self._address = KEYS["asparkle.metrics.statsd.address"].read(conf)
         self._prefix = KEYS["asparkle.metrics.statsd.prefix"].read(conf)
-        self._sent: dict[Key, Metric] = {}  # counters and histograms, as they were last time
+        self._counted: Counted = {}
 
     def report(self, metrics: Metrics) -> None:
         host, port = self._address
@@ -46,44 +51,40 @@ class StatsdSink(MetricSink):
         lines = [line for metric in metrics.metrics for line in self._lines(f"{prefix}.{_name(metric)}", metric)]
         with socket.socket(family, kind, protocol) as out:
             out.setblocking(False)
-            for packet in packets(lines):
+            for packet, counted in packets(lines):
                 with suppress(BlockingIOError):
                     out.sendto(packet, address)
-        self._sent = {_key(metric): metric for metric in metrics.metrics}
+                self._counted |= counted
 
-    def _lines(self, name: str, metric: Metric) -> Iterator[str]:
+    def _lines(self, name: str, metric: Metric) -> Iterator[Line]:
         if metric.kind == "gauge":
-            yield f"{name}:{_number(metric.value)}|g"
-            return
-        before = self._sent.get(_key(metric))
-        if metric.kind == "counter":
-            grown = metric.value - (before.value if before else 0)
-            if grown:
-                yield f"{name}:{_number(grown)}|c"
-            return
-        old = before.buckets if before else ((0.0, 0, 0.0),) * len(metric.buckets)
-        for (_, count, total), (_, old_count, old_total) in zip(metric.buckets, old, strict=True):
+            yield f"{name}:{_number(metric.value)}|g", {}
+        elif metric.kind == "counter":
+            key = (metric.name, metric.labels, 0.0)
+            before, _ = self._counted.get(key, (0.0, 0.0))
+            if metric.value > before:
+                yield f"{name}:{_number(metric.value - before)}|c", {key: (metric.value, 0.0)}
+        for bound, count, total in metric.buckets:
+            key = (metric.name, metric.labels, bound)
+            old_count, old_total = self._counted.get(key, (0.0, 0.0))
             if count > old_count:
                 new = count - old_count
                 mean = _number((total - old_total) / new * 1000)
-                yield f"{name}:{mean}|ms" + (f"|@{_number(1 / new)}" if new > 1 else "")
+                yield f"{name}:{mean}|ms" + (f"|@{_number(1 / new)}" if new > 1 else ""), {key: (count, total)}
 
 
-def packets(lines: Iterable[str]) -> Iterator[bytes]:
+def packets(lines: Iterable[Line]) -> Iterator[tuple[bytes, Counted]]:
     """The lines in as few packets as they fit into, in order; one that is too long for any is on its own."""
-    packet = b""
-    for line in lines:
+    packet, counted = b"", Counted()
+    for line, what in lines:
         data = line.encode()
         if packet and len(packet) + 1 + len(data) > PACKET:
-            yield packet
-            packet = b""
+            yield packet, counted
+            packet, counted = b"", Counted()
         packet += b"\n" + data if packet else data
+        counted |= what
     if packet:
-        yield packet
-
-
-def _key(metric: Metric) -> Key:
-    return metric.name, metric.labels
+        yield packet, counted
 
 
 def _name(metric: Metric) -> str:

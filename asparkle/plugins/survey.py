@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from asparkle.core.conf import PLUGINS, PLUGINS_BLOCK, ConfigKey, SparkConf
+from asparkle.core.conf import ALLOCATION_FILE, MASTER, PLUGINS, PLUGINS_BLOCK, SCHEDULER_MODE, ConfigKey, SparkConf
+from asparkle.core.errors import ConfigurationError
 from asparkle.core.namedtuple import NamedTuple
+from asparkle.core.poolfile import read_pools
 from asparkle.core.version import VERSION
 from asparkle.plugins import builtin
-from asparkle.plugins.manager import BLOCK_VARIABLE, KINDS, PluginRegistry, installed
-
-ACTIVATED_BY_NAME = ("asparkle_listeners", "asparkle_job_properties", "asparkle_task_scopes")
-"""Hooks that are asked only of plugins which a context activates."""
-NAMED_BY = {
-    "asparkle_cluster_managers": "spark.master",
-    "asparkle_block_stores": "asparkle.store.disk",
-    "asparkle_cache_policies": "asparkle.cache.policy",
-    "asparkle_scheduling_policies": "spark.scheduler.mode",
-    "asparkle_metric_sinks": "asparkle.metrics.sinks",
-}
-"""The key by which a name of a hook's is chosen."""
+from asparkle.plugins.kinds import ALL
+from asparkle.plugins.registry import PluginRegistry
 
 
 class Found(NamedTuple):
@@ -47,22 +39,27 @@ class Survey:
         self._conf = conf
         self._registry = PluginRegistry(without_plugins(conf))
         self._registry.scan()
-        self._entries = installed()
+        self._named = {
+            key.name: _named(conf, key) for key in (kind.used_by for kind in ALL) if key and key is not PLUGINS
+        }
+        self._named |= {
+            ALLOCATION_FILE.name: _modes(conf),
+            PLUGINS.name: set(),
+        }  # which names plugins, not what is theirs
 
     def keys(self) -> dict[str, tuple[str, ConfigKey[Any]]]:
         """The keys of all usable plugins by name: whose, and the key."""
-        return self._registry.keys
+        return self._registry.keys()
 
     def plugins(self) -> list[Found]:
         """asparkle's own, then all others by name."""
-        asked = PLUGINS.read(self._conf)
-        known = {*self._entries, *builtin.PLUGINS}
+        installed = self._registry.installed.by_name
         missing = [
-            Found(name, "", "", "missing", "asparkle.plugins names it, and it is not installed", {})
-            for name in dict.fromkeys(asked)
-            if name not in known
+            Found(name, "", "", "missing", f"{PLUGINS.name} names it, and it is not installed", {})
+            for name in dict.fromkeys(PLUGINS.read(self._conf))
+            if name not in installed and name not in builtin.PLUGINS
         ]
-        return [*self._own(), *map(self._installed, self._entries), *missing]
+        return [*self._own(), *map(self._installed, installed), *missing]
 
     @property
     def refused(self) -> list[str]:
@@ -71,8 +68,7 @@ class Survey:
         return [name for name in PLUGINS.read(self._conf) if name in unusable]
 
     def _own(self) -> Iterator[Found]:
-        tables = {kind.hook: sorted(getattr(builtin, kind.hook)()) for kind in KINDS.values()}
-        yield Found("asparkle", "asparkle", VERSION, "own", "", tables)
+        yield Found("asparkle", "asparkle", VERSION, "own", "", self._registry.provided_by(""))
         for name, module in builtin.PLUGINS.items():
             hooks: dict[str, list[str]] = {
                 hook: [] for hook in sorted(vars(import_module(module))) if hook.startswith("asparkle_")
@@ -80,33 +76,53 @@ class Survey:
             yield Found(name, "asparkle", VERSION, *self._state(name, hooks), hooks)
 
     def _installed(self, name: str) -> Found:
-        entry = self._entries[name]
+        entry = self._registry.installed.by_name[name][0]
         package, version = (entry.dist.name, entry.dist.version) if entry.dist is not None else ("", "")
         provides = self._registry.provided_by(name)
         return Found(name, package, version, *self._state(name, provides), provides)
 
     def _state(self, name: str, provides: dict[str, list[str]]) -> tuple[str, str]:
-        if name in PLUGINS_BLOCK.read(self._conf):
-            return "blocked", "asparkle.plugins.block"
-        if name in map(str.strip, os.environ.get(BLOCK_VARIABLE, "").split(",")):
-            return "blocked", BLOCK_VARIABLE
+        if name in self._registry.blocked:
+            return "blocked", self._registry.blocked[name]
         if error := self._registry.broken.get(name):
             return "broken", error.problem
         if name in PLUGINS.read(self._conf):
-            return "active", "asparkle.plugins"
+            return "active", PLUGINS.name
         key = builtin.ACTIVATED_BY.get(name)
-        if key is not None and key.read(self._conf):
-            return "active", key.name
-        for hook, setting in NAMED_BY.items():
-            value = self._conf.get(setting, "")
-            names = {value.partition("://")[0]} if setting == "spark.master" else {*map(str.strip, value.split(","))}
-            if names & {*provides.get(hook, ())}:
-                return "used", setting
         if key is not None:
-            return "installed", f"{key.name} activates it"
-        settings = [setting for hook, setting in NAMED_BY.items() if hook in provides]
-        settings += ["asparkle.plugins"] * any(hook in provides for hook in ACTIVATED_BY_NAME)
-        return "installed", f"{' or '.join(settings)} activates it" if settings else ""
+            return ("active", key.name) if key.read(self._conf) else ("installed", f"{key.name} activates it")
+        settings = [setting for kind in ALL if kind.hook in provides for setting in _settings(kind.used_by)]
+        for kind in ALL:
+            for setting in _settings(kind.used_by):
+                if self._named[setting] & {*provides.get(kind.hook, ())}:
+                    return "used", setting
+        return "installed", f"{' or '.join(dict.fromkeys(settings))} activates it" if settings else ""
+
+
+def _settings(used_by: ConfigKey[Any] | None) -> list[str]:
+    """Where a name may stand of what ``used_by`` uses."""
+    if used_by is None:
+        return []
+    return [used_by.name, ALLOCATION_FILE.name] if used_by is SCHEDULER_MODE else [used_by.name]
+
+
+def _named(conf: SparkConf, key: ConfigKey[Any]) -> set[str]:
+    """What a setting names; the scheme, of a master URL."""
+    value = conf.get(key.name) or ""
+    return {value.partition("://")[0]} if key is MASTER else {*map(str.strip, value.split(","))}
+
+
+def _modes(conf: SparkConf) -> set[str]:
+    """The scheduling policies that pools have; none where the file can't be read, which is said where it is used."""
+    modes: set[str] = set()
+
+    def note(mode: str) -> Any:
+        modes.add(mode)
+
+    if path := ALLOCATION_FILE.read(conf):
+        with suppress(ConfigurationError):
+            read_pools(path, note)
+    return modes
 
 
 def without_plugins(conf: SparkConf) -> SparkConf:

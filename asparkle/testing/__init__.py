@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asparkle.testing.listeners import ListenerConformance
     from asparkle.testing.policies import CachePolicyConformance
     from asparkle.testing.promises import Conformance, PromiseBroken, expect
-    from asparkle.testing.samples import sample_events
+    from asparkle.testing.samples import sample_app, sample_events
     from asparkle.testing.scheduling import SchedulingPolicyConformance
     from asparkle.testing.serializers import SerializerConformance
     from asparkle.testing.shuffles import ShuffleStoreConformance
@@ -51,6 +51,7 @@ __all__ = [
     "SimulatedJob",
     "expect",
     "no_leaks",
+    "sample_app",
     "sample_events",
     "sample_metrics",
     "small_disk",
@@ -66,7 +67,7 @@ __getattr__ = lazy(
         "asparkle.testing.listeners": ["ListenerConformance"],
         "asparkle.testing.policies": ["CachePolicyConformance"],
         "asparkle.testing.promises": ["Conformance", "PromiseBroken", "expect"],
-        "asparkle.testing.samples": ["sample_events"],
+        "asparkle.testing.samples": ["sample_app", "sample_events"],
         "asparkle.testing.scheduling": ["SchedulingPolicyConformance"],
         "asparkle.testing.serializers": ["SerializerConformance"],
         "asparkle.testing.shuffles": ["ShuffleStoreConformance"],

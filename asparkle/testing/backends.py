@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from abc import abstractmethod
@@ -27,7 +28,7 @@ from anyio.abc import TaskGroup
 from asparkle.core import protocol
 from asparkle.core.application import Application
 from asparkle.core.conf import SparkConf
-from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Dial, Executor, Lost
+from asparkle.core.contracts import AppSpec, Cluster, ClusterManager, Dial, Executor, ExecutorInfo, Lost
 from asparkle.core.directories import ApplicationDirectories
 from asparkle.core.errors import ConfigurationError, JobFailed, NoExecutors
 from asparkle.core.fileclient import Broken, FileConnection
@@ -35,7 +36,7 @@ from asparkle.core.loop import in_thread
 from asparkle.core.masters import parse_master
 from asparkle.core.payloads import load
 from asparkle.core.shown import shown
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 from asparkle.testing import work
 from asparkle.testing.leaks import Census, census, grown
 from asparkle.testing.promises import Conformance, expect
@@ -50,6 +51,9 @@ BRINGS: Final = "How many executors, of ``AppSpec.slots_per_executor`` slots eac
 LEAVING: Final = "ends all of them, waits until they are gone, and deletes what they have left"
 NEVER_BLOCKS: Final = "Never blocks and never fails"
 LAST: Final = "once and last, that the executor is lost and why"
+KEY: Final = "a key"
+OF_A_HOST: Final = {"directories", "path", "directory"}
+"""What is another for workers on a host that does not share the driver's files."""
 
 
 class Seat:
@@ -118,6 +122,7 @@ class Seat:
         with self.fleet.kit.promised(contract, promise):
             await until(lambda: self.lost is not None)
             assert self.lost is not None
+        with self.fleet.kit.promised("Lost.reason", "in words, for messages"):
             expect(isinstance(self.lost.reason, str) and self.lost.reason, f"gave no reason: {self.lost!r}")
         return self.lost
 
@@ -125,8 +130,9 @@ class Seat:
 class Fleet:
     """The executors of one cluster."""
 
-    def __init__(self, kit: AnyBackendConformance, tasks: TaskGroup) -> None:
+    def __init__(self, kit: AnyBackendConformance, app: AppSpec, tasks: TaskGroup) -> None:
         self.kit = kit
+        self.app = app
         self.tasks = tasks
         self.tids = itertools.count(1)
         self.seats: list[Seat] = []
@@ -137,11 +143,11 @@ class Fleet:
         self._scope = anyio.CancelScope()
         self._fails = False
 
-    async def live(self, manager: ClusterManager, app: AppSpec) -> None:
+    async def live(self, manager: ClusterManager) -> None:
         """The task that has the cluster's context open."""
         try:
             with self._scope:
-                async with manager.open(app) as self.cluster:
+                async with manager.open(self.app) as self.cluster:
                     self._entered.set()
                     await self._leave.wait()
                     if self._fails:
@@ -151,8 +157,8 @@ class Fleet:
         finally:
             self._left.set()
 
-    async def enter(self, manager: ClusterManager, app: AppSpec) -> None:
-        self.tasks.start_soon(self.live, manager, app)
+    async def enter(self, manager: ClusterManager) -> None:
+        self.tasks.start_soon(self.live, manager)
         with self.kit.promised("ClusterManager.open", "Entering it does not wait for executors"):
             await self._entered.wait()
         self.tasks.start_soon(self._admit)
@@ -175,9 +181,14 @@ class Fleet:
             with self.kit.promised("Cluster.added", "Each is returned once"):
                 known = [seat.executor for seat in self.seats]
                 expect(all(executor is not other for other in known), f"returned {executor.info} twice")
+            with self.kit.promised("ExecutorInfo.id", "no two executors have it and the ``id``"):
                 names = [(other.info.id, other.info.epoch) for other in known]
                 name = (executor.info.id, executor.info.epoch)
                 expect(name not in names, f"returned two executors with the id and epoch {name}")
+            with self.kit.promised("ExecutorInfo.epoch", "a later one of that id has a greater one"):
+                before = max((epoch for id, epoch in names if id == executor.info.id), default=executor.info.epoch - 1)
+                said = f"gave an executor the epoch {executor.info.epoch}, when an earlier one of its id had {before}"
+                expect(executor.info.epoch > before, said)
             seat = Seat(self, executor)
             self.seats.append(seat)
             self.tasks.start_soon(seat.listen)
@@ -283,8 +294,8 @@ class AnyBackendConformance(Conformance):
         app = app._replace(directories=tuple(directories.paths), **{"direct_result": 1 << 40, **spec})
         try:
             async with anyio.create_task_group() as tasks:
-                fleet = Fleet(self, tasks)
-                await fleet.enter(self.make(), app)
+                fleet = Fleet(self, app, tasks)
+                await fleet.enter(self.make())
                 try:
                     yield fleet
                 finally:
@@ -354,11 +365,18 @@ class AnyBackendConformance(Conformance):
             async with self.fleet() as fleet:
                 seats = await fleet.bring(self.executors)
                 wanted = self.application().spec.slots_per_executor
-                with self.promised("Cluster.set_target", BRINGS):
+                with self.promised("AppSpec.slots_per_executor", "all that the master URL asks for"):
                     slots = [seat.executor.info.slots for seat in seats]
                     expect(slots == [wanted] * len(seats), f"brought executors of {slots} slots, not of {wanted} each")
-                    hosts = [seat.executor.info.host for seat in seats]
-                    expect(all(hosts), f"brought executors on hosts without a name: {hosts}")
+                for seat in seats:
+                    info, (_, pid) = seat.executor.info, await seat.call(work.whoami)
+                    with self.promised("Executor.info", "One ordered duplex channel"):
+                        expect(isinstance(info, ExecutorInfo), f"has info = {shown(info)}, which is no ExecutorInfo")
+                    with self.promised("ExecutorInfo.host", "tasks prefer it for blocks that lie there"):
+                        expect(info.host and isinstance(info.host, str), f"has a host without a name: {info}")
+                    with self.promised("ExecutorInfo.pid", "its process, as it knows it, where that is known"):
+                        expect(info.pid in (None, pid), f"says {info}, whose process is {pid}")
+                with self.promised("Cluster.set_target", BRINGS):
                     await anyio.sleep(SOON)
                     expect(len(fleet.seats) == self.executors, f"brought {len(fleet.seats)}, not {self.executors}")
 
@@ -436,7 +454,7 @@ class AnyBackendConformance(Conformance):
                 (seat, *_) = await fleet.bring(self.executors)
                 slots = seat.executor.info.slots
                 tids = [seat.begin(work.interval, 0.15) for _ in range(3 * slots)]
-                with self.promised("Cluster.set_target", "slots each"):
+                with self.promised("ExecutorInfo.slots", "how many tasks it runs at once"):
                     await until(lambda: all(seat.result(tid) for tid in tids))
                     times = [load(protocol.payload(seat.result(tid).result)) for tid in tids]  # type: ignore[union-attr]
                     at_once = max(sum(b <= began < e for b, e in times) for began, _ in times)
@@ -573,14 +591,14 @@ class InProcessBackendConformance(AnyBackendConformance):
     executors = 1
 
     def test_it_says_so(self) -> None:
-        with self.promised("ClusterManager", "its executors live in the driver's process"):
+        with self.promised("ClusterManager.in_process", "its executors live in the driver's process"):
             expect(self.manager.in_process, "has in_process = False: use ExecutorBackendConformance")
 
         async def test() -> None:
             async with self.fleet() as fleet:
                 (seat,) = await fleet.bring(1)
                 _, pid = await seat.call(work.whoami)
-                with self.promised("ClusterManager", "its executors live in the driver's process"):
+                with self.promised("ClusterManager.in_process", "its executors live in the driver's process"):
                     expect(pid == os.getpid(), f"ran a task in process {pid}, not in {os.getpid()}")
 
         self.run(self.loops[0], test)
@@ -626,7 +644,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
         return tid
 
     def test_it_is_no_in_process_backend(self) -> None:
-        with self.promised("ClusterManager", "its executors live in the driver's process"):
+        with self.promised("ClusterManager.in_process", "its executors live in the driver's process"):
             expect(not self.manager.in_process, "has in_process = True: use InProcessBackendConformance")
 
     def test_the_files_of_its_hosts(self) -> None:
@@ -636,7 +654,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
             async with self.fleet() as fleet:
                 (seat,) = await fleet.bring(1)
                 dial = fleet.cluster.dial
-                apart = type(fleet.cluster).dial is not Cluster.dial
+                apart = not fleet.cluster.shares_files
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
                     if apart:
                         await in_thread(self._serves_files, dial, seat.executor.info.host)
@@ -748,10 +766,13 @@ class ExecutorBackendConformance(AnyBackendConformance):
         async def test() -> None:
             async with self.fleet() as fleet:
                 seat, other = await fleet.bring(2)
-                asked = await self.end(seat, how)
+                tid = await self.end(seat, how)
                 lost = await seat.ends("Executor.receive", LAST)
-                with self.promised("Lost", "``blame``: whether what ran there may have brought it about"):
-                    expect(lost.blame is not asked, f"said blame={lost.blame} after {how}")
+                with self.promised("Lost.blame", "``blame``: whether what ran there may have brought it about"):
+                    expect(lost.blame is (how != "kill()"), f"said blame={lost.blame} after {how}")
+                with self.promised("Lost.running", "the attempts that ran, where that is known"):
+                    known = lost.running is None or set(lost.running) == {tid}
+                    expect(known, f"said running={lost.running} after {how}, when attempt {tid} ran")
                 with self.promised("Executor.send", "to an executor that is gone, nothing is sent"):
                     for _ in range(50):
                         seat.send(protocol.Export(-1, -1, 1), protocol.Install(1, bytes(100_000), False))
@@ -769,20 +790,22 @@ class ExecutorBackendConformance(AnyBackendConformance):
 
         self.run(loop, test)
 
-    async def end(self, seat: Seat, how: str) -> bool:
-        """End the worker; says whether that was asked of its executor."""
+    async def end(self, seat: Seat, how: str) -> int:
+        """End the worker; returns the attempt that runs in it."""
         if how == "os._exit":
-            seat.begin(work.dies, 3)
-        elif how == "SIGKILL":
-            pid = await self.pid_here(seat)
-            await self.started(seat)
+            return seat.begin(work.dies, 3)
+        pid = await self.pid_here(seat) if how == "SIGKILL" else None
+        tid = await self.started(seat)
+        if pid is not None:
             os.kill(pid, signal.SIGKILL)
         else:
-            await self.started(seat)
-            with self.promised("Executor.kill", "End the worker by force, now"):
-                killed = seat.executor.kill()
-                expect(killed is True, f"returned {killed!r}")
-        return how == "kill()"
+            await self.kill(seat)
+        return tid
+
+    async def kill(self, seat: Seat) -> None:
+        with self.promised("Executor.kill", "End the worker by force, now"):
+            killed = seat.executor.kill()
+            expect(killed is True, f"returned {killed!r}")
 
     async def nothing_follows(self, seat: Seat) -> None:
         """What is received after the loss: nothing, or that again."""
@@ -815,8 +838,10 @@ class ExecutorBackendConformance(AnyBackendConformance):
                 with self.promised("Cluster.release", "Give executors back"):
                     await fleet.cluster.release([seat.id])
                 lost = await seat.ends("Cluster.release", "Each is to end in a moment")
-                with self.promised("Lost", "``blame``: whether what ran there may have brought it about"):
+                with self.promised("Lost.blame", "``blame``: whether what ran there may have brought it about"):
                     expect(lost.blame is False, f"said blame={lost.blame} of an executor that was released")
+                with self.promised("Lost.running", "the attempts that ran, where that is known"):
+                    expect(not lost.running, f"said running={lost.running} of an executor that was released")
                 fleet.cluster.lost(seat.id)
                 with self.promised("Cluster.release", "The target sinks by as many"):
                     await fleet.long_enough()
@@ -887,6 +912,86 @@ class ExecutorBackendConformance(AnyBackendConformance):
 
         self.run(self.loops[0], test)
 
+    # ----------------------------------------------------------------- the promises: what workers are, and leave
+
+    def test_workers_are_what_the_application_says(self) -> None:
+        environment = {"PYTHONHASHSEED": "1234", "ASPARKLE_TESTING": "said by the application"}
+        path, directory = (*sys.path, str(self.directory / "modules")), str(self.temporary)
+
+        async def test() -> None:
+            async with self.fleet(environment=environment, path=path, directory=directory) as fleet:
+                seat, other = await fleet.bring(2)
+                hashed = {seat.id: await self.looked_around(seat), other.id: await self.looked_around(other)}
+                seat.executor.kill()
+                await seat.ends("Executor.receive", LAST)
+                fleet.cluster.lost(seat.id)
+                with self.promised("Cluster.lost", "bring another, if the target asks for it"):
+                    await until(lambda: len(fleet.live_seats) == 2)
+                later = fleet.seats[-1]
+                hashed[later.id] = await self.looked_around(later)
+                with self.promised("AppSpec.hash_seed", "What all workers have for PYTHONHASHSEED"):
+                    wanted = await hash_with(fleet.app.hash_seed)
+                    said = f"has workers whose hashes of one string are {hashed}: with the seed it is {wanted}"
+                    expect(set(hashed.values()) == {wanted}, said)
+
+        self.run(self.loops[0], test)
+
+    async def looked_around(self, seat: Seat) -> int:
+        """That the worker has what the application says; returns its hash of a string."""
+        app = seat.fleet.app
+        found = work.Found(*await seat.call(work.look_around, KEY))
+        with self.promised("AppSpec.environment", "spark.executorEnv.*: all workers have it"):
+            there = {name: found.environment.get(name) for name in app.environment}
+            expect(there == app.environment, f"has workers with {there} in their environment, not {app.environment}")
+        theirs = AppSpec.from_plain(found.app)
+        if theirs.directories == app.directories:  # it is on the driver's host
+            with self.promised("AppSpec.path", "the driver's sys.path, which workers on its host have, too"):
+                missing = [entry for entry in app.path if entry not in found.path]
+                expect(not missing, f"has workers whose sys.path is without {missing}")
+            seat.send(protocol.Surroundings(app.path, app.directory, 0))  # as the driver does, first of all
+            where = work.Found(*await seat.call(work.look_around, KEY)).directory
+            with self.promised("AppSpec.directory", "and its working directory, likewise"):
+                expect(where == app.directory, f"has workers in {where}, not in {app.directory}")
+        with self.promised("AppSpec", "plain data, the same for every executor"):
+            other = {name: value for name, value in theirs._asdict().items() if value != getattr(app, name)}
+            expect(not other.keys() - OF_A_HOST, f"told a worker something else: {shown(other)}")
+        return found.hashed
+
+    @pytest.mark.parametrize("how", ["lost", "released"])
+    def test_what_a_worker_has_written_outlives_it(self, how: str) -> None:
+        """If the backend says so, of one that is lost or of one that is released."""
+
+        async def test() -> None:
+            async with self.fleet() as fleet:
+                seat, other = await fleet.bring(2)
+                if seat.executor.info.host != other.executor.info.host:
+                    pytest.skip("each of its executors is on a host of its own")
+                await seat.call(work.put_block)
+                _, location = await seat.call(work.write_output)
+                with self.promised("ExecutorInfo.host", "executors with one host share its files"):
+                    self.finds(await other.call(work.get_block), await other.call(work.read_output, location))
+                if how == "lost":
+                    await self.kill(seat)
+                    lost = await seat.ends("Executor.receive", LAST)
+                    promise = self.promised("Lost.blocks_survive", "what it wrote to disk can still be read by others")
+                    survive = lost.blocks_survive
+                else:
+                    await fleet.cluster.release([seat.id])
+                    await seat.ends("Cluster.release", "Each is to end in a moment")
+                    promise = self.promised("Cluster.blocks_survive", "can still be read once it is released")
+                    survive = fleet.cluster.blocks_survive
+                fleet.cluster.lost(seat.id)
+                await anyio.sleep(SOON)
+                if survive:
+                    with promise:
+                        self.finds(await other.call(work.get_block), await other.call(work.read_output, location))
+
+        self.run(self.loops[0], test)
+
+    def finds(self, block: bytes | None, output: bytes | None) -> None:
+        for what, found in (("block on disk", block), ("map output", output)):
+            expect(found == work.DATA, f"gave {shown(found)} for a {what} that another worker of the host had written")
+
     # ------------------------------------------------------------------------------ the promises: whole jobs
 
     @pytest.mark.parametrize("shuffled", [False, True])
@@ -921,6 +1026,13 @@ class ExecutorBackendConformance(AnyBackendConformance):
             Path(marker).unlink(missing_ok=True)
 
         self.with_context(self.loops[0], test)
+
+
+async def hash_with(seed: str) -> int:
+    """The hash of `KEY` in an interpreter of its own that has this seed."""
+    command = [sys.executable, "-c", f"print(hash({KEY!r}))"]
+    done = await anyio.run_process(command, env={**os.environ, "PYTHONHASHSEED": seed})
+    return int(done.stdout)
 
 
 def zombie(pid: int) -> bool:

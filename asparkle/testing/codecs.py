@@ -79,7 +79,7 @@ class CodecConformance(Conformance):
             expect(isinstance(kind(), Codec), "is not a class derived from Codec")
 
     def test_errors_can_name_it(self) -> None:
-        with self.promised("Codec", "What errors call it"):
+        with self.promised("Codec.name", "What errors call it"):
             expect(isinstance(self.codec.name, str), f"has the name {self.codec.name!r}")
 
     @pytest.mark.parametrize("content", ["nothing", "a byte", "lines", "zeros", "random", "in small pieces", "views"])

@@ -77,15 +77,19 @@ class ListenerConformance(Conformance):
     # -------------------------------------------------------------------------------------- the promises
 
     def test_its_events_are_types(self) -> None:
-        with self.promised("Listener", "The event types that it wants"):
+        with self.promised("Listener.events", "The event types that it wants"):
             events = self.listener.events
             fine = isinstance(events, tuple) and all(isinstance(kind, type) for kind in events)
             expect(fine, f"has events = {shown(events)}: expected a tuple of classes, such as (JobEnded,)")
             own = [kind for kind in events if not issubclass(kind, Event) and not issubclass(Event, kind)]
             expect(not own, f"wants {shown(own)}, and no event is one")
 
+    def test_logs_can_name_it(self) -> None:
+        with self.promised("Listener.name", "What logs call it"):
+            expect(isinstance(self.listener.name, str), f"has the name {self.listener.name!r}")
+
     def test_on_error_is_known(self) -> None:
-        with self.promised("Listener", "the listener stays (the default)"):
+        with self.promised("Listener.on_error", "the listener stays (the default)"):
             expect(self.listener.on_error in ("stay", "remove"), f"has on_error = {self.listener.on_error!r}")
 
     def test_methods_are_of_one_kind(self) -> None:
@@ -94,7 +98,7 @@ class ListenerConformance(Conformance):
         with self.promised("Listener.close", "A coroutine if, and only if, ``on_event`` is one"):
             kinds = {True: "a coroutine", False: "a plain method"}
             expect(not overridden or on_event == close, f"has {kinds[on_event]} on_event, and {kinds[close]} close")
-        with self.promised("Listener", "a plain method that must not block"):
+        with self.promised("Listener.at_once", "a plain method that must not block"):
             expect(not (self.listener.at_once and on_event), "is to be called at once, and on_event is a coroutine")
 
     @pytest.mark.parametrize("event", sample_events(), ids=lambda event: type(event).__name__)
@@ -172,7 +176,7 @@ class ListenerConformance(Conformance):
             self.listener.on_event(event)
             longest, at = max((longest, at), (time.perf_counter() - began, type(event).__name__))
         self.listener.close()
-        with self.promised("Listener", "take next to no time"):
+        with self.promised("Listener.at_once", "take next to no time"):
             expect(longest < AT_ONCE, f"took {longest:.2f} seconds for {at}, while all jobs wait")
 
     def test_a_real_job(self) -> None:

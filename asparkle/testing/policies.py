@@ -12,10 +12,11 @@ from typing import Final
 
 import pytest
 
-from asparkle.core.contracts import BlockFacts, BlockId, CachePolicy
+from asparkle.core.contracts import AppSpec, BlockFacts, BlockId, CachePolicy
 from asparkle.core.shown import shown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
 from asparkle.testing.work import identity
 
 VICTIMS: Final = "The blocks of the store, each once, and no others"
@@ -27,21 +28,22 @@ class CachePolicyConformance(Conformance):
     """Tests a `CachePolicy`: derive from it, name the class ``Test...``, and say how a policy is made.
 
         class TestMyPolicy(CachePolicyConformance):
-            def make(self):
-                return MyPolicy()
+            def make(self, app):
+                return MyPolicy(app)
 
     Which block goes first is the policy's own business, and tested by its author.
     """
 
     @abstractmethod
-    def make(self) -> CachePolicy:
-        """A new policy, as a worker makes it: without arguments."""
+    def make(self, app: AppSpec) -> CachePolicy:
+        """A new policy, as a worker makes it."""
 
     # ------------------------------------------------------------------------------------ what there is
 
     @pytest.fixture(autouse=True)
     def _with_a_policy(self) -> None:
-        self.policy = self.make()
+        self.app = sample_app()
+        self.policy = self.make(self.app)
         self.there: set[BlockId] = set()
 
     def subject(self) -> str:
@@ -75,10 +77,10 @@ class CachePolicyConformance(Conformance):
 
     # -------------------------------------------------------------------------------------- the promises
 
-    def test_the_class_is_called_without_arguments(self) -> None:
-        with self.promised("CachePolicy", "The class is called without arguments"):
-            kind: Callable[[], CachePolicy] = type(self.policy)
-            expect(isinstance(kind(), CachePolicy), "is not a class derived from CachePolicy")
+    def test_the_class_is_called_with_the_application(self) -> None:
+        with self.promised("CachePolicy", "The class is called with the application's `AppSpec`"):
+            kind: Callable[[AppSpec], CachePolicy] = type(self.policy)
+            expect(isinstance(kind(self.app), CachePolicy), "is not a class derived from CachePolicy")
 
     def test_an_empty_store_has_no_victims(self) -> None:
         self.agrees([])
@@ -158,7 +160,7 @@ class CachePolicyConformance(Conformance):
         """Contexts on threads have one each in one process."""
         self.stored((1, 0))
         with self.promised("CachePolicy", "once in each worker"):
-            found = list(self.make().victims())
+            found = list(self.make(self.app).victims())
             expect(not found, f"named {shown(found)} in a store that is new and empty")
 
     def test_nothing_is_remembered_of_what_was_forgotten(self) -> None:

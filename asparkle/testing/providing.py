@@ -6,7 +6,7 @@ from typing import Any
 
 from asparkle.plugins import builtin
 from asparkle.plugins.hookspecs import hookimpl
-from asparkle.plugins.manager import KINDS
+from asparkle.plugins.kinds import KINDS
 
 NAME = "under-test"
 
@@ -17,7 +17,7 @@ def providing(contract: type, kind: type, name: str = NAME) -> tuple[list[object
     A ``name`` with a dot in front is a codec's extension; only for one of these another is found."""
     hook = KINDS[contract].hook
     path = f"{kind.__module__}:{kind.__qualname__}"
-    for known, where in getattr(builtin, hook)().items():
+    for known, where in builtin.provided(hook).items():
         if where == path and known.startswith(".") == name.startswith("."):
             return [], known
 

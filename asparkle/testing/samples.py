@@ -1,8 +1,13 @@
-"""One event of every type, as one application has them: what listeners are tried with."""
+"""What plugins are tried with: one event of every type, as one application has them, and what it tells its workers."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable, Mapping
+
 from asparkle.core import events as e
+from asparkle.core.contracts import AppSpec
 from asparkle.core.version import VERSION
 
 _RDDS = (
@@ -89,3 +94,29 @@ def sample_events() -> list[e.Event]:
 def unknown_event() -> e.UnknownEvent:
     """One of a type that a later version may have."""
     return e.UnknownEvent(10.5, "PartitionMigrated", 3, {"rdd": 1, "partition": 0, "to": "2"})
+
+
+def sample_app(directories: Iterable[str] = (), settings: Mapping[str, str] = {}) -> AppSpec:
+    """What classes that are loaded in workers are called with.
+
+    ``directories``: existing ones, in the place of the application's own; ``settings``: of the plugin's keys."""
+    return AppSpec(
+        app_id="local-1700000000000-1-0",
+        name="a sample",
+        master="processes[2]",
+        directories=tuple(directories),
+        slots_per_executor=1,
+        worker_memory=512 << 20,
+        storage_memory=512 << 20,
+        direct_result=1 << 20,
+        kill_timeout=10.0,
+        task_cpus=1,
+        environment={},
+        path=tuple(sys.path),
+        directory=os.getcwd(),
+        disk_store="",
+        shuffle_store="",
+        cache_policy="",
+        serializer="",
+        settings=dict(settings),
+    )

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 
 import pytest
 
+from asparkle.core.conf import SparkConf
 from asparkle.core.contracts import PoolFacts, SchedulingPolicy, TaskSetFacts
 from asparkle.core.shown import shown
 from asparkle.testing.promises import Conformance, expect
@@ -25,8 +26,8 @@ class SchedulingPolicyConformance(Conformance):
     """Tests a `SchedulingPolicy`: derive from it, name the class ``Test...``, and say how a policy is made.
 
         class TestMyPolicy(SchedulingPolicyConformance):
-            def make(self):
-                return MyPolicy()
+            def make(self, conf):
+                return MyPolicy(conf)
 
     Which job goes first is the policy's own business, and tested by its author: with a `SimulatedCluster`, say.
     """
@@ -35,14 +36,14 @@ class SchedulingPolicyConformance(Conformance):
     """Seconds that 20,000 ranks may take, of which the scheduler asks for one whenever a task starts or ends."""
 
     @abstractmethod
-    def make(self) -> SchedulingPolicy:
-        """A new policy, as a context makes it: without arguments."""
+    def make(self, conf: SparkConf) -> SchedulingPolicy:
+        """A new policy, as a context makes it."""
 
     # ------------------------------------------------------------------------------------ what there is
 
     @pytest.fixture(autouse=True)
     def _with_a_policy(self) -> None:
-        self.policy = self.make()
+        self.policy = self.make(SparkConf())
 
     def subject(self) -> str:
         return type(self.policy).__name__
@@ -57,10 +58,10 @@ class SchedulingPolicyConformance(Conformance):
 
     # -------------------------------------------------------------------------------------- the promises
 
-    def test_the_class_is_called_without_arguments(self) -> None:
-        with self.promised("SchedulingPolicy", "The class is called without arguments"):
-            kind: Callable[[], SchedulingPolicy] = type(self.policy)
-            expect(isinstance(kind(), SchedulingPolicy), "is not a class derived from SchedulingPolicy")
+    def test_the_class_is_called_with_the_configuration(self) -> None:
+        with self.promised("SchedulingPolicy", "The class is called with the context's `SparkConf`"):
+            kind: Callable[[SparkConf], SchedulingPolicy] = type(self.policy)
+            expect(isinstance(kind(SparkConf()), SchedulingPolicy), "is not a class derived from SchedulingPolicy")
 
     def test_any_task_set_has_a_rank(self) -> None:
         with self.promised("SchedulingPolicy.rank", LOWEST):
@@ -73,16 +74,18 @@ class SchedulingPolicyConformance(Conformance):
                 self.is_rank(self.policy.rank_pool(facts), facts)
 
     def test_what_it_says_of_itself(self) -> None:
-        with self.promised("SchedulingPolicy", "Whether, as the mode of a context, it shares slots between pools"):
+        with self.promised(
+            "SchedulingPolicy.pools", "Whether, as the mode of a context, it shares slots between pools"
+        ):
             expect(isinstance(self.policy.pools, bool), f"says pools = {self.policy.pools!r}")
-        with self.promised("SchedulingPolicy", "Whether ranks depend on nothing that changes while tasks run"):
+        with self.promised("SchedulingPolicy.fixed", "Whether ranks depend on nothing that changes while tasks run"):
             expect(isinstance(self.policy.fixed, bool), f"says fixed = {self.policy.fixed!r}")
 
     def test_fixed_ranks_do_not_change_while_tasks_run(self) -> None:
         """They are not asked for again."""
         if not self.policy.fixed:
             pytest.skip("its ranks are not fixed")
-        with self.promised("SchedulingPolicy", "Whether ranks depend on nothing that changes while tasks run"):
+        with self.promised("SchedulingPolicy.fixed", "Whether ranks depend on nothing that changes while tasks run"):
             for facts in task_sets():
                 first = self.policy.rank(facts._replace(left=facts.tasks, running=0))
                 later = self.policy.rank(facts)
@@ -132,14 +135,14 @@ class SchedulingPolicyConformance(Conformance):
         if mode == "of the context":
             shares = {f"pool {i}": (None, i + 1, i) for i in range(2)}
             return SimulatedCluster(4, slots=2, policy=self.policy, pools=shares)
-        from asparkle.plugins.scheduling import FAIR
+        from asparkle.plugins.schedulingpolicies import FAIR
 
-        settings = {f"pool {i}": (self.make(), i + 1, i) for i in range(3)}
+        settings = {f"pool {i}": (self.make(SparkConf()), i + 1, i) for i in range(3)}
         return SimulatedCluster(4, slots=2, policy=FAIR(), pools=settings)
 
     def test_contexts_have_policies_of_their_own(self) -> None:
-        with self.promised("SchedulingPolicy", "once in each context that names it"):
-            first, second = self.make(), self.make()
+        with self.promised("SchedulingPolicy", "once for ``spark.scheduler.mode``, and once for each pool"):
+            first, second = self.make(SparkConf()), self.make(SparkConf())
             expect(first is not second, "is one object for several contexts")
             for facts in task_sets():
                 self.is_rank(first.rank(facts), facts)
@@ -149,7 +152,7 @@ class SchedulingPolicyConformance(Conformance):
     @pytest.mark.parametrize("mode", ["of the context", "of a pool"])
     def test_a_job_uses_it(self, mode: str, request: pytest.FixtureRequest) -> None:
         """Jobs of a real context, some of them at once, in pools; asparkle has nothing to say against the policy."""
-        from asparkle import SparkConf, SparkContext
+        from asparkle import SparkContext
 
         plugins, name = providing(SchedulingPolicy, type(self.policy))
         file = self.directory / "pools.toml"

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
-from asparkle.core.contracts import Buffer, Serializer
+from asparkle.core.contracts import AppSpec, Buffer, Serializer
 from asparkle.core.serializer import pack_frame, read_frame
 from asparkle.core.shown import shown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
 
 SAME: Final = "equal to it and of the same types, tuples and lists told apart"
 LATER: Final = "stay what they are, whatever is serialized meanwhile"
@@ -30,8 +31,8 @@ class SerializerConformance(Conformance):
     """Tests a `Serializer`: derive from it, name the class ``Test...``, and say how a serializer is made.
 
         class TestMySerializer(SerializerConformance):
-            def make(self):
-                return MySerializer()
+            def make(self, app):
+                return MySerializer(app)
 
     Where it does not take all that pickle takes, ``elements`` are some that it does.
     """
@@ -47,14 +48,15 @@ class SerializerConformance(Conformance):
     """Something that it can't serialize; a frame of the interpreter's unless set."""
 
     @abstractmethod
-    def make(self) -> Serializer:
-        """A new serializer, as a worker makes it: without arguments."""
+    def make(self, app: AppSpec) -> Serializer:
+        """A new serializer, as a worker makes it."""
 
     # ------------------------------------------------------------------------------------ what there is
 
     @pytest.fixture(autouse=True)
     def _with_a_serializer(self) -> None:
-        self.serializer = self.make()
+        self.app = sample_app()
+        self.serializer = self.make(self.app)
 
     def subject(self) -> str:
         return type(self.serializer).__name__
@@ -74,7 +76,7 @@ class SerializerConformance(Conformance):
     def loads(self, chunks: Sequence[Buffer]) -> Any:
         """By an object of its own, as another worker has it, of memory as asparkle has read it."""
         with self.promised("Serializer.loads", "`dumps` may have been another object's, in another process"):
-            return self.make().loads(_read(chunks))
+            return self.make(self.app).loads(_read(chunks))
 
     def survives(self, value: Any) -> None:
         """That ``value`` is what is loaded."""
@@ -84,10 +86,10 @@ class SerializerConformance(Conformance):
 
     # -------------------------------------------------------------------------------------- the promises
 
-    def test_the_class_is_called_without_arguments(self) -> None:
-        with self.promised("Serializer", "The class is called without arguments"):
-            kind: Callable[[], Serializer] = type(self.serializer)
-            expect(isinstance(kind(), Serializer), "is not a class derived from Serializer")
+    def test_the_class_is_called_with_the_application(self) -> None:
+        with self.promised("Serializer", "The class is called with the application's `AppSpec`"):
+            kind: Callable[[AppSpec], Serializer] = type(self.serializer)
+            expect(isinstance(kind(self.app), Serializer), "is not a class derived from Serializer")
 
     def test_elements(self) -> None:
         """One by one, so that the message names the one that is not the same."""
@@ -119,7 +121,7 @@ class SerializerConformance(Conformance):
         value = [[1], {"a": [2]}, [3, [4]]]
         chunks = self.dumps(value)
         with self.promised("Serializer.loads", "new each time"):
-            loader = self.make()
+            loader = self.make(self.app)
             for _ in range(2):
                 found = loader.loads(_read(chunks))
                 expect(found == value, f"loaded {shown(found)} of {shown(value)}, when it had been loaded and changed")
@@ -141,7 +143,7 @@ class SerializerConformance(Conformance):
         with self.promised("Serializer.dumps", LATER):
             dumped = [self.serializer.dumps(value) for value in values]
             for value, chunks in zip(values, dumped, strict=True):
-                found = self.make().loads(_read(chunks))
+                found = self.make(self.app).loads(_read(chunks))
                 expect(
                     found == value, f"loaded {shown(found)} of {shown(value)}, as others were dumped before it was read"
                 )
@@ -152,7 +154,7 @@ class SerializerConformance(Conformance):
         value = [*range(100), "text", "x" * 10_000, [1, [2]]]
         chunks = self.dumps(value)
         with self.promised("Serializer.loads", "``chunks``: views, as many, and as long, as `dumps` gave"):
-            found = self.make().loads(_mapped(chunks) if memory == "a map" else _read(chunks, memory))
+            found = self.make(self.app).loads(_mapped(chunks) if memory == "a map" else _read(chunks, memory))
             expect(not (difference := differs(found, value)), f"made {difference}, of chunks in {memory} memory")
 
     def test_what_cant_be_serialized(self) -> None:
@@ -195,7 +197,7 @@ class SerializerConformance(Conformance):
 
     def test_whether_one_chunk_is_a_pickle(self) -> None:
         with self.promised(
-            "Serializer", "Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads"
+            "Serializer.is_pickle", "Whether one chunk alone is a pickle, of protocol 5, that `pickle.loads` reads"
         ):
             expect(isinstance(self.serializer.is_pickle, bool), f"says is_pickle = {self.serializer.is_pickle!r}")
             for value in ([*range(100)], [], 7, {"a": [1]}) if self.serializer.is_pickle else ():

@@ -6,14 +6,14 @@ import gc
 import os
 import random
 import shutil
-import sys
+import signal
 import tempfile
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 import msgpack
 import pytest
@@ -22,9 +22,14 @@ from asparkle.core.contracts import AppSpec, Buffer, MapOutputId, MapOutputReade
 from asparkle.core.errors import CorruptBlock, StorageError
 from asparkle.core.hostfiles import HostFiles
 from asparkle.core.shown import shown
+from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
+
+if TYPE_CHECKING:
+    from asparkle import SparkContext
 
 Pieces: TypeAlias = Sequence[tuple[int, Sequence[Buffer]]]
 
@@ -83,7 +88,7 @@ class ShuffleStoreConformance(Conformance):
         monkeypatch.chdir(self.elsewhere)
         monkeypatch.setenv("TMPDIR", str(self.elsewhere))
         monkeypatch.setattr(tempfile, "tempdir", None)
-        self.app = _app(tuple(directories))
+        self.app = sample_app(directories)
         self.store = self.made()
         yield
         if os.path.exists(directories[0]):
@@ -163,7 +168,7 @@ class ShuffleStoreConformance(Conformance):
             expect(isinstance(kind(self.app), ShuffleStore), "is not a class derived from ShuffleStore")
 
     def test_its_scope(self) -> None:
-        with self.promised("ShuffleStore", "What an output outlives"):
+        with self.promised("ShuffleStore.scope", "What an output outlives"):
             known = self.store.scope in ("worker", "host", "shared")
             expect(known, f"says scope = {self.store.scope!r}, which is none of worker, host, shared")
 
@@ -382,9 +387,19 @@ class ShuffleStoreConformance(Conformance):
         del self.store
         gc.collect()
         self.store = self.made()
-        with self.promised("ShuffleStore", "What an output outlives"):
+        with self.promised("ShuffleStore.scope", "What an output outlives"):
             found = self.get(location, 0)
             expect(found == b"by a worker that ended", f"gave {shown(found)} when that worker was gone")
+
+    def test_an_output_outlives_a_worker_that_is_killed(self) -> None:
+        """If the scope says so."""
+        if self.store.scope == "worker":
+            pytest.skip("its outputs are lost with the worker")
+        with self.promised("ShuffleStore.scope", "What an output outlives", within=30.0), self.context() as sc:
+            pid, location = sc.parallelize([0], 1).map(lambda _: work.write_output()).first()
+            os.kill(pid, signal.SIGKILL)
+            found = sc.parallelize(range(4), 4).map(lambda _: work.read_output(location)).distinct().collect()
+            expect(found == [work.DATA], f"gave {shown(found)} to workers, when the one that had written was killed")
 
     def test_whether_an_output_is_there(self) -> None:
         location = self.put([[(0, [b"it is there"])]])
@@ -446,7 +461,7 @@ class ShuffleStoreConformance(Conformance):
     def test_many_threads_at_once(self) -> None:
         problems: list[str] = []
 
-        def work(number: int) -> None:
+        def use(number: int) -> None:
             rng = random.Random(number)
             try:
                 for i in range(12):
@@ -464,7 +479,7 @@ class ShuffleStoreConformance(Conformance):
                 problems.append(f"raised {type(error).__name__}: {error}, in one of several threads")
 
         with self.promised("ShuffleStore", "Thread-safe", within=30.0):
-            threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(6)]
+            threads = [threading.Thread(target=use, args=(i,), daemon=True) for i in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -510,16 +525,20 @@ class ShuffleStoreConformance(Conformance):
             expect(not left, f"left {shown(left)} in the working or temporary directory")
         self.gone(location, "of an application that has ended", self.made())
 
-    def test_a_job_uses_it(self) -> None:
-        """Shuffles of a real job, in rounds as memory is short, read by other workers, and removed."""
+    def context(self) -> SparkContext:
+        """Real workers, which use a store of this kind, and are short of memory."""
         from asparkle import SparkConf, SparkContext
 
         plugins, name = providing(ShuffleStore, type(self.store))
         conf = SparkConf().set("asparkle.store.shuffle", name).set("spark.local.dir", str(self.directory / "local"))
         conf.set("spark.python.worker.memory", "200k")
+        return SparkContext("processes[2]", conf=conf, plugins=plugins)
+
+    def test_a_job_uses_it(self) -> None:
+        """Shuffles of a real job, in rounds as memory is short, read by other workers, and removed."""
         with (
             self.promised("ShuffleStore", "what map tasks write for the tasks of the next stage", within=60.0),
-            SparkContext("processes[2]", conf=conf, plugins=plugins) as sc,
+            self.context() as sc,
         ):
             pairs = sc.parallelize(range(20_000), 4).map(lambda x: (x % 100, str(x) * 5))
             grouped = pairs.groupByKey(3).mapValues(len)
@@ -541,25 +560,3 @@ def _partitions(rounds: Sequence[Pieces]) -> dict[int, bytes]:
 
 def _bytes(data: bytes) -> str:
     return f"{len(data)} bytes, {shown(data)}"
-
-
-def _app(directories: tuple[str, ...]) -> AppSpec:
-    return AppSpec(
-        app_id="local-1700000000000-1-0",
-        name="a sample",
-        master="processes[2]",
-        directories=directories,
-        slots_per_executor=1,
-        worker_memory=512 << 20,
-        storage_memory=512 << 20,
-        direct_result=1 << 20,
-        kill_timeout=10.0,
-        task_cpus=1,
-        environment={},
-        path=tuple(sys.path),
-        directory=os.getcwd(),
-        disk_store="",
-        shuffle_store="",
-        cache_policy="",
-        serializer="",
-    )

@@ -41,13 +41,13 @@ class MetricSinkConformance(Conformance):
     """Tests a `MetricSink`: derive from it, name the class ``Test...``, and say how a sink is made.
 
     class TestMySink(MetricSinkConformance):
-        bad_settings = ({"my.port": "http"},)
+        bad_settings = ({"asparkle.mine.port": "http"},)
 
         def make(self, conf):
             return MySink(conf)
 
         def towards(self, host, port):
-            return {"my.host": host, "my.port": str(port)}
+            return {"asparkle.mine.host": host, "asparkle.mine.port": str(port)}
     """
 
     settings: ClassVar[Mapping[str, str]] = {}
@@ -117,6 +117,11 @@ class MetricSinkConformance(Conformance):
             more = grown(before, patience=0.0)
             expect(not more, f"was only made, three times, and has {more}")
         del sinks
+
+    def test_logs_can_name_it(self) -> None:
+        sink = self.made()
+        with self.promised("MetricSink.name", "What logs call it"):
+            expect(isinstance(sink.name, str), f"has the name {sink.name!r}")
 
     def test_bad_settings_are_refused(self) -> None:
         self.made()

@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import resource
+import signal
 import tempfile
 import threading
 import time
@@ -13,16 +14,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
-from asparkle.core.contracts import BlockId, BlockStore, Buffer
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, Buffer
 from asparkle.core.errors import StorageError, StoreFull
 from asparkle.core.shown import shown
+from asparkle.testing import work
 from asparkle.testing.leaks import census, grown
 from asparkle.testing.promises import Conformance, expect
 from asparkle.testing.providing import providing
+from asparkle.testing.samples import sample_app
+
+if TYPE_CHECKING:
+    from asparkle import SparkContext
 
 BLOCK: Final[BlockId] = (3, 1)
 PUT: Final = "Keep the bytes, those of all chunks in order; returns how many."
@@ -49,8 +55,8 @@ class BlockStoreConformance(Conformance):
     """Tests a `BlockStore`: derive from it, name the class ``Test...``, and say how a store is made.
 
         class TestMyStore(BlockStoreConformance):
-            def make(self, directories):
-                return MyStore(directories)
+            def make(self, app):
+                return MyStore(app)
 
     Where a store writes files, ``full`` may return ``small_disk(1 << 20)``.
     """
@@ -59,7 +65,7 @@ class BlockStoreConformance(Conformance):
     """Bytes of the largest block that is put."""
 
     @abstractmethod
-    def make(self, directories: list[str]) -> BlockStore:
+    def make(self, app: AppSpec) -> BlockStore:
         """A new store, as a worker makes it."""
 
     def full(self, store: BlockStore) -> AbstractContextManager[object]:
@@ -74,15 +80,15 @@ class BlockStoreConformance(Conformance):
     @pytest.fixture(autouse=True)
     def _in_scratch_directories(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A store in directories of the application's, and all others empty."""
-        self.directories = [str(tmp_path / "local" / name / "blocks") for name in "ab"]
+        self.app = sample_app(str(tmp_path / "local" / name) for name in "ab")
         self.elsewhere = tmp_path / "elsewhere"
-        for directory in [*self.directories, str(self.elsewhere)]:
+        for directory in [*(f"{one}/blocks" for one in self.app.directories), str(self.elsewhere)]:
             os.makedirs(directory)
         monkeypatch.chdir(self.elsewhere)
         monkeypatch.setenv("TMPDIR", str(self.elsewhere))
         monkeypatch.setattr(tempfile, "tempdir", None)
         self.directory = tmp_path
-        self.store = self.make(self.directories)
+        self.store = self.make(self.app)
         yield
 
     def put(self, store: BlockStore, block: BlockId, chunks: Iterable[Buffer], size: int) -> None:
@@ -203,7 +209,7 @@ class BlockStoreConformance(Conformance):
     def test_another_worker_finds_the_block(self) -> None:
         self.put(self.store, BLOCK, [b"put by one worker"], 17)
         with self.promised("BlockStore", "every worker of the host finds it, under the same `BlockId`"):
-            other = self.make(list(self.directories))
+            other = self.make(self.app)
             found = self.get(other, BLOCK)
             expect(found == b"put by one worker", f"gave {shown(found)} to another worker")
             other.remove(BLOCK)
@@ -215,16 +221,16 @@ class BlockStoreConformance(Conformance):
         first = self.subject()
         del self.store
         gc.collect()
-        self.store = self.make(list(self.directories))
+        self.store = self.make(self.app)
         assert self.subject() == first
         with self.promised("BlockStore", "A block outlives the worker that put it"):
             found = self.get(self.store, BLOCK)
             expect(found is not None, "had no such block when that worker was gone")
 
-    def test_the_class_is_called_with_the_directories(self) -> None:
-        with self.promised("BlockStore", "The class is called once in each worker, with one argument"):
-            kind: Callable[[list[str]], BlockStore] = type(self.store)
-            expect(isinstance(kind(list(self.directories)), BlockStore), "is not a class derived from BlockStore")
+    def test_the_class_is_called_with_the_application(self) -> None:
+        with self.promised("BlockStore", "The class is called with the application's `AppSpec`"):
+            kind: Callable[[AppSpec], BlockStore] = type(self.store)
+            expect(isinstance(kind(self.app), BlockStore), "is not a class derived from BlockStore")
 
     def test_a_view_stays_valid(self) -> None:
         """A task may still read a block that another one's unpersist has removed."""
@@ -245,7 +251,7 @@ class BlockStoreConformance(Conformance):
         problems: list[str] = []
         until = time.monotonic() + 0.5
 
-        def work(number: int) -> None:
+        def use(number: int) -> None:
             rng = random.Random(number)
             try:
                 while time.monotonic() < until and not problems:
@@ -254,7 +260,7 @@ class BlockStoreConformance(Conformance):
                 problems.append(f"raised {type(error).__name__}: {error}")
 
         with self.promised("BlockStore", "Thread-safe"):
-            threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(6)]
+            threads = [threading.Thread(target=use, args=(i,), daemon=True) for i in range(6)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -285,7 +291,7 @@ class BlockStoreConformance(Conformance):
         def chunks() -> Iterator[bytes]:
             for _ in range(3):
                 yield b"a third of it" * 1000
-                view = self.make(list(self.directories)).get(BLOCK)
+                view = self.make(self.app).get(BLOCK)
                 seen.append(None if view is None else bytes(view))
 
         with self.promised("BlockStore.put", WHOLE):
@@ -317,15 +323,28 @@ class BlockStoreConformance(Conformance):
             more = grown(before, patience=1.0)
             expect(not more, f"left {more} after 200 blocks were put, read and removed")
 
-    def test_a_job_uses_it(self) -> None:
-        """Cached partitions of a real job are put there, found by other workers, and removed."""
-        from asparkle import SparkConf, SparkContext, StorageLevel
+    def context(self) -> SparkContext:
+        """Real workers, which use a store of this kind."""
+        from asparkle import SparkConf, SparkContext
 
         plugins, name = providing(BlockStore, type(self.store))
         conf = SparkConf().set("asparkle.store.disk", name).set("spark.local.dir", str(self.directory / "local"))
+        return SparkContext("processes[2]", conf=conf, plugins=plugins)
+
+    def test_a_block_outlives_a_worker_that_is_killed(self) -> None:
+        with self.promised("BlockStore", "A block outlives the worker that put it", within=30.0), self.context() as sc:
+            pid = sc.parallelize([0], 1).map(lambda _: work.put_block()).first()
+            os.kill(pid, signal.SIGKILL)
+            found = sc.parallelize(range(4), 4).map(lambda _: work.get_block()).distinct().collect()
+            expect(found == [work.DATA], f"gave {shown(found)} to workers, when the one that had put it was killed")
+
+    def test_a_job_uses_it(self) -> None:
+        """Cached partitions of a real job are put there, found by other workers, and removed."""
+        from asparkle import StorageLevel
+
         with (
             self.promised("BlockStore", "Keeps serialized cached partitions", within=30.0),
-            SparkContext("processes[2]", conf=conf, plugins=plugins) as sc,
+            self.context() as sc,
         ):
             rdd = sc.parallelize(range(1000), 4).map(lambda x: [x] * 10).persist(StorageLevel.DISK_ONLY)
             for _ in range(3):

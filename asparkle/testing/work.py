@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from asparkle.core.contracts import BlockId, BlockStore, Buffer
+from asparkle.core.contracts import AppSpec, BlockId, BlockStore, Buffer, MapOutputId
+from asparkle.core.errors import CorruptBlock
+from asparkle.core.worker.task import current_environment
 
 
 class Call:
@@ -33,6 +36,57 @@ class Call:
 def whoami() -> tuple[str, int]:
     """The host and the process that this runs in."""
     return socket.gethostname(), os.getpid()
+
+
+class Found(NamedTuple):
+    """What a worker has of its application."""
+
+    app: dict[str, Any]  # the `AppSpec`
+    hashed: int
+    environment: dict[str, str]
+    path: Sequence[str]
+    directory: str
+
+
+def look_around(key: str) -> Found:
+    """``key``: what is hashed."""
+    app = current_environment().worker.app._asdict()
+    return Found(app, hash(key), dict(os.environ), list(sys.path), os.getcwd())
+
+
+BLOCK: Final[BlockId] = (1_000_003, 1)
+OUTPUT: Final[MapOutputId] = (1_000_003, 1, 1)
+DATA: Final = b"written by one worker, for others"
+
+
+def put_block() -> int:
+    """Put a block into the worker's store; returns the worker's process."""
+    current_environment().worker.blocks.disk.put(BLOCK, [DATA])
+    return os.getpid()
+
+
+def get_block() -> bytes | None:
+    found = current_environment().worker.blocks.disk.get(BLOCK)
+    return None if found is None else bytes(found)
+
+
+def write_output() -> tuple[int, Any]:
+    """Commit a map output; returns the worker's process, and where it lies."""
+    writer = current_environment().worker.shuffles.begin(OUTPUT, 1)
+    writer.write([(0, [DATA])])
+    return os.getpid(), writer.commit()
+
+
+def read_output(location: Any) -> bytes | None:
+    """None if it is not there."""
+    try:
+        reader = current_environment().worker.shuffles.open(location, 0)
+        try:
+            return bytes(reader.read(0, 2 * len(DATA)))
+        finally:
+            reader.close()
+    except (OSError, CorruptBlock):
+        return None
 
 
 def echo(data: bytes) -> bytes:
@@ -98,7 +152,7 @@ def naps(x: int) -> int:
 class StuckStore(BlockStore):
     """A worker that makes one is never ready."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
         time.sleep(600)
 
     def put(self, block: BlockId, chunks: Sequence[Buffer]) -> int:  # type: ignore[override]
@@ -114,5 +168,5 @@ class StuckStore(BlockStore):
 class BrokenStore(StuckStore):
     """A worker that makes one ends before it is ready."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
         raise OSError("this is a test of workers that can't start")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ from anyio.abc import Process
 
 from asparkle import JobFailed, SparkConf, StorageLevel
 from asparkle.aio import SparkContext
-from asparkle.backends.threads import ThreadCluster, ThreadExecutor, ThreadsManager
 from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
 from asparkle.plugins import (
@@ -27,7 +25,6 @@ from asparkle.plugins import (
     SocketExecutor,
     WorkerCluster,
     hookimpl,
-    loop_caller,
     worker_command,
 )
 
@@ -143,12 +140,35 @@ async def test_a_backend_that_fails_at_a_workers_end_fails_no_job(fault: str, tm
         assert "how a worker ended is not known" in caplog.text and "nobody knows" in caplog.text
 
 
+POLICY = """
+from asparkle.plugins import CachePolicy
+
+class Policy(CachePolicy):
+    def __init__(self, app):
+        self.blocks = []
+
+    def touch(self, block):
+        self.blocks.append(block)
+
+    def forget(self, block):
+        {forget}
+
+    def victims(self):
+        return {victims}
+"""
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
         ("raise RuntimeError('no licence')", "can't be imported here: RuntimeError: no licence"),
         ("", "has no attribute 'Policy'"),
         ("class Policy: pass", "is not a class derived from CachePolicy"),
+        (
+            POLICY.format(forget="pass", victims="[]").replace("self, app", "self"),
+            "Policy' could not be made: TypeError",
+        ),
+        (POLICY.format(forget="pass", victims="[]").replace("self.blocks = []", "exit(3)"), "made: SystemExit: 3"),
     ],
 )
 @pytest.mark.parametrize("master", ["processes[1]", "threads[1]"])
@@ -163,24 +183,6 @@ async def test_what_workers_can_not_load_they_say(
     with anyio.fail_after(60), pytest.raises((NoExecutors, ConfigurationError), match=problem):
         async with SparkContext(master, conf=conf, plugins=[plugin]) as sc:
             await sc.parallelize(range(4), 2).count()
-
-
-POLICY = """
-from asparkle.plugins import CachePolicy
-
-class Policy(CachePolicy):
-    def __init__(self):
-        self.blocks = []
-
-    def touch(self, block):
-        self.blocks.append(block)
-
-    def forget(self, block):
-        {forget}
-
-    def victims(self):
-        return {victims}
-"""
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ STORE = """
 from asparkle.plugins import BlockStore
 
 class Store(BlockStore):
-    def __init__(self, directories):
+    def __init__(self, app):
         self.blocks = {}
 
     def put(self, block, chunks):
@@ -253,27 +255,3 @@ async def test_a_store_that_can_not_remove_costs_no_worker(
         assert await cached.count() == 4
         await cached.unpersist()
         assert await pids.collect() == before
-
-
-class Hasty(ThreadExecutor):
-    """Gives no reports where there are none, and does not wait for any."""
-
-    async def receive(self) -> Any:
-        return await super().receive() if self._arrived.is_set() else []
-
-
-class HastyManager(ThreadsManager):
-    @asynccontextmanager
-    async def open(self, app: AppSpec) -> AsyncIterator[Cluster]:
-        executor = Hasty(app, loop_caller())
-        executor.start()
-        try:
-            yield ThreadCluster(executor)
-        finally:
-            executor.worker.stop()
-
-
-async def test_an_executor_that_reports_nothing_at_once_does_not_hold_up_the_loop() -> None:
-    async with SparkContext("hasty://", plugins=[provider("asparkle_cluster_managers", {"hasty": HastyManager})]) as sc:
-        with anyio.fail_after(30):
-            assert await sc.parallelize(range(10), 2).map(lambda x: x + 1).sum() == 55

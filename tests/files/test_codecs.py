@@ -103,3 +103,16 @@ def test_a_connection_that_is_lost_is_not_a_damaged_file(codec):
     data = OTHERS[codec](bytes(range(256)) * 50)
     with pytest.raises(TimeoutError, match="no answer"):
         list(decompressed(Interrupted(data[:-20]), load_codec(codec_named(codec)), "/the/file"))
+
+
+def test_a_deflate_file_whose_last_bytes_can_not_be_written_is_closed():
+    """If not, it would be tried again when the object goes."""
+
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError("no space left")
+
+    file = load_codec(codec_named("deflate")).write(Full())
+    with pytest.raises(OSError, match="no space left"):
+        file.close()
+    assert file.closed

@@ -14,7 +14,7 @@ from asparkle.core.codecs import CODECS, load_codec
 from asparkle.core.contracts import FILE_SYSTEM, Codec
 from asparkle.errors import ArgumentError, ConfigurationError, CorruptInput, InputNotFound, JobFailed, PluginError
 from asparkle.plugins import hookimpl
-from asparkle.plugins.manager import PluginRegistry
+from asparkle.plugins.registry import PluginRegistry
 
 MOON = '''
 import os

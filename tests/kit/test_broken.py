@@ -17,7 +17,8 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "CI"}, "PYTHONPATH": str(ROOT)}
+PATH = os.pathsep.join((str(ROOT), str(ROOT / "contrib/examples/asparkle-nice/src")))
+ENVIRONMENT = {**{key: value for key, value in os.environ.items() if key != "CI"}, "PYTHONPATH": PATH}
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,7 @@ STORES = {
     "OneTemporaryName": ["BlockStore: Thread-safe", "BlockStore.put", "BlockStore: Keeps serialized"],
     "KeepsFilesOpen": ["BlockStore: Uses no more descriptors"],
     "RaisesOSError": ["BlockStore.put: Raises `errors.StoreFull` or `errors.StorageError`"],
+    "LivesInTheHeap": ["BlockStore: A block outlives the worker that put it"],
     "WritesElsewhere": ["BlockStore: what a store keeps elsewhere is its own to delete"],
 }
 
@@ -80,13 +82,16 @@ POLICIES = {
         "CachePolicy",
         "CachePolicy.forget",
     ],
-    "WantsALimit": ["CachePolicy: The class is called without arguments", "CachePolicy: Which blocks leave"],
+    "WantsALimit": [
+        "CachePolicy: The class is called with the application's `AppSpec`",
+        "CachePolicy: Which blocks leave",
+    ],
 }
 
 LISTENERS = {
     "KnowsAllTypes": ["Listener.on_event: passes over what it does not know"],
     "WasThereFromTheBeginning": ["Listener.on_event: passes over what it does not know"],
-    "BlocksAtOnce": ["Listener: take next to no time", "Listener: must not block it"],
+    "BlocksAtOnce": ["Listener.at_once: take next to no time", "Listener: must not block it"],
     "BlocksTheLoop": ["Listener: must not block it"],
     "IsTooSlow": ["Listener: keeps up with the events"],
     "ClosesOtherwise": [
@@ -95,7 +100,7 @@ LISTENERS = {
         "Listener: keeps up",
         "Listener: Receives",
     ],
-    "NamesItsEvents": ["Listener: The event types that it wants", "Listener: keeps up", "Listener: Receives"],
+    "NamesItsEvents": ["Listener.events: The event types that it wants", "Listener: keeps up", "Listener: Receives"],
     "LeavesAThread": ["Listener.close: Gives back what the listener has taken"],
     "LeavesAFileOpen": ["Listener.close: Gives back what the listener has taken"],
 }
@@ -147,8 +152,14 @@ SERIALIZERS = {
     ],
     "GivesTheSameAgain": ["Serializer.loads: new each time"],
     "LeavesOut": ["Serializer.dumps: Raises anything for a value that can't be serialized"],
-    "SaysPickle": ["Serializer: Whether one chunk alone is a pickle", "Serializer"],
-    "Empties": ["Serializer.dumps: It is not to be changed", "Serializer.dumps", "Serializer.loads", "Serializer"],
+    "SaysPickle": ["Serializer.is_pickle: Whether one chunk alone is a pickle", "Serializer"],
+    "Empties": [
+        "Serializer.dumps: It is not to be changed",
+        "Serializer.dumps",
+        "Serializer.loads",
+        "Serializer",
+        "Serializer.is_pickle",
+    ],
     "OneBytes": ["Serializer.dumps: one chunk at least", "Serializer", "Serializer.loads", "Serializer.dumps"],
     "NotInThreads": ["Serializer: also at once in several threads", "Serializer"],
 }
@@ -158,13 +169,13 @@ SCHEDULING = {
     "RanksByName": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
     "DividesByWhatRuns": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
     "NotANumber": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
-    "SaysFixed": ["SchedulingPolicy: Whether ranks depend on nothing that changes while tasks run"],
+    "SaysFixed": ["SchedulingPolicy.fixed: Whether ranks depend on nothing that changes while tasks run"],
     "NeedsAShare": ["SchedulingPolicy.rank_pool: The same, of a pool", "SchedulingPolicy"],
-    "WantsAProperty": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy"],
+    "WantsAProperty": ["SchedulingPolicy.rank: a tuple of numbers", "SchedulingPolicy", "SchedulingPolicy.fixed"],
     "TakesNotes": ["SchedulingPolicy: What it is told is not its to change", "SchedulingPolicy"],
     "AsksSomebody": ["SchedulingPolicy: must be quick"],
     "KeepsAll": ["SchedulingPolicy: must be quick"],
-    "WantsALimit": ["SchedulingPolicy: The class is called without arguments", "SchedulingPolicy"],
+    "WantsALimit": ["SchedulingPolicy: The class is called with the context's `SparkConf`", "SchedulingPolicy"],
 }
 
 SHUFFLES = {
@@ -181,6 +192,7 @@ SHUFFLES = {
         "MapOutputWriter.commit: plain data that msgpack carries, not None",
         "MapOutputWriter.write",
         "ShuffleStore",
+        "ShuffleStore.scope",
         "ShuffleStore.begin",
         "ShuffleStore.remove",
     ],
@@ -191,6 +203,7 @@ SHUFFLES = {
         "ShuffleStore",
         "MapOutputReader.read",
     ],
+    "LivesInTheHeap": ["ShuffleStore.scope: What an output outlives", "ShuffleStore: what map tasks write"],
     "StaysOpen": ["ShuffleStore: Uses no more descriptors and threads", "ShuffleStore.open_all"],
     "RemovesAll": [
         "ShuffleStore.remove: whose attempts have smaller numbers than ``before``",
@@ -227,6 +240,8 @@ LEAVING = "test_leaving_leaves_nothing[idle-normally]"
 DIES = "test_a_worker_that_dies[SIGKILL]"
 KILLED = "test_a_worker_that_is_killed[asyncio]"
 COME = "test_executors_come[asyncio]"
+AS_SAID = "test_workers_are_what_the_application_says"
+LOST, RELEASED = (f"test_what_a_worker_has_written_outlives_it[{how}]" for how in ("lost", "released"))
 
 BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that fail and how, and some that do not
     "LosesMessages": ({IN_ORDER: "Executor: None is left out while the executor lives"}, [COME]),
@@ -241,7 +256,28 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "BlocksInSend": ({"test_sending_never_blocks[asyncio]": "Executor.send: Never blocks and never fails"}, [COME]),
     "RaisesInSend": ({DIES: "Executor.send: Never blocks and never fails"}, [IN_ORDER]),
     "KillsNobody": ({KILLED: "Executor.receive: once and last, that the executor is lost"}, [DIES]),
-    "BlamesNobody": ({DIES: "Lost: ``blame``: whether what ran there may have brought it about"}, [KILLED]),
+    "ReturnsNothing": ({COME: "Executor.receive: The next reports, at least one"}, ["test_the_master_url"]),
+    "ForgetsWhatRan": ({DIES: "Lost.running: the attempts that ran, where that is known"}, [COME]),
+    "GivesNoReason": ({DIES: "Lost.reason: in words, for messages"}, [COME]),
+    "StaysWhereItIs": ({AS_SAID: "AppSpec.directory: and its working directory, likewise"}, [COME]),
+    "HashesAtRandom": ({AS_SAID: "AppSpec.hash_seed: What all workers have for PYTHONHASHSEED"}, [COME]),
+    "KeepsItsPath": ({AS_SAID: "AppSpec.path: the driver's sys.path"}, [COME]),
+    "KeepsItsEnvironment": ({AS_SAID: "AppSpec.environment: spark.executorEnv.*: all workers have it"}, [COME]),
+    "IsMoreGenerous": ({AS_SAID: "AppSpec: plain data, the same for every executor"}, [COME]),
+    "CountsBackwards": ({DIES: "ExecutorInfo.epoch: a later one of that id has a greater one"}, [COME]),
+    "HasMoreSlots": ({COME: "AppSpec.slots_per_executor: all that the master URL asks for"}, [DIES]),
+    "DeletesWhatTheLostWrote": (
+        {
+            LOST: "Lost.blocks_survive: what it wrote to disk can still be read by others",
+            RELEASED: "Cluster.blocks_survive: can still be read once it is released",
+        },
+        [COME],
+    ),
+    "DeletesWhatTheReleasedWrote": (
+        {RELEASED: "Cluster.blocks_survive: can still be read once it is released"},
+        [LOST],
+    ),
+    "BlamesNobody": ({DIES: "Lost.blame: ``blame``: whether what ran there may have brought it about"}, [KILLED]),
     "ReleasesNobody": ({"test_released_executors_end": "Cluster.release: Each is to end in a moment"}, [KILLED]),
     "ReplacesTheReleased": ({"test_released_executors_end": "Cluster.release: The target sinks by as many"}, [KILLED]),
     "ReplacesNobody": ({DIES: "Cluster.lost: bring another, if the target asks for it"}, [LEAVING]),

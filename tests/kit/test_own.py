@@ -13,12 +13,12 @@ from asparkle.backends.processes import ProcessesManager
 from asparkle.backends.shufflefiles import FileShuffleStore
 from asparkle.backends.threads import ThreadsManager
 from asparkle.core.compression import Bzip2, Deflate, Gzip, Lz4, Xz, Zstd
-from asparkle.plugins import scheduling
+from asparkle.plugins import schedulingpolicies as scheduling
+from asparkle.plugins.cachepolicies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.eventlog import EventLogListener
 from asparkle.plugins.eventlog.files import log_files
 from asparkle.plugins.jsonlines import JsonLinesListener
 from asparkle.plugins.listeners import EventRecorder, LogListener
-from asparkle.plugins.policies import FIFO, LFU, LRU, CostAware
 from asparkle.plugins.progress import ProgressListener
 from asparkle.plugins.serializers import Pickle
 from asparkle.plugins.statsd import StatsdSink
@@ -35,8 +35,6 @@ from asparkle.testing import (
     ShuffleStoreConformance,
     small_disk,
 )
-
-from .subprocesses import SubprocessManager
 
 pytestmark = pytest.mark.slow
 
@@ -62,19 +60,9 @@ class TestProcesses(ExecutorBackendConformance):
         return ProcessesManager()
 
 
-class TestSubprocesses(ExecutorBackendConformance):
-    """Twenty lines, as a third party writes them."""
-
-    master = "sub://2"
-    bad_masters = ["sub://", "sub://many", "sub://0"]
-
-    def make(self):
-        return SubprocessManager()
-
-
 class TestDiskStore(BlockStoreConformance):
-    def make(self, directories):
-        return DiskStore(directories)
+    def make(self, app):
+        return DiskStore(app)
 
     def full(self, store):
         return small_disk(1 << 20)
@@ -92,23 +80,23 @@ class TestFileShuffleStore(ShuffleStoreConformance):
 
 
 class TestLRU(CachePolicyConformance):
-    def make(self):
-        return LRU()
+    def make(self, app):
+        return LRU(app)
 
 
 class TestLFU(CachePolicyConformance):
-    def make(self):
-        return LFU()
+    def make(self, app):
+        return LFU(app)
 
 
 class TestFIFO(CachePolicyConformance):
-    def make(self):
-        return FIFO()
+    def make(self, app):
+        return FIFO(app)
 
 
 class TestCost(CachePolicyConformance):
-    def make(self):
-        return CostAware()
+    def make(self, app):
+        return CostAware(app)
 
 
 class TestGzip(CodecConformance):
@@ -144,18 +132,18 @@ class TestLz4(CodecConformance):
 
 
 class TestPickle(SerializerConformance):
-    def make(self):
-        return Pickle()
+    def make(self, app):
+        return Pickle(app)
 
 
 class TestSchedulingFIFO(SchedulingPolicyConformance):
-    def make(self):
-        return scheduling.FIFO()
+    def make(self, conf):
+        return scheduling.FIFO(conf)
 
 
 class TestSchedulingFAIR(SchedulingPolicyConformance):
-    def make(self):
-        return scheduling.FAIR()
+    def make(self, conf):
+        return scheduling.FAIR(conf)
 
 
 class TestEventRecorder(ListenerConformance):

@@ -56,12 +56,28 @@ def words(text: str) -> str:
 
 @pytest.mark.parametrize(("contract", "promise"), sorted(set(promises())))
 def test_a_promise_stands_in_the_contract(contract: str, promise: str) -> None:
-    name, _, method = contract.partition(".")
+    name, _, member = contract.partition(".")
     cls = getattr(contracts, name)
-    documented = words(inspect.getdoc(getattr(cls, method) if method else cls) or "")
-    if not method:  # its attributes have theirs in the source
-        documented = words(inspect.getsource(cls))
-    assert words(promise) in documented
+    documented = vars(cls)[member] if member in methods_of(cls) else None
+    source = inspect.getdoc(documented) if documented else inspect.getsource(cls)  # attributes have theirs in the class
+    assert words(promise) in words(source or "")
+    assert not member or member in {*methods_of(cls), *attributes_of(cls)}
+
+
+def methods_of(cls: type) -> set[str]:
+    return {name for name, value in vars(cls).items() if inspect.isfunction(value) or isinstance(value, property)}
+
+
+def attributes_of(cls: type) -> set[str]:
+    """What it has besides methods: annotated or set in its body."""
+    (body,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(body, ast.ClassDef)
+    targets = [
+        node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+        for node in body.body
+        if isinstance(node, ast.AnnAssign | ast.Assign)
+    ]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 CONTRACTS = [
@@ -79,14 +95,23 @@ CONTRACTS = [
     "MapOutputWriter",
     "MapOutputReader",
 ]
+WHAT_PLUGINS_MAKE = ["ExecutorInfo", "Lost"]
+WHAT_WORKERS_HAVE = {"AppSpec.environment", "AppSpec.path", "AppSpec.directory", "AppSpec.hash_seed"}
+"""What a backend sees to.  All of an `AppSpec` is also compared with what the worker has."""
 
 
-@pytest.mark.parametrize("contract", CONTRACTS)
-def test_every_method_of_a_contract_has_a_tested_promise(contract: str) -> None:
-    methods = {
-        f"{contract}.{name}" for name, value in vars(getattr(contracts, contract)).items() if inspect.isfunction(value)
-    }
-    assert methods <= {name for name, _ in promises()}
+@pytest.mark.parametrize("contract", [*CONTRACTS, *WHAT_PLUGINS_MAKE])
+def test_every_member_of_a_contract_has_a_tested_promise(contract: str) -> None:
+    """Methods, attributes and fields."""
+    cls = getattr(contracts, contract)
+    members = {f"{contract}.{name}" for name in {*methods_of(cls), *attributes_of(cls)} if not name.startswith("_")}
+    assert members <= {name for name, _ in promises()}
+
+
+def test_what_workers_must_have_of_their_application_is_tested() -> None:
+    tested = {name for name, _ in promises()}
+    assert tested >= WHAT_WORKERS_HAVE
+    assert "AppSpec" in tested
 
 
 @pytest.mark.parametrize("name", asparkle.testing.__all__)

@@ -16,7 +16,7 @@ from asparkle.core.events import (
     TaskEnded,
 )
 from asparkle.errors import ArgumentError
-from asparkle.plugins.scheduling import FAIR
+from asparkle.plugins.schedulingpolicies import FAIR
 from asparkle.testing import SimulatedCluster
 
 

@@ -17,6 +17,8 @@ import pytest
 import asparkle
 from asparkle.core.conf import KEYS
 from asparkle.core.version import VERSION
+from asparkle.plugins import hookspecs
+from asparkle.plugins.kinds import ALL
 
 ROOT = Path(asparkle.__file__).parents[1]
 ENVIRONMENT = {
@@ -184,6 +186,56 @@ def test_what_becomes_of_a_plugin_is_said_with_the_setting(installed, words, env
     assert (found["state"], found["why"]) == (state, why)
 
 
+def test_what_uses_a_plugin_is_known_of_each_hook():
+    hooks = [name for name in vars(hookspecs) if name.startswith("asparkle_")]
+    assert sorted(kind.hook for kind in ALL) == sorted(hooks)
+    without = {kind.hook for kind in ALL if kind.used_by is None}
+    assert without == {"asparkle_configuration", "asparkle_commands"}
+    assert all(kind.used_by is KEYS[kind.used_by.name] for kind in ALL if kind.used_by is not None)
+
+
+@pytest.mark.parametrize(
+    "hook, name, words, used",
+    [
+        ("shuffle_stores", "far", ["asparkle.store.shuffle=far"], "asparkle.store.shuffle"),
+        ("serializers", "dry", ["asparkle.serializer=dry"], "asparkle.serializer"),
+        ("scheduling_policies", "ODD", ["spark.scheduler.mode=ODD"], "spark.scheduler.mode"),
+        ("scheduling_policies", "ODD", ["spark.scheduler.allocation.file=pools"], "spark.scheduler.allocation.file"),
+        ("codecs", ".br", ["asparkle.plugins=moon"], "asparkle.plugins"),
+        ("file_systems", "vault", ["asparkle.plugins=moon"], "asparkle.plugins"),
+    ],
+)
+def test_what_is_found_by_a_name_is_used_where_a_setting_has_it(installed, hook, name, words, used):
+    (installed / "moon_plugin.py").write_text(
+        f"from asparkle.plugins import hookimpl\n@hookimpl\ndef asparkle_{hook}(): return {{'{name}': 'x:Y'}}\n"
+    )
+    (installed / "pools").write_text("[pool.odd]\nschedulingMode = 'ODD'\n")
+    found = plugins(installed)["moon"]
+    assert found["state"] == "installed" and used in found["why"]
+    found = plugins(installed, "--conf", *words)["moon"]
+    assert (found["state"], found["why"]) == ("active" if used == "asparkle.plugins" else "used", used)
+
+
+@pytest.mark.parametrize("words", [["plugins", "--json"], ["conf"]])
+def test_who_reads_it_may_stop_anywhere(installed, words):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "asparkle", *words], env=ENVIRONMENT, cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_plugin_that_exits_ends_no_command(installed):
+    (installed / "broken_plugin.py").write_text(
+        "from asparkle.plugins import hookimpl\n@hookimpl\ndef asparkle_commands(): raise SystemExit(3)"
+    )
+    (installed / "no_such_module.py").write_text("raise SystemExit(3)")
+    assert plugins(installed)["broken"]["why"] == "asparkle_commands raised SystemExit: 3"
+    assert "'no_such_module:main' can't be imported here: SystemExit: 3" in of(run(installed, "--help"))
+
+
 def test_a_blocked_plugin_is_not_imported(installed):
     (installed / "moon_plugin.py").write_text("print('imported')")
     done = run(installed, "plugins", ASPARKLE_PLUGINS_BLOCK="moon")
@@ -339,20 +391,23 @@ def test_a_plugins_command_runs_with_its_words_and_gives_its_status(installed):
 def test_commands_are_listed_with_what_they_do(installed):
     text = of(run(installed, "--help"))
     assert "  tides        When the water comes.  (moon)\n" in text
-    assert "  eclipse      broken: asparkle_commands: can't import 'no_such_module:main' for 'eclipse'" in text
+    assert "  eclipse      broken: asparkle_commands: 'eclipse': 'no_such_module:main' can't be imported" in text
 
 
 @pytest.mark.parametrize(
     "command, problem",
     [
-        ("eclipse", "plugin 'moon': asparkle_commands: can't import 'no_such_module:main' for 'eclipse': ModuleNot"),
+        (
+            "eclipse",
+            "plugin 'moon': asparkle_commands: 'eclipse': 'no_such_module:main' can't be imported here: ModuleNot",
+        ),
         (
             "orbit",
             "plugin 'moon': asparkle_commands: 'moon_commands:orbit' for 'orbit' returned 'round': expected an ex",
         ),
         (
             "dark",
-            "plugin 'moon': asparkle_commands: 'moon_commands:NAME' for 'dark' is 'dark side': expected a function",
+            "plugin 'moon': asparkle_commands: 'dark': 'moon_commands:NAME' is 'dark side': expected a function",
         ),
         (
             "tidse",

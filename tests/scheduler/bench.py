@@ -33,7 +33,7 @@ from asparkle.core.scheduler import (
     TaskSucceeded,
 )
 from asparkle.plugins import SchedulingPolicy
-from asparkle.plugins.scheduling import FAIR, FIFO
+from asparkle.plugins.schedulingpolicies import FAIR, FIFO
 
 from .invariants import check
 

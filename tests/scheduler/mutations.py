@@ -213,11 +213,11 @@ MUTATIONS: dict[str, tuple[str, str, str]] = {
     ),
     "barrier-keeps-success": ("barriers.py", "        self.succeeded.clear()\n", ""),
     "fair-ignores-weight": (
-        "../../plugins/scheduling.py",
+        "../../plugins/schedulingpolicies.py",
         "return (1, pool.running / pool.weight)",
         "return (1, pool.running)",
     ),
-    "fair-ignores-min-share": ("../../plugins/scheduling.py", "if pool.running < pool.min_share:", "if False:"),
+    "fair-ignores-min-share": ("../../plugins/schedulingpolicies.py", "if pool.running < pool.min_share:", "if False:"),
     "fifo-by-stage": ("pools.py", "return (rank, tasks.seq, stage.stage)", "return (rank, stage.stage, tasks.seq)"),
     "ranks-are-never-asked-for-again": (
         "pools.py",

@@ -10,7 +10,7 @@ import pytest
 
 from asparkle.plugins import PoolFacts, Rank, SchedulingPolicy, TaskSetFacts
 from asparkle.plugins.guards import GuardedPolicy
-from asparkle.plugins.scheduling import FAIR
+from asparkle.plugins.schedulingpolicies import FAIR
 
 from .bench import Bench, result, stage
 from .simulation import random_conf, random_run

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asparkle.core.scheduler import Determinism, JobSpec, SchedulerConf, StageSpec
-from asparkle.plugins.scheduling import FAIR
+from asparkle.plugins.schedulingpolicies import FAIR
 
 from .invariants import check
 from .simulation import (

@@ -7,7 +7,6 @@ from typing import Any, TypeVar, assert_type
 import asparkle
 import asparkle.aio
 from asparkle import AccumulatorParam, BasicProfiler, Profiler, SparkConf
-from asparkle.core.protocol import ToDriver, ToExecutor
 from asparkle.events import Event, JobEnded, JobStarted, StageInfo, TaskEnded, unpack
 from asparkle.plugins import (
     API_VERSION,
@@ -22,6 +21,8 @@ from asparkle.plugins import (
     ExecutorInfo,
     Listener,
     Lost,
+    ToDriver,
+    ToExecutor,
     hookimpl,
 )
 
@@ -68,7 +69,8 @@ def listening() -> None:
 
 
 class Newest(CachePolicy):
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._blocks: list[BlockId] = []
 
     def touch(self, block: BlockId) -> None:
@@ -83,7 +85,9 @@ class Newest(CachePolicy):
 
 
 class InMemory(BlockStore):
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
+        assert_type(app.settings, dict[str, str])
         self._blocks: dict[BlockId, bytes] = {}
 
     def put(self, block: BlockId, chunks: Iterable[Buffer]) -> int:

@@ -111,10 +111,12 @@ class Announcer:
             ExecutorAdded(self._turn.now, executor.name, executor.epoch, executor.host.name, executor.slots)
         )
 
-    def executor_removed(self, executor: Executor, reason: str) -> None:
+    def executor_removed(self, executor: Executor, reason: str, released: bool) -> None:
         from asparkle.core.events import ExecutorRemoved
 
-        self._turn.emit(ExecutorRemoved(self._turn.now, executor.name, executor.epoch, executor.host.name, reason))
+        self._turn.emit(
+            ExecutorRemoved(self._turn.now, executor.name, executor.epoch, executor.host.name, reason, released)
+        )
 
     def executor_excluded(self, executor: Executor, reason: str, failures: int) -> None:
         from asparkle.core.events import ExecutorExcluded

@@ -136,8 +136,8 @@ class Scheduler:
         return allocation
 
     def _release(self, executor: Executor, reason: str) -> None:
-        survive = executor.blocks_survive
-        self._lose(executor, ExecutorLost(executor.name, executor.epoch, reason, False, (), survive))
+        lost = ExecutorLost(executor.name, executor.epoch, reason, False, (), executor.blocks_survive)
+        self._lose(executor, lost, released=True)
 
     # ----------------------------------------------------------------------------------------- jobs
 
@@ -396,13 +396,13 @@ class Scheduler:
         if executor is None or executor.epoch < event.epoch:
             self._fleet.bury(event.executor, event.epoch)
 
-    def _lose(self, executor: Executor, event: ExecutorLost) -> None:
+    def _lose(self, executor: Executor, event: ExecutorLost, *, released: bool = False) -> None:
         presumed, queued = self._fleet.remove(executor)
         started = {attempt.tid for attempt in presumed} if event.running is None else set(event.running)
         if self._turn.listening:
             for attempt in presumed:
                 self._announcer.task_ended(attempt, "executor lost", 0.0, event.reason)
-            self._announcer.executor_removed(executor, event.reason)
+            self._announcer.executor_removed(executor, event.reason, released)
         gone = self._blocks.lose(executor, event.blocks_survive)
         if gone and self._turn.listening:
             self._announcer.blocks(executor, BlocksChanged(executor.name, executor.epoch, (), gone, "host"))

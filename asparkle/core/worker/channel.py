@@ -46,6 +46,7 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
         signal.pthread_kill(main, signal.SIGUSR1)
 
     try:
+        _check_packages(app)
         worker = Worker(app, executor, send, in_process=False, interrupt=interrupt)
         worker.mark = make_mark(app, executor)
     except (Exception, SystemExit) as error:  # a plugin's class is not here, or the application's directories are not
@@ -63,6 +64,23 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
     worker.report(Ready(os.getpid()))
     worker.run_slot()
     worker.join_event_loop()
+
+
+def _check_packages(app: AppSpec) -> None:
+    """Raises ConfigurationError where a plugin is not here as the driver has it."""
+    for name, version in app.packages:
+        if (here := _version(name)) != version:
+            problem = f"its {name} is {here or 'not installed'}, the driver's {version}: install the same version"
+            raise ConfigurationError(problem)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _write(fd: int, data: bytes) -> None:

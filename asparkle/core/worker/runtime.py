@@ -24,7 +24,7 @@ from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, S
 from asparkle.core.directories import added_files, files_below, remove_blocks
 from asparkle.core.errors import CorruptBlock, StorageError, TaskKilled
 from asparkle.core.hostfiles import HostFiles
-from asparkle.core.loading import load_class, load_function
+from asparkle.core.loading import load_function, made
 from asparkle.core.logs import log
 from asparkle.core.metrics import GarbageClock
 from asparkle.core.namedtuple import NamedTuple
@@ -120,7 +120,7 @@ class Worker:
         self._stopped = False
         self.spill_directories = [os.path.join(d, "spill") for d in app.directories]
         self.task_scopes = [load_function(where) for where in app.task_scopes]
-        self.elements = load_elements(app.serializer)
+        self.elements = load_elements(app)
         self.files = HostFiles(app)
         if app.host:
             broadcast.fetch_with(app.app_id, self.files)
@@ -131,15 +131,13 @@ class Worker:
     def shuffles(self) -> ShuffleStore:
         """Where map outputs lie; loaded when there is one that does not travel in a message."""
         with self.uninterrupted():
-            store: ShuffleStore = load_class(self.app.shuffle_store, ShuffleStore)(self.app)
+            store: ShuffleStore = made(self.app.shuffle_store, ShuffleStore, self.app)
             store.use(self.files)
         return store
 
     def _block_manager(self) -> BlockManager:
-        policy: CachePolicy = load_class(self.app.cache_policy, CachePolicy)()
-        disk: BlockStore = load_class(self.app.disk_store, BlockStore)(
-            [os.path.join(d, "blocks") for d in self.app.directories]
-        )
+        policy: CachePolicy = made(self.app.cache_policy, CachePolicy, self.app)
+        disk: BlockStore = made(self.app.disk_store, BlockStore, self.app)
         return BlockManager(MemoryStore(self.app.storage_memory, policy), disk, self.report_later, self.elements)
 
     # ------------------------------------------------------------------------- from the driver

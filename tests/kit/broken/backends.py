@@ -1,27 +1,45 @@
-"""Backends that are broken on purpose, each in one way.  Run by `test_broken`."""
+"""Backends that are broken on purpose, each in one way: what the docs make, with one fault.  Run by `test_broken`."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
+from asparkle_nice import NiceCluster, NiceManager
 
 from asparkle.errors import NoExecutors
-from asparkle.plugins import Lost, SocketExecutor
+from asparkle.plugins import AppSpec, Lost, SocketExecutor
 from asparkle.testing import ExecutorBackendConformance
-from kit.subprocesses import Subprocesses, SubprocessManager
+
+
+class Workers(NiceCluster):
+    executor = SocketExecutor
+
+    async def start(self, info):
+        executor = await super().start(info)
+        executor.__class__ = self.executor
+        return executor
+
+
+class Manager(NiceManager):
+    cluster = Workers
+
+    def open(self, app):
+        return self.cluster.opened(app)
 
 
 class Broken(ExecutorBackendConformance):
-    master = "sub://2"
+    master = "nice://2"
     patience = 4.0
     loops = ("asyncio",)
-    manager_type = SubprocessManager
+    manager_type = Manager
 
-    def __init_subclass__(cls, executor=SocketExecutor, cluster=Subprocesses, manager=SubprocessManager):
+    def __init_subclass__(cls, executor=SocketExecutor, cluster=Workers, manager=Manager):
         cluster = type(f"{cls.__name__}Cluster", (cluster,), {"executor": executor})
         cls.manager_type = type(cls.__name__.removeprefix("Test"), (manager,), {"cluster": cluster})
         cls.manager_type.__module__ = __name__
@@ -109,11 +127,11 @@ class TestGoesOnAfterItsLoss(Broken, executor=GoesOnAfterItsLoss):
 class BlocksInSend(SocketExecutor):
     def send(self, messages):
         if not self._gone:
-            self._socket.setblocking(True)
+            self._channel._socket.setblocking(True)
             try:
                 super().send(messages)
             finally:
-                self._socket.setblocking(False)
+                self._channel._socket.setblocking(False)
 
 
 class TestBlocksInSend(Broken, executor=BlocksInSend):
@@ -128,6 +146,17 @@ class RaisesInSend(SocketExecutor):
 
 
 class TestRaisesInSend(Broken, executor=RaisesInSend):
+    pass
+
+
+class ReturnsNothing(SocketExecutor):
+    """Once it is ready."""
+
+    async def receive(self):
+        return [] if self.info.pid else await super().receive()
+
+
+class TestReturnsNothing(Broken, executor=ReturnsNothing):
     pass
 
 
@@ -150,10 +179,102 @@ class TestBlamesNobody(Broken, executor=BlamesNobody):
     pass
 
 
+class ForgetsWhatRan(SocketExecutor):
+    async def receive(self):
+        received = await super().receive()
+        return received._replace(running=[]) if isinstance(received, Lost) else received
+
+
+class TestForgetsWhatRan(Broken, executor=ForgetsWhatRan):
+    pass
+
+
+class GivesNoReason(SocketExecutor):
+    async def receive(self):
+        received = await super().receive()
+        return received._replace(reason="") if isinstance(received, Lost) else received
+
+
+class TestGivesNoReason(Broken, executor=GivesNoReason):
+    pass
+
+
+class StaysWhereItIs(SocketExecutor):
+    def send(self, messages):
+        super().send([message for message in messages if type(message).__name__ != "Surroundings"])
+
+
+class TestStaysWhereItIs(Broken, executor=StaysWhereItIs):
+    pass
+
+
 # ------------------------------------------------------------------------------------------------- clusters
 
 
-class ReleasesNobody(Subprocesses):
+class Seedless(AppSpec):
+    hash_seed = "random"
+
+
+class HashesAtRandom(Workers):
+    async def start(self, info):
+        self.app = Seedless(*self.app)
+        return await super().start(info)
+
+
+class TestHashesAtRandom(Broken, cluster=HashesAtRandom):
+    pass
+
+
+class CountsBackwards(Workers):
+    async def start(self, info):
+        return await super().start(info._replace(id=f"of slot {int(info.id) % 2}", epoch=-info.epoch))
+
+    def lost(self, executor):
+        super().lost(next((id for id, it in self._live.items() if it.info.id == executor), executor))
+
+
+class TestCountsBackwards(Broken, cluster=CountsBackwards):
+    pass
+
+
+class HasMoreSlots(Workers):
+    async def start(self, info):
+        return await super().start(info._replace(slots=2))
+
+
+class TestHasMoreSlots(Broken, cluster=HasMoreSlots):
+    pass
+
+
+class DeletesWhatItWrote(Workers):
+    def delete(self):
+        for directory in self.app.directories:
+            for path in Path(directory).rglob("*"):
+                if path.is_file() and not path.name.startswith("running-"):
+                    path.unlink()
+
+
+class DeletesWhatTheLostWrote(DeletesWhatItWrote):
+    def lost(self, executor):
+        self.delete()
+        super().lost(executor)
+
+
+class TestDeletesWhatTheLostWrote(Broken, cluster=DeletesWhatTheLostWrote):
+    pass
+
+
+class DeletesWhatTheReleasedWrote(DeletesWhatItWrote):
+    async def release(self, ids):
+        await super().release(ids)
+        self.delete()
+
+
+class TestDeletesWhatTheReleasedWrote(Broken, cluster=DeletesWhatTheReleasedWrote):
+    pass
+
+
+class ReleasesNobody(Workers):
     async def release(self, ids):
         self.target -= len(ids)
 
@@ -162,7 +283,7 @@ class TestReleasesNobody(Broken, cluster=ReleasesNobody):
     pass
 
 
-class ReplacesTheReleased(Subprocesses):
+class ReplacesTheReleased(Workers):
     async def release(self, ids):
         target = self.target
         await super().release(ids)
@@ -173,7 +294,7 @@ class TestReplacesTheReleased(Broken, cluster=ReplacesTheReleased):
     pass
 
 
-class ReplacesNobody(Subprocesses):
+class ReplacesNobody(Workers):
     def lost(self, executor):
         pass
 
@@ -182,7 +303,7 @@ class TestReplacesNobody(Broken, cluster=ReplacesNobody):
     pass
 
 
-class ReturnsOneTwice(Subprocesses):
+class ReturnsOneTwice(Workers):
     last = None
 
     async def added(self):
@@ -197,7 +318,7 @@ class TestReturnsOneTwice(Broken, cluster=ReturnsOneTwice):
     pass
 
 
-class BringsOneMore(Subprocesses):
+class BringsOneMore(Workers):
     async def set_target(self, executors):
         await super().set_target(executors + 1)
 
@@ -206,7 +327,7 @@ class TestBringsOneMore(Broken, cluster=BringsOneMore):
     pass
 
 
-class ShrinksByForce(Subprocesses):
+class ShrinksByForce(Workers):
     async def set_target(self, executors):
         await super().set_target(executors)
         for executor in self.executors()[executors:]:
@@ -217,7 +338,7 @@ class TestShrinksByForce(Broken, cluster=ShrinksByForce):
     pass
 
 
-class WaitsForItsTarget(Subprocesses):
+class WaitsForItsTarget(Workers):
     async def set_target(self, executors):
         await super().set_target(executors)
         while len(self._live) < executors:
@@ -228,7 +349,7 @@ class TestWaitsForItsTarget(Broken, cluster=WaitsForItsTarget):
     pass
 
 
-class NeverGivesUp(Subprocesses):
+class NeverGivesUp(Workers):
     async def added(self):
         try:
             return await super().added()
@@ -240,7 +361,7 @@ class TestNeverGivesUp(Broken, cluster=NeverGivesUp):
     pass
 
 
-class LeavesAProcess(Subprocesses):
+class LeavesAProcess(Workers):
     helpers = []
 
     async def set_target(self, executors):
@@ -254,10 +375,10 @@ class TestLeavesAProcess(Broken, cluster=LeavesAProcess):
     pass
 
 
-class LeavesDescriptors(Subprocesses):
+class LeavesDescriptors(Workers):
     async def start(self, info):
         executor = await super().start(info)
-        os.dup(executor._socket.fileno())
+        os.dup(executor._channel._socket.fileno())
         return executor
 
 
@@ -265,7 +386,7 @@ class TestLeavesDescriptors(Broken, cluster=LeavesDescriptors):
     pass
 
 
-class LeavesFiles(Subprocesses):
+class LeavesFiles(Workers):
     async def start(self, info):
         with open(os.path.join(tempfile.gettempdir(), f"worker-{info.id}.pid"), "w"):
             return await super().start(info)
@@ -275,7 +396,9 @@ class TestLeavesFiles(Broken, cluster=LeavesFiles):
     pass
 
 
-class DialsNobody(Subprocesses):
+class DialsNobody(Workers):
+    shares_files = False
+
     def dial(self, host):
         return socket.socketpair()[0]
 
@@ -287,7 +410,34 @@ class TestDialsNobody(Broken, cluster=DialsNobody):
 # ------------------------------------------------------------------------------------------------- managers
 
 
-class WaitsInOpen(SubprocessManager):
+class KeepsItsPath(Manager):
+    def open(self, app):
+        return self.cluster.opened(app._replace(path=tuple(sys.path)))
+
+
+class TestKeepsItsPath(Broken, manager=KeepsItsPath):
+    pass
+
+
+class KeepsItsEnvironment(Manager):
+    def open(self, app):
+        return self.cluster.opened(app._replace(environment={"PYTHONHASHSEED": app.hash_seed}))
+
+
+class TestKeepsItsEnvironment(Broken, manager=KeepsItsEnvironment):
+    pass
+
+
+class IsMoreGenerous(Manager):
+    def open(self, app):
+        return self.cluster.opened(app._replace(worker_memory=2 * app.worker_memory))
+
+
+class TestIsMoreGenerous(Broken, manager=IsMoreGenerous):
+    pass
+
+
+class WaitsInOpen(Manager):
     @asynccontextmanager
     async def open(self, app):
         async with self.cluster.opened(app) as cluster:
@@ -302,16 +452,16 @@ class TestWaitsInOpen(Broken, manager=WaitsInOpen):
     pass
 
 
-class RaisesValueError(SubprocessManager):
+class RaisesValueError(Manager):
     def executors(self, url):
         return int(url.partition("://")[2])
 
 
 class TestRaisesValueError(Broken, manager=RaisesValueError):
-    bad_masters = ["sub://many"]
+    bad_masters = ["nice://many"]
 
 
-class NamesNothing(SubprocessManager):
+class NamesNothing(Manager):
     def executors(self, url):
         try:
             return super().executors(url)
@@ -320,10 +470,10 @@ class NamesNothing(SubprocessManager):
 
 
 class TestNamesNothing(Broken, manager=NamesNothing):
-    bad_masters = ["sub://many"]
+    bad_masters = ["nice://many"]
 
 
-class CantAbandon(SubprocessManager):
+class CantAbandon(Manager):
     def prestart(self, app, executors):
         self.log = open(os.path.join(app.directories[0], "log"), "w")  # noqa: SIM115
         opened.append(self.log)

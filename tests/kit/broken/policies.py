@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from asparkle.plugins.policies import LRU
+from asparkle.plugins.cachepolicies import LRU
 from asparkle.testing import CachePolicyConformance
 
 
@@ -14,14 +14,15 @@ class NeverForgets(LRU):
 
 
 class TestNeverForgets(CachePolicyConformance):
-    def make(self):
-        return NeverForgets()
+    def make(self, app):
+        return NeverForgets(app)
 
 
 class NamesTwice(LRU):
     """One entry for each time that a block was read."""
 
-    def __init__(self):
+    def __init__(self, app):
+        super().__init__(app)
         self.reads = []
 
     def touch(self, block):
@@ -35,8 +36,8 @@ class NamesTwice(LRU):
 
 
 class TestNamesTwice(CachePolicyConformance):
-    def make(self):
-        return NamesTwice()
+    def make(self, app):
+        return NamesTwice(app)
 
 
 class NamesOthers(LRU):
@@ -47,8 +48,8 @@ class NamesOthers(LRU):
 
 
 class TestNamesOthers(CachePolicyConformance):
-    def make(self):
-        return NamesOthers()
+    def make(self, app):
+        return NamesOthers(app)
 
 
 class KeepsTheFirst(LRU):
@@ -59,8 +60,8 @@ class KeepsTheFirst(LRU):
 
 
 class TestKeepsTheFirst(CachePolicyConformance):
-    def make(self):
-        return KeepsTheFirst()
+    def make(self, app):
+        return KeepsTheFirst(app)
 
 
 class KnowsNoStrangers(LRU):
@@ -69,15 +70,15 @@ class KnowsNoStrangers(LRU):
 
 
 class TestKnowsNoStrangers(CachePolicyConformance):
-    def make(self):
-        return KnowsNoStrangers()
+    def make(self, app):
+        return KnowsNoStrangers(app)
 
 
 class Remembers(LRU):
     """Counts reads, also of blocks that have left."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, app):
+        super().__init__(app)
         self.reads = Counter()
 
     def touch(self, block):
@@ -86,14 +87,15 @@ class Remembers(LRU):
 
 
 class TestRemembers(CachePolicyConformance):
-    def make(self):
-        return Remembers()
+    def make(self, app):
+        return Remembers(app)
 
 
 class Searches(LRU):
     """A list that is looked through for each block."""
 
-    def __init__(self):
+    def __init__(self, app):
+        super().__init__(app)
         self.order = []
 
     def touch(self, block):
@@ -111,8 +113,8 @@ class Searches(LRU):
 class TestSearches(CachePolicyConformance):
     patience = 1.0
 
-    def make(self):
-        return Searches()
+    def make(self, app):
+        return Searches(app)
 
 
 class ForgetsWhatItNames(LRU):
@@ -122,14 +124,15 @@ class ForgetsWhatItNames(LRU):
 
 
 class TestForgetsWhatItNames(CachePolicyConformance):
-    def make(self):
-        return ForgetsWhatItNames()
+    def make(self, app):
+        return ForgetsWhatItNames(app)
 
 
 class Shared(LRU):
     blocks = {}
 
-    def __init__(self):
+    def __init__(self, app):
+        super().__init__(app)
         self._order = self.blocks
 
     def touch(self, block):
@@ -138,18 +141,18 @@ class Shared(LRU):
 
 
 class TestShared(CachePolicyConformance):
-    def make(self):
-        return Shared()
+    def make(self, app):
+        return Shared(app)
 
 
 class WantsALimit(LRU):
-    def __init__(self, limit):
-        super().__init__()
+    def __init__(self, app, limit):
+        super().__init__(app)
 
 
 class TestWantsALimit(CachePolicyConformance):
-    def make(self):
-        return WantsALimit(10)
+    def make(self, app):
+        return WantsALimit(app, 10)
 
 
 class WantsToKnow(LRU):
@@ -161,8 +164,8 @@ class WantsToKnow(LRU):
 
 
 class TestWantsToKnow(CachePolicyConformance):
-    def make(self):
-        return WantsToKnow()
+    def make(self, app):
+        return WantsToKnow(app)
 
 
 class OnlyNotes(LRU):
@@ -173,5 +176,5 @@ class OnlyNotes(LRU):
 
 
 class TestOnlyNotes(CachePolicyConformance):
-    def make(self):
-        return OnlyNotes()
+    def make(self, app):
+        return OnlyNotes(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from asparkle.plugins.scheduling import FAIR, FIFO
+from asparkle.plugins.schedulingpolicies import FAIR, FIFO
 from asparkle.testing import SchedulingPolicyConformance
 
 
@@ -16,8 +16,8 @@ class ReturnsANumber(FIFO):
 
 
 class TestReturnsANumber(SchedulingPolicyConformance):
-    def make(self):
-        return ReturnsANumber()
+    def make(self, conf):
+        return ReturnsANumber(conf)
 
 
 class RanksByName(FIFO):
@@ -28,8 +28,8 @@ class RanksByName(FIFO):
 
 
 class TestRanksByName(SchedulingPolicyConformance):
-    def make(self):
-        return RanksByName()
+    def make(self, conf):
+        return RanksByName(conf)
 
 
 class DividesByWhatRuns(FIFO):
@@ -42,8 +42,8 @@ class DividesByWhatRuns(FIFO):
 
 
 class TestDividesByWhatRuns(SchedulingPolicyConformance):
-    def make(self):
-        return DividesByWhatRuns()
+    def make(self, conf):
+        return DividesByWhatRuns(conf)
 
 
 class NotANumber(FIFO):
@@ -54,8 +54,8 @@ class NotANumber(FIFO):
 
 
 class TestNotANumber(SchedulingPolicyConformance):
-    def make(self):
-        return NotANumber()
+    def make(self, conf):
+        return NotANumber(conf)
 
 
 class SaysFixed(FIFO):
@@ -66,8 +66,8 @@ class SaysFixed(FIFO):
 
 
 class TestSaysFixed(SchedulingPolicyConformance):
-    def make(self):
-        return SaysFixed()
+    def make(self, conf):
+        return SaysFixed(conf)
 
 
 class NeedsAShare(FAIR):
@@ -76,8 +76,8 @@ class NeedsAShare(FAIR):
 
 
 class TestNeedsAShare(SchedulingPolicyConformance):
-    def make(self):
-        return NeedsAShare()
+    def make(self, conf):
+        return NeedsAShare(conf)
 
 
 class WantsAProperty(FIFO):
@@ -86,8 +86,8 @@ class WantsAProperty(FIFO):
 
 
 class TestWantsAProperty(SchedulingPolicyConformance):
-    def make(self):
-        return WantsAProperty()
+    def make(self, conf):
+        return WantsAProperty(conf)
 
 
 class TakesNotes(FIFO):
@@ -97,8 +97,8 @@ class TakesNotes(FIFO):
 
 
 class TestTakesNotes(SchedulingPolicyConformance):
-    def make(self):
-        return TakesNotes()
+    def make(self, conf):
+        return TakesNotes(conf)
 
 
 class AsksSomebody(FIFO):
@@ -110,32 +110,34 @@ class AsksSomebody(FIFO):
 
 
 class TestAsksSomebody(SchedulingPolicyConformance):
-    def make(self):
-        return AsksSomebody()
+    def make(self, conf):
+        return AsksSomebody(conf)
 
 
 class KeepsAll(FIFO):
     """Looks through all stages that there have ever been."""
 
-    def __init__(self):
+    def __init__(self, conf):
+        super().__init__(conf)
         self.stages = []
 
     def rank(self, tasks):
-        if tasks.stage not in self.stages:
+        if not any(stage == tasks.stage for stage in self.stages):
             self.stages.append(tasks.stage)
         return (0,)
 
 
 class TestKeepsAll(SchedulingPolicyConformance):
-    def make(self):
-        return KeepsAll()
+    def make(self, conf):
+        return KeepsAll(conf)
 
 
 class WantsALimit(FIFO):
-    def __init__(self, limit):
+    def __init__(self, conf, limit):
+        super().__init__(conf)
         self.limit = limit
 
 
 class TestWantsALimit(SchedulingPolicyConformance):
-    def make(self):
-        return WantsALimit(3)
+    def make(self, conf):
+        return WantsALimit(conf, 3)

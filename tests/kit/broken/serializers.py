@@ -26,8 +26,8 @@ class Json(Serializer):
 class TestJson(SerializerConformance):
     elements = (None, 1, "text", [1], (1, 2))
 
-    def make(self):
-        return Json()
+    def make(self, app):
+        return Json(app)
 
 
 class NeedsBytes(Serializer):
@@ -43,8 +43,8 @@ class NeedsBytes(Serializer):
 class TestNeedsBytes(SerializerConformance):
     elements = (None, 1, "text", [1])
 
-    def make(self):
-        return NeedsBytes()
+    def make(self, app):
+        return NeedsBytes(app)
 
 
 class ReusesItsBuffer(Pickle):
@@ -58,8 +58,8 @@ class ReusesItsBuffer(Pickle):
 
 
 class TestReusesItsBuffer(SerializerConformance):
-    def make(self):
-        return ReusesItsBuffer()
+    def make(self, app):
+        return ReusesItsBuffer(app)
 
 
 class RemembersWhatItSaw(Pickle):
@@ -67,7 +67,8 @@ class RemembersWhatItSaw(Pickle):
 
     is_pickle = False
 
-    def __init__(self):
+    def __init__(self, app):
+        super().__init__(app)
         self.known = []
 
     def dumps(self, value):
@@ -79,8 +80,8 @@ class RemembersWhatItSaw(Pickle):
 
 
 class TestRemembersWhatItSaw(SerializerConformance):
-    def make(self):
-        return RemembersWhatItSaw()
+    def make(self, app):
+        return RemembersWhatItSaw(app)
 
 
 class GivesTheSameAgain(Pickle):
@@ -96,8 +97,8 @@ class GivesTheSameAgain(Pickle):
 
 
 class TestGivesTheSameAgain(SerializerConformance):
-    def make(self):
-        return GivesTheSameAgain()
+    def make(self, app):
+        return GivesTheSameAgain(app)
 
 
 class LeavesOut(Pickle):
@@ -111,8 +112,8 @@ class LeavesOut(Pickle):
 
 
 class TestLeavesOut(SerializerConformance):
-    def make(self):
-        return LeavesOut()
+    def make(self, app):
+        return LeavesOut(app)
 
 
 class SaysPickle(Serializer):
@@ -128,8 +129,8 @@ class SaysPickle(Serializer):
 class TestSaysPickle(SerializerConformance):
     elements = (None, 1, "text", [1], (1, [2]))
 
-    def make(self):
-        return SaysPickle()
+    def make(self, app):
+        return SaysPickle(app)
 
 
 class Empties(Pickle):
@@ -143,8 +144,8 @@ class Empties(Pickle):
 
 
 class TestEmpties(SerializerConformance):
-    def make(self):
-        return Empties()
+    def make(self, app):
+        return Empties(app)
 
 
 class OneBytes(Pickle):
@@ -160,8 +161,8 @@ class OneBytes(Pickle):
 
 
 class TestOneBytes(SerializerConformance):
-    def make(self):
-        return OneBytes()
+    def make(self, app):
+        return OneBytes(app)
 
 
 class NotInThreads(Pickle):
@@ -169,7 +170,8 @@ class NotInThreads(Pickle):
 
     is_pickle = False
 
-    def __init__(self):
+    def __init__(self, app):
+        super().__init__(app)
         self.value = None
         self.turn = threading.Lock()
 
@@ -182,5 +184,5 @@ class NotInThreads(Pickle):
 
 
 class TestNotInThreads(SerializerConformance):
-    def make(self):
-        return NotInThreads()
+    def make(self, app):
+        return NotInThreads(app)

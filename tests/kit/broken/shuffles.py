@@ -106,6 +106,29 @@ class TestSaysNothing(Broken):
         return SaysNothing(app)
 
 
+class _LivesInTheHeap(FileWriter):
+    written = set()
+
+    def commit(self):
+        location = super().commit()
+        self.written.add(location)
+        return location
+
+
+class LivesInTheHeap(with_writer(_LivesInTheHeap)):
+    """Of one process: all stores that are made there find the output, and no other worker does."""
+
+    def open(self, location, partition):
+        if location not in _LivesInTheHeap.written:
+            raise FileNotFoundError(location)
+        return super().open(location, partition)
+
+
+class TestLivesInTheHeap(Broken):
+    def make(self, app):
+        return LivesInTheHeap(app)
+
+
 class _RaisesOSError(FileWriter):
     def _error(self, error):
         return error

@@ -22,8 +22,8 @@ class ForgetsTheFirstChunk(DiskStore):
 
 
 class TestForgetsTheFirstChunk(Broken):
-    def make(self, directories):
-        return ForgetsTheFirstChunk(directories)
+    def make(self, app):
+        return ForgetsTheFirstChunk(app)
 
 
 class CountsElements(DiskStore):
@@ -36,8 +36,8 @@ class CountsElements(DiskStore):
 
 
 class TestCountsElements(Broken):
-    def make(self, directories):
-        return CountsElements(directories)
+    def make(self, app):
+        return CountsElements(app)
 
 
 class WritesInPlace(DiskStore):
@@ -56,8 +56,8 @@ class WritesInPlace(DiskStore):
 
 
 class TestWritesInPlace(Broken):
-    def make(self, directories):
-        return WritesInPlace(directories)
+    def make(self, app):
+        return WritesInPlace(app)
 
 
 class ReusesItsBuffer(DiskStore):
@@ -75,12 +75,12 @@ class ReusesItsBuffer(DiskStore):
 
 
 class TestReusesItsBuffer(Broken):
-    def make(self, directories):
-        return ReusesItsBuffer(directories)
+    def make(self, app):
+        return ReusesItsBuffer(app)
 
 
 class KeepsToItself(DiskStore):
-    def __init__(self, directories):
+    def __init__(self, app):
         self.blocks = {}
 
     def put(self, block, chunks):
@@ -96,8 +96,31 @@ class KeepsToItself(DiskStore):
 
 
 class TestKeepsToItself(BlockStoreConformance):
-    def make(self, directories):
-        return KeepsToItself(directories)
+    def make(self, app):
+        return KeepsToItself(app)
+
+
+class LivesInTheHeap(KeepsToItself):
+    """Of one process: all stores that are made there find the block, and no other worker does."""
+
+    blocks = {}
+
+    def __init__(self, app):
+        self.directory = app.directories[0]
+
+    def put(self, block, chunks):
+        return super().put((self.directory, block), chunks)
+
+    def get(self, block):
+        return super().get((self.directory, block))
+
+    def remove(self, block):
+        return super().remove((self.directory, block))
+
+
+class TestLivesInTheHeap(BlockStoreConformance):
+    def make(self, app):
+        return LivesInTheHeap(app)
 
 
 class RaisesKeyError(DiskStore):
@@ -109,8 +132,8 @@ class RaisesKeyError(DiskStore):
 
 
 class TestRaisesKeyError(Broken):
-    def make(self, directories):
-        return RaisesKeyError(directories)
+    def make(self, app):
+        return RaisesKeyError(app)
 
 
 class RemoveLies(DiskStore):
@@ -120,8 +143,8 @@ class RemoveLies(DiskStore):
 
 
 class TestRemoveLies(Broken):
-    def make(self, directories):
-        return RemoveLies(directories)
+    def make(self, app):
+        return RemoveLies(app)
 
 
 class RemovesNothing(DiskStore):
@@ -130,8 +153,8 @@ class RemovesNothing(DiskStore):
 
 
 class TestRemovesNothing(Broken):
-    def make(self, directories):
-        return RemovesNothing(directories)
+    def make(self, app):
+        return RemovesNothing(app)
 
 
 class OneTemporaryName(DiskStore):
@@ -149,8 +172,8 @@ class OneTemporaryName(DiskStore):
 
 
 class TestOneTemporaryName(Broken):
-    def make(self, directories):
-        return OneTemporaryName(directories)
+    def make(self, app):
+        return OneTemporaryName(app)
 
 
 class KeepsFilesOpen(DiskStore):
@@ -164,8 +187,8 @@ class KeepsFilesOpen(DiskStore):
 
 
 class TestKeepsFilesOpen(Broken):
-    def make(self, directories):
-        return KeepsFilesOpen(directories)
+    def make(self, app):
+        return KeepsFilesOpen(app)
 
 
 class RaisesOSError(DiskStore):
@@ -183,8 +206,8 @@ class RaisesOSError(DiskStore):
 
 
 class TestRaisesOSError(Broken):
-    def make(self, directories):
-        return RaisesOSError(directories)
+    def make(self, app):
+        return RaisesOSError(app)
 
 
 class WritesElsewhere(DiskStore):
@@ -195,5 +218,5 @@ class WritesElsewhere(DiskStore):
 
 
 class TestWritesElsewhere(Broken):
-    def make(self, directories):
-        return WritesElsewhere(directories)
+    def make(self, app):
+        return WritesElsewhere(app)

@@ -6,8 +6,6 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from asparkle import SparkConf
-from asparkle.errors import ConfigurationError
 from asparkle.plugins import ConfigKey
 
 PREFIX = "asparkle.prometheus."
@@ -50,11 +48,3 @@ PUSHGATEWAY = ConfigKey(
     "A push gateway, host:port or a URL; where it is set, there is an endpoint only with a port.",
 )
 KEYS: list[ConfigKey[Any]] = [PORT, ADDRESS, PUSHGATEWAY]
-
-
-def check(conf: SparkConf) -> None:
-    """Raises ConfigurationError for a key that is none of these: a sink that is made by hand is asked nowhere else."""
-    known = sorted(key.name for key in KEYS)
-    for name, _ in conf.getAll():
-        if name.startswith(PREFIX) and name not in known:
-            raise ConfigurationError(f"unknown key {name}: known are {', '.join(known)}")

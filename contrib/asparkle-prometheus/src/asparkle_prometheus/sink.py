@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from asparkle import SparkConf
 from asparkle.plugins import Metric, Metrics, MetricSink
 from asparkle_prometheus.endpoint import Endpoint
-from asparkle_prometheus.settings import ADDRESS, PORT, PUSHGATEWAY, check
+from asparkle_prometheus.settings import ADDRESS, PORT, PUSHGATEWAY
 
 PUSH_TIMEOUT = 3.0
 """Seconds that the push gateway has for an answer: fewer than ``asparkle.listener.flush.timeout``, which the last push
@@ -39,15 +39,13 @@ class PrometheusSink(MetricSink):
 
     Reads of ``conf``: ``asparkle.prometheus.port`` (of the endpoint; 0, and not set, is any free one),
     ``asparkle.prometheus.address`` (127.0.0.1 unless set) and ``asparkle.prometheus.pushgateway`` (host:port, or a URL;
-    where it is set, there is an endpoint only with a port).  Raises ConfigurationError for a bad value, and for a key
-    that it does not know.
+    where it is set, there is an endpoint only with a port).  Raises ConfigurationError for a bad value.
     """
 
     name = "prometheus"
 
     def __init__(self, conf: SparkConf | None = None) -> None:
         conf = SparkConf() if conf is None else conf
-        check(conf)
         self._pushgateway = PUSHGATEWAY.read(conf)
         self._address = ADDRESS.read(conf)
         port = PORT.read(conf)

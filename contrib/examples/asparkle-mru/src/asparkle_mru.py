@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from asparkle.plugins import BlockId, CachePolicy, hookimpl
+from asparkle.plugins import AppSpec, BlockId, CachePolicy, hookimpl
 
 
 class MRU(CachePolicy):
     """The block that was stored or read last goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._used: dict[BlockId, None] = {}  # in order, the last one behind
 
     def touch(self, block: BlockId) -> None:

@@ -9,7 +9,7 @@ import pytest
 from asparkle_mru import MRU
 
 from asparkle import SparkConf, SparkContext
-from asparkle.testing import CachePolicyConformance
+from asparkle.testing import CachePolicyConformance, sample_app
 
 
 def test_its_entry_point_is_found():
@@ -18,7 +18,7 @@ def test_its_entry_point_is_found():
 
 
 def test_what_was_used_last_goes_first():
-    policy = MRU()
+    policy = MRU(sample_app())
     for block in [(1, 0), (2, 0), (3, 0), (1, 0)]:
         policy.touch(block)
     policy.forget((3, 0))
@@ -45,5 +45,5 @@ def test_scans_over_more_than_the_cache_holds(policy, computed):
 
 
 class TestPromises(CachePolicyConformance):
-    def make(self):
-        return MRU()
+    def make(self, app):
+        return MRU(app)

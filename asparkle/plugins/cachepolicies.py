@@ -7,13 +7,14 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
-from asparkle.plugins import BlockFacts, BlockId, CachePolicy
+from asparkle.plugins import AppSpec, BlockFacts, BlockId, CachePolicy
 
 
 class LRU(CachePolicy):
     """The block that was read least recently goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._order: OrderedDict[BlockId, None] = OrderedDict()
 
     def touch(self, block: BlockId) -> None:
@@ -30,7 +31,8 @@ class LRU(CachePolicy):
 class FIFO(CachePolicy):
     """The block that was stored first goes first, whoever reads it."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._order: OrderedDict[BlockId, None] = OrderedDict()  # a dict is slow to iterate when its first are gone
 
     def touch(self, block: BlockId) -> None:
@@ -50,7 +52,8 @@ class Ranked(CachePolicy):
     entries are such.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._entries: dict[BlockId, tuple[float, int, BlockId]] = {}
         self._heap: list[tuple[float, int, BlockId]] = []
         self._changes = 0
@@ -99,8 +102,8 @@ class Ranked(CachePolicy):
 class LFU(Ranked):
     """The block that was read least often since it was stored goes first; of these, the one not read for longest."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._reads: dict[BlockId, int] = {}
 
     def rank(self, block: BlockId) -> float:
@@ -125,8 +128,8 @@ class CostAware(Ranked):
     however much it has cost, and of blocks that cost alike the one that was read least recently goes first.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, app: AppSpec) -> None:
+        super().__init__(app)
         self._worth: dict[BlockId, float] = {}  # seconds a byte
         self._floor = 0.0  # no block has a lower rank
 
