@@ -156,12 +156,13 @@ def server_main() -> None:
 class ApartExecutor(SocketExecutor):
     cluster: ApartCluster
 
-    async def _lost(self, reason: str = "") -> Lost:
-        lost = await super()._lost(reason)
-        return lost._replace(blocks_survive=self.info.host not in self.cluster.dead, running=None)
+    def loss(self, reason: str, blame: bool) -> Lost:
+        return super().loss(reason, blame)._replace(blocks_survive=self.info.host not in self.cluster.dead)
 
 
 class ApartCluster(WorkerCluster):
+    shares_files = False
+
     def __init__(self, app: AppSpec, tasks: anyio.abc.TaskGroup, hosts: int, root: str) -> None:
         super().__init__(app, tasks)
         self.root = root

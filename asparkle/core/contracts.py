@@ -160,9 +160,12 @@ class Cluster(ABC):
 
     ``blocks_survive``: what an executor has written (shuffle files, blocks on disk) can still be read once it is
     released.  If not, dynamic allocation keeps executors whose files are needed.
+    ``shares_files``: all executors see the driver's files.  If not, those that don't have an `AppSpec.host`, and `dial`
+    is how the driver reaches what lies there.
     """
 
     blocks_survive = True
+    shares_files = True
 
     @abstractmethod
     async def added(self) -> Executor:
@@ -194,7 +197,7 @@ class Cluster(ABC):
 
     def dial(self, host: str) -> Connection:
         """A connection to the file server of a host whose executors do not share the driver's files: a `Dial`, the
-        driver's.  Optional: only such a cluster needs it (`AppSpec.host`)."""
+        driver's.  Optional: only a cluster that has `shares_files` = False needs it."""
         raise OSError(f"host {host!r} can't be reached: {type(self).__qualname__} has no dial()")
 
 

@@ -109,7 +109,7 @@ class Driver:
         self.cleaner = Cleaner(self)
         self._cluster: Cluster | None = None
         self.files: HostFiles
-        self._apart = False  # whether it may have executors that do not share this process's files
+        self._apart = False  # whether it may have executors that do not share the driver's files
         self._elastic = conf.allocation is not None
         self._adjustments: deque[Callable[[Cluster], Awaitable[None]]] = deque()  # of the cluster, in their order
         self._adjust = anyio.Event()
@@ -119,7 +119,7 @@ class Driver:
     async def start(self, cluster: Cluster, executors: int) -> None:
         """Serve jobs from now on, until the task group is cancelled."""
         self._cluster = cluster
-        self._apart = getattr(type(cluster), "dial", Cluster.dial) is not Cluster.dial
+        self._apart = not cluster.shares_files
         self.files = HostFiles(self.app, cluster.dial if self._apart else None)
         await cluster.set_target(executors)
         self.tasks.start_soon(self._or_give_up, self._admit_executors)

@@ -32,7 +32,7 @@ def made(where: str, contract: type, app: AppSpec) -> Any:
 
 
 def load_function(where: str) -> Callable[..., Any]:
-    """The function ``"module:function"``, named by a plugin.  Raises ConfigurationError if it is none."""
+    """The function ``"module:function"``, named by a plugin or backend.  Raises ConfigurationError if it is none."""
     found = imported(where)
     if not callable(found):
         raise ConfigurationError(f"{where!r} is {found!r}: expected a function")

@@ -117,8 +117,7 @@ class _Opened(AbstractAsyncContextManager[Cluster]):
         if problem := unmet(type(cluster), Cluster):
             await self._opened.__aexit__(None, None, None)
             raise self._promises.broken("open", f"gave {shown(cluster)}: {problem}")
-        kind = _GuardedCluster if type(cluster).dial is Cluster.dial else _DialingCluster
-        return kind(cluster, self._promises.plugin)
+        return _GuardedCluster(cluster, self._promises.plugin)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -138,6 +137,14 @@ class _GuardedCluster(Cluster):
     @property
     def blocks_survive(self) -> bool:  # type: ignore[override]
         return bool(self._cluster.blocks_survive)
+
+    @property
+    def shares_files(self) -> bool:  # type: ignore[override]
+        return bool(self._cluster.shares_files)
+
+    def dial(self, host: str) -> Connection:
+        with self._promises.kept("dial", OSError):
+            return self._cluster.dial(host)
 
     async def added(self) -> Executor:
         with self._promises.kept("added", NoExecutors):
@@ -163,14 +170,6 @@ class _GuardedCluster(Cluster):
     async def release(self, ids: Collection[str]) -> None:
         with self._promises.kept("release"):
             await self._promises.result("release", self._cluster.release(ids))
-
-
-class _DialingCluster(_GuardedCluster):
-    """Of hosts that have files of their own."""
-
-    def dial(self, host: str) -> Connection:
-        with self._promises.kept("dial", OSError):
-            return self._cluster.dial(host)
 
 
 class _GuardedExecutor(Executor):

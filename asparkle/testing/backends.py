@@ -655,7 +655,7 @@ class ExecutorBackendConformance(AnyBackendConformance):
                 (seat,) = await fleet.bring(1)
                 host = seat.executor.info.host
                 dial = fleet.cluster.dial
-                apart = type(fleet.cluster).dial is not Cluster.dial
+                apart = not fleet.cluster.shares_files
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
                     if apart:
                         await in_thread(self._serves_files, dial, host)

@@ -11,7 +11,7 @@ from pathlib import Path
 from asparkle.core.contracts import AppSpec
 from asparkle.core.fileserver import Copies, serve_files
 from asparkle.core.hostfiles import HostFiles
-from asparkle.testing.samples import sample_app
+from asparkle.testing import sample_app
 
 PARTS = ("blocks", "data", "results", "spill", "shuffle-0")
 
@@ -37,7 +37,7 @@ class Hosts:
         return self.root / (name or "driver")
 
     def app(self, host: str, **settings: object) -> AppSpec:
-        app = sample_app((str(self.directory(host)),))
+        app = sample_app([str(self.directory(host))])
         return app._replace(host=host, dialer="nobody:asks", network_timeout=self.timeout, **settings)
 
     def files(self, host: str) -> HostFiles:

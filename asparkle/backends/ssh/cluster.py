@@ -220,6 +220,8 @@ def in_words(status: int) -> str:
 class SshCluster(WorkerCluster):
     """Workers on nodes."""
 
+    shares_files = False
+
     def __init__(self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings) -> None:
         super().__init__(app, tasks)
         self.nodes = nodes

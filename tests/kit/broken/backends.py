@@ -397,6 +397,8 @@ class TestLeavesFiles(Broken, cluster=LeavesFiles):
 
 
 class DialsNobody(Workers):
+    shares_files = False
+
     def dial(self, host):
         return socket.socketpair()[0]
 
