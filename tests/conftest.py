@@ -21,6 +21,8 @@ EXPECTED = (
     "is not installed: pip install 'asparkle[dev]'",
     "root may write anywhere",
     "its ranks are not fixed",  # FAIR's, in the kit
+    "its workers run on other machines",  # what the kit can only see of workers on this one
+    "each of its executors is on a host of its own",  # likewise
     "no hosts here: ",  # network namespaces and an sshd need root, and Linux
     "nothing can be mounted here: ",  # likewise
     "there is no shell ",  # of the more seldom kinds
