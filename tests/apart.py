@@ -54,7 +54,8 @@ TOUCHES = ("open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkd
 
 def dialer(app: AppSpec) -> Dial:
     """As `AppSpec.dialer` names it."""
-    return lambda host: connect(app.environment["APART"], host)
+    root = os.path.dirname(os.path.dirname(app.directories[0]))
+    return lambda host: connect(root, host)
 
 
 def connect(root: str, host: str) -> Connection:
@@ -212,7 +213,6 @@ class ApartCluster(WorkerCluster):
             directories=self.hosts[host],
             host=host,
             dialer="apart:dialer",
-            environment={**self.app.environment, "APART": self.root},
         )
         ours, theirs = socket.socketpair()
         environment = {

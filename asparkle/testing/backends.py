@@ -656,6 +656,13 @@ class ExecutorBackendConformance(AnyBackendConformance):
                 host = seat.executor.info.host
                 dial = fleet.cluster.dial
                 apart = not fleet.cluster.shares_files
+                theirs = AppSpec.from_plain(work.Found(*await seat.call(work.look_around, KEY)).app)
+                with self.promised("Cluster.shares_files", "all executors see the driver's files"):
+                    same = theirs.directories == fleet.app.directories
+                    expect(same or apart, f"has a worker whose directories are {theirs.directories}")
+                with self.promised("ExecutorInfo.host", "it is also the `AppSpec.host` of a worker"):
+                    named = theirs.host in ("", seat.executor.info.host)
+                    expect(named, f"named {theirs.host!r} to a worker on {seat.executor.info.host!r}")
                 with self.promised("Cluster.dial", "A connection to the file server of a host", within=self.patience):
                     if apart:
                         await in_thread(self._serves_files, dial, host)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 class TestApart(ExecutorBackendConformance):
-    master = "apart://2x1"
+    master = "apart://1x2"
     bad_masters = ["apart://", "apart://2", "apart://0x"]
 
     def make(self):
