@@ -101,7 +101,10 @@ class Host:
     def left(self) -> list[str]:
         """The files that are in its temporary directory, if its space is not limited."""
         root = self.directory / "tmp"
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+        found = []
+        for directory, names, files in os.walk(root):  # what goes away meanwhile is passed over
+            found += [os.path.relpath(os.path.join(directory, name), root) for name in (*names, *files)]
+        return sorted(found)
 
 
 def _name(pid: int) -> str:
