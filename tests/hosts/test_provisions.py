@@ -139,7 +139,7 @@ def test_a_driver_that_does_not_answer_is_waited_for_for_a_bounded_time(script, 
     monkeypatch.setattr(LocalModules, "find", find)
     write(script, {"p_slow.py": ""})
     try:
-        with context("1x1", spark__network__timeout="1s") as sc:
+        with context("1x1", spark__network__timeout="1s", spark__task__maxFailures="1") as sc:
             with pytest.raises(
                 JobFailed, match="'p_slow' can't be brought to host 'h0': the driver did not say in 1 s"
             ):
@@ -295,13 +295,14 @@ def test_what_is_gone_from_the_driver_says_what_and_where(script, tmp_path):
 def test_a_driver_that_can_not_be_reached_says_so(script, tmp_path):
     write(tmp_path, {"words.txt": "tiger"})
     write(script, {"p_unreached.py": ""})
-    with context("1x1", spark__network__timeout="1s") as sc:
-        clusters[-1].fault("", "short")
+    with context("1x1", spark__network__timeout="1s", spark__task__maxFailures="1") as sc:
+        clusters[-1].fault("", "stalls")
         with pytest.raises(
             JobFailed, match="'p_unreached' can't be brought to host 'h0': the files of the driver can't be"
         ):
             sc.parallelize([1], 1).map(lambda x: importlib.import_module("p_unreached")).collect()
         sc.addFile(tmp_path / "words.txt")
+        clusters[-1].fault("", "stalls")
         with pytest.raises(
             JobFailed, match="the files of the driver can't be reached(.*\n)'words.txt', which was added, "
         ):

@@ -192,7 +192,7 @@ def test_a_node_that_says_nothing_is_a_row(fresh: Hosts) -> None:
     ("fault", "problem"),
     [
         (signal.SIGSTOP, "it has not answered within 1 s: is the machine overloaded?"),
-        (signal.SIGKILL, "it was lost: the connection was closed"),
+        (signal.SIGKILL, "it was lost: "),  # and ssh's words, if it had any
     ],
 )
 def test_an_agent_that_freezes_or_dies_in_the_middle_is_a_row(
@@ -209,7 +209,8 @@ def test_an_agent_that_freezes_or_dies_in_the_middle_is_a_row(
         report = checked(fresh, nodes_file(tmp_path, nodes))
     finally:
         signal_all(agent_pids(fresh[1]), signal.SIGCONT)
-    assert [node.problem for node in report.nodes] == ["", problem, ""]
+    first, second, third = (node.problem for node in report.nodes)
+    assert (first, third) == ("", "") and second.startswith(problem)
     assert {pair.route for pair in report.pairs} == {"direct"} and len(report.pairs) == 2
     assert left_behind(fresh) == []
 

@@ -15,11 +15,12 @@ does not discredit the executors.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TypeAlias
 
 from asparkle.core.scheduler.announcer import Announcer
 from asparkle.core.scheduler.fleet import Fleet
-from asparkle.core.scheduler.messages import SchedulerConf
+from asparkle.core.scheduler.messages import FailureKind, JobFailure, SchedulerConf
 from asparkle.core.scheduler.records import Attempt, Executor
 from asparkle.core.scheduler.tasksets import TaskSet
 from asparkle.core.scheduler.turn import Turn
@@ -122,6 +123,17 @@ class Exclusion:
                 if not any(bars.allow(partition, executor) for executor in usable):
                     return partition
         return -1
+
+    def failure(self, tasks: TaskSet, partition: int, failure: Callable[..., JobFailure]) -> JobFailure:
+        """Of a task that may run nowhere: why, as far as it failed itself."""
+        stage = tasks.stage
+        reason = f"task {partition} of stage {stage.id}: all executors are excluded for it"
+        last = tasks.bars.last.get(partition) if tasks.bars is not None else None
+        if last is None:
+            return JobFailure(FailureKind.EXCLUDED, reason, None, stage.id, stage.spec.name, partition)
+        attempt, why, error = last
+        text = f"{reason}; the last time it failed on {attempt.executor.name}: {why}"
+        return failure(FailureKind.EXCLUDED, text, stage, attempt, error)
 
     # --------------------------------------------------------------------------------- application
 

@@ -25,7 +25,6 @@ from asparkle.core.scheduler.messages import (
     FailureKind,
     FetchFailed,
     JobCancelled,
-    JobFailure,
     JobSubmitted,
     MapOutput,
     RddUnpersisted,
@@ -427,19 +426,9 @@ class Scheduler:
         for tasks in list(self._suspects):
             partition = self._exclusion.stuck(tasks) if tasks in self._suspects else -1
             if partition >= 0 and not (self._allocation is not None and self._allocation.another(tasks)):
-                self._lineage.fail(tasks.stage, self._excluded(tasks, partition))
+                failure = self._exclusion.failure(tasks, partition, self._lineage.failure)
+                self._lineage.fail(tasks.stage, failure)
         self._suspects.clear()
-
-    def _excluded(self, tasks: TaskSet, partition: int) -> JobFailure:
-        """A task that may run nowhere: why, as far as it failed itself."""
-        stage = tasks.stage
-        reason = f"task {partition} of stage {stage.id}: all executors are excluded for it"
-        last = tasks.bars.last.get(partition) if tasks.bars is not None else None
-        if last is None:
-            return JobFailure(FailureKind.EXCLUDED, reason, None, stage.id, stage.spec.name, partition)
-        attempt, why, error = last
-        reason += f"; the last time it failed on {attempt.executor.name}: {why}"
-        return self._lineage.failure(FailureKind.EXCLUDED, reason, stage, attempt, error)
 
     def _blocks_changed(self, event: BlocksChanged) -> None:
         executor = self._fleet.executors.get(event.executor)
