@@ -20,6 +20,8 @@ from asparkle.core.errors import CorruptBlock, HostUnreachable
 from asparkle.core.readahead import Piece, ReadAhead
 from hosts.serving import Hosts, Wrong
 
+pytestmark = pytest.mark.slow
+
 
 class Watched(ReadAhead):
     """Notes how much it has held at most."""

@@ -18,7 +18,7 @@ from asparkle.errors import JobFailed
 from .faults import conf
 from .hosts import Hosts, hosts, missing
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no hosts here: {missing()}")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=f"no hosts here: {missing()}")]
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """

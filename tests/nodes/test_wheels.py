@@ -17,6 +17,8 @@ from asparkle.backends.ssh.wheels import bundled_installer, installed, installer
 
 from .packages import copy_installed, install, pip_install, wheel_of
 
+pytestmark = pytest.mark.slow
+
 HERE = Platform.here()
 
 
