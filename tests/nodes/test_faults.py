@@ -10,7 +10,7 @@ from .hosts import Hosts
 
 pytestmark = pytest.mark.slow
 
-OFF = {"node powered off"}  # what such a node leaves, its next application removes
+OFF = {"node powered off", "node powered off, and on again"}  # what such a node leaves, its next application removes
 
 
 @pytest.mark.parametrize("name", [None, *FAULTS])

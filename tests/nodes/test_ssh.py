@@ -24,7 +24,7 @@ from asparkle.events import BlockUpdated
 from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
-from .faults import conf, left_behind
+from .faults import PYTHON, conf, left_behind
 from .hosts import Hosts, hosts, missing
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, c
 
 def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None:
     nodes = made.directory / "some.toml"
-    nodes.write_text(f'nodes = ["node1", "node2*1"]\n[defaults]\npython = "{sys.executable}"\n')
+    nodes.write_text(f'nodes = ["node1", "node2*1"]\n[defaults]\npython = "{PYTHON}"\n')
     with SparkContext(conf=conf(made).setMaster(f"ssh:{nodes}")) as context:
         cpus = len(os.sched_getaffinity(0))
         wait_for_workers(context, cpus + 1)
