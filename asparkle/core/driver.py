@@ -85,7 +85,6 @@ class Driver:
         ]  # a job's properties, as listeners are told them
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
-        self.slots = 0  # of the executors that there are
         self._jobs: dict[int, Job] = {}
         self.records = JobRecords(self.scheduler)
         self._job_numbers = itertools.count()
@@ -127,6 +126,11 @@ class Driver:
         if self._elastic:
             self.tasks.start_soon(self._adjust_cluster, cluster)
 
+    @property
+    def slots(self) -> int:
+        """Those of the executors that there are.  From any thread."""
+        return sum(remote.executor.info.slots for remote in list(self._remotes.values()))
+
     def post(self, function: Callable[[], None]) -> None:
         """Call a function soon, in a task of the driver's.  From any thread."""
         self._posted.append(function)
@@ -165,7 +169,6 @@ class Driver:
             executor = await self._cluster.added()
             info = executor.info
             self._remotes[info.id] = Remote(executor)
-            self.slots += info.slots
             self.blocks.executor_added(info.id, info.host)
             self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
@@ -205,8 +208,7 @@ class Driver:
     def _lost(self, executor: Executor, lost: Lost, stillborn: bool) -> None:
         """``stillborn``: it was given tasks, and is gone before it began one."""
         info = executor.info
-        if self._remotes.pop(info.id, None) is not None:
-            self.slots -= info.slots
+        self._remotes.pop(info.id, None)
         self._loop_closed.set()
         if self.stopped:  # it was told to end
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -16,10 +17,10 @@ from typing import Any
 import pytest
 
 from asparkle import SparkConf
-from asparkle.backends.ssh.dialing import door_of, knock, reachable
+from asparkle.backends.ssh.dialing import CONNECTING, door_of, knock, reachable
 from asparkle.backends.ssh.mux import CONTROL, Arrived, Closed, Mux, Opened
 from asparkle.newapplication import new_application
-from asparkle.plugins import MessageReader, Unpacker, pack
+from asparkle.plugins import Authority, MessageReader, Unpacker, pack
 
 BEAT = 0.05
 
@@ -27,7 +28,7 @@ BEAT = 0.05
 class Driver:
     """The driver's end of an agent's stream, without an event loop."""
 
-    def __init__(self, root: Path, patience: int = 1000) -> None:
+    def __init__(self, root: Path, patience: int = 1000, identity: list[str] | None = None) -> None:
         self.root = root
         self.mux = Mux(driver=True)
         self.messages = Unpacker()
@@ -44,9 +45,8 @@ class Driver:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
         app = new_application(None, None, SparkConf().setMaster("processes[2]").setAppName("agent"), ()).spec
-        self.tell(
-            ["app", app._asdict(), {"beat": BEAT, "patience": patience, "host": "here", "slots": 2, "identity": None}]
-        )
+        options = {"beat": BEAT, "patience": patience, "host": "here", "slots": 2, "identity": identity}
+        self.tell(["app", app._asdict(), options])
         self.wait(lambda: self.told)
         self.facts: dict[str, Any] = self.told[0][1]
 
@@ -198,14 +198,12 @@ def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) 
     driver.wait(lambda: not is_alive(pid))
 
 
-@pytest.mark.parametrize("how", ["stop", "closed", "SIGTERM", "SIGHUP", "silence", "garbage"])
+@pytest.mark.parametrize("how", ["closed", "SIGTERM", "SIGHUP", "silence", "garbage"])
 def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
     driver = Driver(tmp_path, patience=10 if how == "silence" else 1000)
     try:
         pids = [driver.worker(name)[1] for name in "ab"]
-        if how == "stop":
-            driver.tell(["stop"])
-        elif how == "closed":
+        if how == "closed":
             assert driver.process.stdin is not None
             driver.process.stdin.close()
         elif how.startswith("SIG"):
@@ -217,7 +215,6 @@ def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
         assert driver.process.stderr is not None
         said = driver.process.stderr.read().decode()
         expected = {
-            "stop": "",
             "closed": "the driver has closed the connection",
             "SIGTERM": "it was ended by SIGTERM",
             "SIGHUP": "it was ended by SIGHUP",
@@ -280,6 +277,50 @@ def test_who_knocks_and_says_nothing_or_goes_away_harms_nobody(driver: Driver) -
         connection.close()
     driver.worker("another")
     assert not driver.opened
+
+
+def test_without_descriptors_it_refuses_what_is_new_and_serves_on(driver: Driver) -> None:
+    (directory,) = driver.facts["directories"]
+    kept, _ = driver.worker("w")
+    pid = driver.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), before[1]))
+    refused = {driver.open("worker", "another"), driver.open("files"), driver.open("environment")}
+    driver.wait(lambda: refused <= driver.closed)
+    assert ["ended", "another", os.EX_OSERR, []] in driver.told
+    with knock(directory, "elsewhere") as connection:  # type: ignore[attr-defined]
+        spent = sum(cpu_times(pid))
+        beats = driver.told.count(["beat"])
+        driver.wait(lambda: driver.told.count(["beat"]) >= beats + 20)
+        assert sum(cpu_times(pid)) - spent < 10 * BEAT  # it does not ask again and again
+        assert not driver.opened
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        driver.wait(lambda: driver.opened)
+        driver.worker("one more")
+        assert kept not in driver.closed
+        connection.close()
+
+
+def cpu_times(pid: int) -> tuple[float, float]:
+    """Seconds that a process has spent in user and system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / ticks, int(fields[12]) / ticks
+
+
+def test_nodes_that_can_not_be_reached_are_tried_together(tmp_path: Path) -> None:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(10)]  # which never shake hands
+    driver = Driver(tmp_path, identity=list(Authority("an application").identity("here")))
+    try:
+        driver.tell(["peers", {f"n{i}": listener.getsockname() for i, listener in enumerate(listeners)}])
+        seconds = 4 * CONNECTING  # one after the other, it would be ten times CONNECTING
+        driver.wait(lambda: any(kind == "routes" for kind, *_ in driver.told), seconds)
+        (routes,) = [message[1] for message in driver.told if message[0] == "routes"]
+        assert routes == {f"n{i}": "driver" for i in range(10)}
+    finally:
+        driver.close()
+        for listener in listeners:
+            listener.close()
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(driver: Driver) -> None:

@@ -9,14 +9,13 @@ channel 0 are messages, msgpack arrays with their length in front::
     ["peers", {node: [address, port]}]                  ["routes", {node: route}]
     ["beat"]                    each second             ["beat"]
     ["ask", number, question]   see `probe`             ["answer", number, what, what went wrong]
-    ["stop"]
 
 The driver opens ``["worker", executor]`` to have one started, ``["files"]`` to speak to the node's file server, and
 before all else ``["environment"]`` to have its installed packages brought here (see `environment`);
 the agent opens ``["files", host]`` for a worker that wants to speak to another host's, and knocks at the agent's
 socket.  One thread does all this, in a loop that never waits for anybody; files are served in others.  Workers are
-started by a zygote, as on the driver's machine.  When the driver stops, falls silent or is gone, workers, files and
-the agent go, too; and if the agent is killed, its zygote does that in its place.
+started by a zygote, as on the driver's machine.  When the driver closes the stream, falls silent or is gone, workers,
+files and the agent go, too; and if the agent is killed, its zygote does that in its place.
 """
 
 from __future__ import annotations
@@ -53,11 +52,12 @@ from asparkle.plugins import (
 
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
+_TRIED_AT_ONCE: Final = 16  # nodes
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
 class Gone(Exception):
-    """The driver is not there any more; or it has told the agent to end."""
+    """The driver is not there any more, or somebody has told the agent to end."""
 
 
 class Pump:
@@ -194,6 +194,7 @@ class Agent:
         self.patience = 30  # beats without a word from the driver
         self.silence = 0
         self.spoke = False
+        self.deaf = False  # to workers that knock, until the next beat
         self.server: PeerServer | None = None
         self.known: dict[str, tuple[str, int]] = {}  # other nodes
         self.calls: deque[Callable[[], None]] = deque()
@@ -233,6 +234,9 @@ class Agent:
             self.tell(["beat"])
         self.spoke = False
         self.look_for_frozen()
+        if self.deaf:
+            self.deaf = False
+            self.watch(self.door, 0, selectors.EVENT_READ, self.answer)
         if self.builder is not None and self.builder[0].poll() is not None:
             self.builder = None
 
@@ -277,7 +281,10 @@ class Agent:
                 self.arrived(event.channel, event.data)
             elif isinstance(event, Opened):
                 kind, *arguments = Unpacker().feed(event.purpose)[0]
-                _OPENED[kind](self, event.channel, *arguments)
+                try:
+                    _OPENED[kind](self, event.channel, *arguments)
+                except OSError as error:  # no more descriptors, or processes
+                    self.refuse(event.channel, error, kind, *arguments)
             elif isinstance(event, Closed) and event.channel in self.pumps:
                 self.pumps[event.channel].end()
 
@@ -288,6 +295,13 @@ class Agent:
                 _TOLD[kind](self, *arguments)
         elif channel in self.pumps:
             self.pumps[channel].write(data)
+
+    def refuse(self, channel: int, error: OSError, kind: str, executor: str = "") -> None:
+        """What the driver has opened a channel for can't be had."""
+        print(f"asparkle: no {kind} {executor}".rstrip() + f": {error}", file=sys.stderr)
+        if kind == "worker":
+            self.tell(["ended", executor, os.EX_OSERR, []])
+        self.mux.close(channel)
 
     # ------------------------------------------------------------------------- what the driver says
 
@@ -300,20 +314,20 @@ class Agent:
             work = os.path.join(self.directories.paths[0], "work")
             os.mkdir(work, 0o700)
             os.chdir(work)
+            self.take_up(options.get("environment"))
+            self.app = spec._replace(
+                directories=tuple(self.directories.paths),
+                path=tuple(p for p in sys.path if p),
+                directory=work,
+                storage_memory=min(spec.storage_memory, int(self.facts["memory"] * _STORAGE / options["slots"])),
+                host=options["host"],
+                dialer="asparkle.backends.ssh.dialing:dialer",
+            )
+            self.listen()
+            self.start_zygote()
         except (AsparkleError, OSError) as error:
             self.tell(["refused", f"{error}"])
             return
-        self.take_up(options.get("environment"))
-        self.app = spec._replace(
-            directories=tuple(self.directories.paths),
-            path=tuple(p for p in sys.path if p),
-            directory=work,
-            storage_memory=min(spec.storage_memory, int(self.facts["memory"] * _STORAGE / options["slots"])),
-            host=options["host"],
-            dialer="asparkle.backends.ssh.dialing:dialer",
-        )
-        self.listen()
-        self.start_zygote()
         port = self.serve_peers(options["identity"])
         self.tell(["ready", {**self.facts, "directories": self.directories.paths, "address": [own_address(), port]}])
 
@@ -350,13 +364,26 @@ class Agent:
 
     def try_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
         """In a thread of its own."""
+        from concurrent.futures import ThreadPoolExecutor
+
         identity = self.peers.identity()
         before = self.peers.addresses()
-        found = {host: address for host, address in addresses.items() if before.get(host) == address}
-        for host in addresses.keys() - found.keys():
-            with contextlib.suppress(OSError):
+
+        def is_reached(host: str) -> bool:
+            if before.get(host) == addresses[host]:
+                return True
+            try:
                 connect_peer(identity, host, addresses[host], CONNECTING).close()
-                found[host] = addresses[host]
+            except OSError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(_TRIED_AT_ONCE) as threads:
+            found = {
+                host: addresses[host]
+                for host, is_so in zip(addresses, threads.map(is_reached, addresses), strict=True)
+                if is_so
+            }
         self.call(lambda: self.met(addresses, found))
 
     def met(self, tried: dict[str, tuple[str, int]], found: dict[str, tuple[str, int]]) -> None:
@@ -394,7 +421,11 @@ class Agent:
     def answer(self, mask: int) -> None:
         try:
             connection, _ = self.door.accept()
-        except OSError:  # it has gone again, or there are no more descriptors: then workers wait
+        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+            return
+        except OSError:  # there are no more descriptors: workers wait
+            self.watch(self.door, selectors.EVENT_READ, 0, self.answer)
+            self.deaf = True
             return
         Knock(self, connection)
 
@@ -457,9 +488,6 @@ class Agent:
 
     def driver_lives(self) -> None:
         """Whatever arrives says so."""
-
-    def stop(self) -> None:
-        raise Gone("")
 
     # ------------------------------------------------------------------------- workers
 
@@ -536,7 +564,6 @@ _TOLD: dict[str, Callable[..., None]] = {
     "peers": Agent.meet,
     "ask": Agent.ask,
     "beat": Agent.driver_lives,
-    "stop": Agent.stop,
 }
 _OPENED: dict[str, Callable[..., None]] = {
     "worker": Agent.worker,
@@ -591,14 +618,13 @@ def main(facts: dict[str, Any]) -> None:
     agent = Agent(incoming, outgoing, facts)
     try:
         agent.run()
-    except Gone as gone:
-        reason = str(gone)
+    except (Gone, OSError) as error:
+        reason = str(error)
     except BrokenFrames as error:
         reason = f"what came from the driver is not what an asparkle of this version sends: {error}"
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         agent.close()
-    if reason:
-        with contextlib.suppress(OSError):
-            print(f"asparkle: agent ends: {reason}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"asparkle: agent ends: {reason}", file=sys.stderr)

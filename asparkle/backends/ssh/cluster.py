@@ -371,7 +371,12 @@ class SshCluster(WorkerCluster):
     def relay(self, channel: LinkChannel, host: str) -> None:
         """Lead a node's channel to another host's file server."""
         if not host:
-            ours, theirs = socket.socketpair()
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError as error:  # too many open files
+                log().warning("a node can't be served files", reason=str(error))
+                channel.close()
+                return
             threading.Thread(target=serve_files, args=(theirs, self.app.directories, self._copies), daemon=True).start()
             self.tasks.start_soon(connect, channel, ours)
         elif host in self.agents:
