@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 SKEW: Final = datetime.timedelta(days=1)
 """How far a host's clock may be off."""
-LIFETIME: Final = datetime.timedelta(days=30)
-_AUTHORITY_LIFETIME: Final = datetime.timedelta(days=3650)
+LIFETIME: Final = datetime.timedelta(days=3650)
+"""Longer than an application runs.  What ends a certificate is the end of its authority."""
 
 
 class Authority:
@@ -35,10 +35,10 @@ class Authority:
         self.application = application
         self._key = ec.generate_private_key(ec.SECP256R1())
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        self.certificate = self._signed("an authority", self._key.public_key(), constraints, _AUTHORITY_LIFETIME)
+        self.certificate = self._signed("an authority", self._key.public_key(), constraints, LIFETIME)
 
     def identity(self, host: str, lifetime: datetime.timedelta = LIFETIME) -> Identity:
-        """A new key, and a certificate of it, for a host; who lives longer needs another (`PeerServer.renew`)."""
+        """A new key, and a certificate of it, for a host."""
         from cryptography import x509
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ec

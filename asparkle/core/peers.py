@@ -175,10 +175,6 @@ class PeerServer:
         context.num_tickets = 0
         return context
 
-    def renew(self, identity: Identity) -> None:
-        """Show another certificate from now on: the first one comes to its end."""
-        self._context = self._server_context(identity)
-
     def close(self) -> None:
         """Listen no more, and end all connections; returns when what served them has been told."""
         self._closed = True

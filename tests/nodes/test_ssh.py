@@ -83,6 +83,14 @@ def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, c
         assert found[host.name].startswith(str(host.directory / "tmp"))
 
 
+def test_nodes_listen_where_ssh_reached_them_and_nowhere_else(made: Hosts, context: SparkContext) -> None:
+    wait_for_workers(context, 6)
+    for host in made:
+        lines = [line.split() for line in host.execute("ss", "-Hltn").splitlines()]
+        addresses = {line[3].rpartition(":")[0] for line in lines if not line[3].endswith(":22")}
+        assert addresses == {host.address}
+
+
 def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None:
     nodes = made.directory / "some.toml"
     nodes.write_text(f'nodes = ["node1", "node2*1"]\n[defaults]\npython = "{PYTHON}"\n')

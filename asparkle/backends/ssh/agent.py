@@ -348,7 +348,9 @@ class Agent:
         directories = self.app.directories
         try:
             self.peers.introduce(Identity(*identity))
-            self.server = PeerServer(Identity(*identity), lambda connection: serve_files(connection, directories))
+            self.server = PeerServer(
+                Identity(*identity), lambda connection: serve_files(connection, directories), address=own_address()
+            )
         except (AsparkleError, OSError) as error:
             print(f"asparkle: other nodes can't connect directly: {error}", file=sys.stderr)
             return 0
