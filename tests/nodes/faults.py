@@ -22,19 +22,18 @@ from asparkle.plugins import Listener
 
 from .hosts import Host, Hosts
 
-PYTHON = os.path.realpath(
-    sys.executable
-)  # the interpreter of this environment, which lies where it is hidden from nodes
+PYTHON = os.path.realpath(sys.executable)
+"""The interpreter of this environment, without what is installed in it."""
 PARTITIONS = 12
 RECORDS = 24_000
 BEFORE = 8  # tasks of the job that end before the fault
 
 
-def conf(made: Hosts, **settings: object) -> SparkConf:
+def conf(made: Hosts, *, python: str = PYTHON, **settings: object) -> SparkConf:
     """Of an application on these hosts, two slots each, that takes what says nothing for 4 s for lost."""
     nodes = made.directory / "nodes.toml"
     names = ", ".join(f'"{host.name}*2"' for host in made)
-    nodes.write_text(f'nodes = [{names}]\n[defaults]\npython = "{PYTHON}"\n')
+    nodes.write_text(f'nodes = [{names}]\n[defaults]\npython = "{python}"\n')
     found = SparkConf().setMaster(f"ssh:{nodes}").setAppName("nodes")
     found.set("asparkle.ssh.options", f"-F {made.config}").set("spark.network.timeout", "4s")
     for name, value in settings.items():
