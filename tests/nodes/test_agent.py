@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from asparkle import SparkConf
-from asparkle.backends.ssh.dialing import CONNECTING, door_of, knock, reachable
+from asparkle.backends.ssh.dialing import CONNECTING, Peers, door_of, knock, reachable
 from asparkle.backends.ssh.mux import CONTROL, Arrived, Closed, Mux, Opened
 from asparkle.newapplication import new_application
-from asparkle.plugins import Authority, MessageReader, Unpacker, pack
+from asparkle.plugins import Authority, MessageReader, PeerServer, Unpacker, pack
 
 BEAT = 0.05
 
@@ -314,13 +314,35 @@ def test_nodes_that_can_not_be_reached_are_tried_together(tmp_path: Path) -> Non
     try:
         driver.tell(["peers", {f"n{i}": listener.getsockname() for i, listener in enumerate(listeners)}])
         seconds = 4 * CONNECTING  # one after the other, it would be ten times CONNECTING
-        driver.wait(lambda: any(kind == "routes" for kind, *_ in driver.told), seconds)
-        (routes,) = [message[1] for message in driver.told if message[0] == "routes"]
-        assert routes == {f"n{i}": "driver" for i in range(10)}
+        driver.wait(lambda: len(routes(driver)) == 10, seconds)
+        assert routes(driver) == {f"n{i}": "driver" for i in range(10)}
     finally:
         driver.close()
         for listener in listeners:
             listener.close()
+
+
+def test_a_node_that_can_be_reached_is_known_while_others_are_tried(tmp_path: Path) -> None:
+    authority = Authority("an application")
+    silent = socket.create_server(("127.0.0.1", 0))  # which never shakes hands
+    there = PeerServer(authority.identity("there"), lambda connection: None, address="127.0.0.1")
+    driver = Driver(tmp_path, identity=list(authority.identity("here")))
+    try:
+        driver.tell(["peers", {"silent": silent.getsockname(), "there": ("127.0.0.1", there.port)}])
+        driver.wait(lambda: routes(driver))
+        assert routes(driver) == {"there": "direct"}
+        (directory,) = driver.facts["directories"]
+        assert Peers(directory).addresses() == {"there": ("127.0.0.1", there.port)}
+        driver.wait(lambda: len(routes(driver)) == 2)
+        assert routes(driver)["silent"] == "driver"
+    finally:
+        driver.close()
+        there.close()
+        silent.close()
+
+
+def routes(driver: Driver) -> dict[str, str]:
+    return {host: route for kind, *rest in driver.told if kind == "routes" for host, route in rest[0].items()}
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(driver: Driver) -> None:

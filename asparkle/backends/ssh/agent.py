@@ -32,6 +32,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from asparkle.backends.launch import ZygoteProcess, reap
@@ -358,40 +359,34 @@ class Agent:
 
     def meet(self, addresses: dict[str, list[Any]]) -> None:
         """There are these other nodes, now: find out which can be reached directly."""
-        if self.server is not None:
-            self.known = {host: (address, port) for host, (address, port) in addresses.items()}
-            before = self.peers.addresses()
-            self.write_peers({host: address for host, address in before.items() if self.known.get(host) == address})
-            threading.Thread(target=self.try_peers, args=(self.known,), daemon=True).start()
+        if self.server is None:
+            return
+        self.known = {host: (address, port) for host, (address, port) in addresses.items()}
+        reached = {host: address for host, address in self.peers.addresses().items() if self.known.get(host) == address}
+        self.write_peers(reached)
+        untried = deque(self.known.keys() - reached.keys())
+        for _ in range(min(len(untried), _TRIED_AT_ONCE)):
+            arguments = self.known, untried, self.peers.identity()
+            threading.Thread(target=self.try_peers, args=arguments, daemon=True).start()
 
-    def try_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
+    def try_peers(self, addresses: dict[str, tuple[str, int]], untried: deque[str], identity: Identity) -> None:
         """In a thread of its own."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        identity = self.peers.identity()
-        before = self.peers.addresses()
-
-        def is_reached(host: str) -> bool:
-            if before.get(host) == addresses[host]:
-                return True
+        while addresses is self.known:  # or there is news already
+            try:
+                host = untried.popleft()
+            except IndexError:
+                return
             try:
                 connect_peer(identity, host, addresses[host], CONNECTING).close()
             except OSError:
-                return False
-            return True
+                self.call(partial(self.tell, ["routes", {host: RELAYED}]))
+            else:
+                self.call(partial(self.reached, addresses, host))
 
-        with ThreadPoolExecutor(_TRIED_AT_ONCE) as threads:
-            found = {
-                host: addresses[host]
-                for host, is_so in zip(addresses, threads.map(is_reached, addresses), strict=True)
-                if is_so
-            }
-        self.call(lambda: self.met(addresses, found))
-
-    def met(self, tried: dict[str, tuple[str, int]], found: dict[str, tuple[str, int]]) -> None:
-        if tried is self.known:  # or there is news already
-            self.write_peers(found)
-            self.tell(["routes", {host: "direct" if host in found else RELAYED for host in tried}])
+    def reached(self, addresses: dict[str, tuple[str, int]], host: str) -> None:
+        if addresses is self.known:
+            self.write_peers({**self.peers.addresses(), host: addresses[host]})
+            self.tell(["routes", {host: "direct"}])
 
     def write_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
         try:

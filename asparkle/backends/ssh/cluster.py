@@ -165,7 +165,7 @@ class Agent:
             self.fail(fields[0])
         elif kind == "routes":
             self.routes.update(fields[0])
-            log().info("how other nodes are reached", node=self.node.name, routes=self.routes)
+            log().debug("how other nodes are reached", node=self.node.name, routes=fields[0])
         elif kind == "answer":
             number, found, problem = fields
             self._answers[number] = (found, problem)
