@@ -144,7 +144,8 @@ def job(
         return i % 600, i
 
     def slow(elements: Iterator[Any]) -> Iterator[Any]:
-        time.sleep(task_seconds)
+        for _ in range(round(task_seconds / 0.01)):  # each step takes longer in a process that is stopped now and then
+            time.sleep(0.01)
         yield from elements
 
     def count_first(pair: tuple[int, int]) -> tuple[int, int]:
@@ -263,11 +264,14 @@ def ten_times_slower(made: Hosts) -> Undo:
     over = threading.Event()
 
     def throttle() -> None:
+        pids = worker_pids(made[0])
         while not over.is_set():
-            pids = worker_pids(made[0])
             signal_all(pids, signal.SIGSTOP)
-            over.wait(0.09)
+            until = time.monotonic() + 0.09
+            now = worker_pids(made[0])  # which takes a while itself
+            over.wait(until - time.monotonic())
             signal_all(pids, signal.SIGCONT)
+            pids = now
             over.wait(0.01)
 
     thread = threading.Thread(target=throttle)
@@ -281,6 +285,7 @@ def ten_times_slower(made: Hosts) -> Undo:
     return undo
 
 
+SLOW_WITH_SPECULATION = "node ten times slower, speculation"
 FAULTS: dict[str, Fault] = {
     "worker killed": kill_worker,
     "agent killed": kill_agent,
@@ -294,6 +299,7 @@ FAULTS: dict[str, Fault] = {
     "agent frozen": freeze_agent,
     "node frozen": freeze_node,
     "node ten times slower": ten_times_slower,
+    SLOW_WITH_SPECULATION: ten_times_slower,
 }
 
 
@@ -301,10 +307,14 @@ def under(made: Hosts, name: str | None, **settings: object) -> Outcome:
     """The job's outcome while a fault happens to the first of the hosts."""
     trigger = Trigger()
     undo: list[Undo] = []
+    if name == SLOW_WITH_SPECULATION:  # from when half of the tasks have ended: a third of the slots is slow
+        settings |= {"spark__speculation": "true", "spark__speculation__quantile": "0.5"}
     context = SparkContext(conf=conf(made, **settings), plugins=[trigger])
     try:
-        fault = None if name is None else lambda: undo.append(FAULTS[name](made))
-        return job(context, trigger, fault)
+        if name is None:
+            return job(context, trigger, None)
+        seconds = 0.5 if FAULTS[name] is ten_times_slower else 0.15  # of a task, long enough to be slow
+        return job(context, trigger, lambda: undo.append(FAULTS[name](made)), task_seconds=seconds)
     finally:
         try:
             context.stop()

@@ -9,12 +9,14 @@ Debian's iproute2 and openssh-server.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -140,13 +142,13 @@ def hosts(
     """
     number = next(_numbers)
     tag = f"{os.getpid() % 100_000}-{number}"
-    bridge, net = f"ab{tag}"[:15], f"10.{200 + number % 50}.{os.getpid() % 250}"
+    bridge = f"ab{tag}"[:15]
     made = Hosts([], directory / "ssh_config", directory)
     undo = contextlib.ExitStack()
     with undo:
         run("ip", "link", "add", bridge, "type", "bridge")
         undo.callback(run, "ip", "link", "del", bridge, check=False)
-        run("ip", "addr", "add", f"{net}.1/24", "dev", bridge)
+        net = _give_addresses(bridge)
         run("ip", "link", "set", bridge, "up")
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / "key"))
         for i in range(1, count + 1):
@@ -163,6 +165,17 @@ def hosts(
         for host in made:
             _wait_for(made, host)
         yield made
+
+
+def _give_addresses(bridge: str) -> str:
+    """A network that nobody else here has, though other tests may run at the same time; the driver's side is its .1."""
+    with (Path(tempfile.gettempdir()) / "asparkle-test-networks.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        taken = run("ip", "-4", "-oneline", "addr")
+        nets = (f"10.{second}.{third}" for second in range(200, 250) for third in range(256))
+        net = next(net for net in nets if f" {net}.1/" not in taken)
+        run("ip", "addr", "add", f"{net}.1/24", "dev", bridge)
+    return net
 
 
 def _host(i: int, tag: str, net: str, directory: Path) -> Host:

@@ -186,6 +186,23 @@ def test_a_frozen_worker_is_ended(tmp_path: Path) -> None:
         driver.close()
 
 
+def test_a_worker_that_is_slowed_down_by_signals_lives(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, patience=5)
+    try:
+        _, pid = driver.worker("w")
+        ended = time.monotonic() + 40 * BEAT
+        while time.monotonic() < ended:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(BEAT / 2)
+            os.kill(pid, signal.SIGCONT)
+            driver.tell(["beat"])
+            while select.select([driver.stdout], [], [], 0)[0]:
+                driver.read()
+        assert is_alive(pid) and not any(kind == "ended" for kind, *_ in driver.told)
+    finally:
+        driver.close()
+
+
 def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) -> None:
     _, pid = driver.worker("w")
     zygote = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from .faults import FAULTS, RECORDS, expected, left_behind, under
+from asparkle.events import SpeculativeTaskSubmitted
+
+from .faults import FAULTS, RECORDS, SLOW_WITH_SPECULATION, expected, left_behind, under
 from .hosts import Hosts
 
 pytestmark = pytest.mark.slow
@@ -18,6 +20,8 @@ def test_the_job_gives_what_it_gives_without_the_fault(name: str | None, fresh: 
     outcome = under(fresh, name)
     assert outcome.result == expected()
     assert outcome.accumulated == (RECORDS, 600)
+    speculated = any(isinstance(event, SpeculativeTaskSubmitted) for event in outcome.events)
+    assert speculated == (name == SLOW_WITH_SPECULATION)
     found = left_behind(fresh)
     if name in OFF:
         found = [what for what in found if not what.startswith(fresh[0].name)]

@@ -186,6 +186,23 @@ class TestLocality:
         bench.wait(0.001)
         assert bench.placed == {(0, 2): "b"}
 
+    def test_and_what_running_elsewhere_has_cost(self) -> None:
+        bench = Bench().executor("a").executor("b").cached("a", *((7, n) for n in range(9)))
+        bench.job(result(0, 9, blocks=[[(7, n)] for n in range(9)]))
+        bench.wait(0.31)
+        assert bench.placed == {(0, 1): "b"}
+        bench.wait(0.7)
+        bench.succeed((0, 0), seconds=1.0)
+        assert bench.placed == {(0, 2): "a"}  # and the wait begins anew: all slots are busy, and "a" makes progress
+        bench.wait(0.2)
+        bench.succeed((0, 1), seconds=1.1)  # no more than that, so it is not worth three seconds
+        bench.wait(0.01)
+        assert bench.placed == {(0, 3): "b"}
+        bench.wait(0.3)
+        bench.succeed((0, 3), seconds=2.5)  # now it is
+        bench.wait(0.5)
+        assert bench.launched == []
+
     def test_and_is_never_longer_than_the_setting(self) -> None:
         bench = Bench(locality_wait=0.5).executor("a").executor("b").cached("a", (7, 0), (7, 1), (7, 2))
         bench.job(result(0, 3, blocks=[[(7, n)] for n in range(3)]))

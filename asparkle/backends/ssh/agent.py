@@ -190,7 +190,7 @@ class Agent:
         self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
-        self.frozen: dict[str, int] = {}  # for how many beats in a row
+        self.frozen: dict[str, tuple[int, int | None]] = {}  # for how many beats in a row; what `_stopped_after` said
         self.beat = 1.0  # seconds
         self.patience = 30  # beats without a word from the driver
         self.silence = 0
@@ -526,8 +526,10 @@ class Agent:
     def look_for_frozen(self) -> None:
         """A worker that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
         for executor, pid in self.pids.items():
-            self.frozen[executor] = self.frozen.get(executor, 0) + 1 if _is_stopped(pid) else 0
-            if self.frozen[executor] == self.patience:
+            beats, switches = self.frozen.get(executor, (0, None))
+            now = _stopped_after(pid)
+            self.frozen[executor] = (beats + 1 if now is not None and now == switches else 0, now)
+            if self.frozen[executor][0] == self.patience:
                 print(f"asparkle: worker {executor} (pid {pid}) was stopped, and is ended", file=sys.stderr)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -575,13 +577,18 @@ def own_address() -> str:
     return words[2] if len(words) == 4 else "127.0.0.1"
 
 
-def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal; where there is no /proc, never."""
+def _stopped_after(pid: int) -> int | None:
+    """How often a process that is stopped by a signal was given a CPU before; None if it is not, or there is no /proc.
+
+    Where that has grown, it was continued, and stopped again: cpulimit, for one, slows a process down so."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] == b"T"
+        with open(f"/proc/{pid}/status", "rb") as file:
+            fields = dict(line.split(b":\t", 1) for line in file.read().splitlines())
     except OSError:
-        return False
+        return None
+    if not fields[b"State"].startswith(b"T"):
+        return None
+    return sum(int(count) for name, count in fields.items() if name.endswith(b"_ctxt_switches"))
 
 
 def _ends(pid: int, within: float) -> bool:

@@ -114,8 +114,8 @@ class Dispatch:
 
     def observe(self, tasks: TaskSet, attempt: Attempt, seconds: float) -> None:
         """A wanted attempt succeeded after so long."""
-        tasks.observe(seconds, attempt.luck == FAR, self._turn.conf.prefetch_horizon)
-        if tasks.n_held and tasks.observed == 1 and not tasks.open and not tasks.paused:
+        first = tasks.observe(seconds, attempt.luck == FAR, self._turn.conf.prefetch_horizon)
+        if tasks.n_held and first and not tasks.open and not tasks.paused:
             self.await_near(tasks)  # what was a guess is known now
 
     # ------------------------------------------------------------------------------------ dealing

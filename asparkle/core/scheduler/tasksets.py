@@ -344,9 +344,10 @@ class TaskSet:
 
     # --------------------------------------------------------------------------------- measured
 
-    def observe(self, seconds: float, far: bool, horizon: float) -> None:
-        """An attempt took so long; recent ones count more."""
+    def observe(self, seconds: float, far: bool, horizon: float) -> bool:
+        """An attempt took so long; recent ones count more.  Says whether that was the first, here or far."""
         self.observed = n = self.observed + 1
+        first = n == 1 or (far and self.far_mean < 0)
         if n == 1:
             self.mean = seconds
         else:
@@ -354,6 +355,7 @@ class TaskSet:
         if far:
             self.far_mean = seconds if self.far_mean < 0 else (self.far_mean + seconds) / 2
         self.slow = self.slow if self.gathering is not None else self.mean > LONG * horizon
+        return first
 
     def quota(self, executor: Executor, horizon: float) -> int:
         """How many attempts may wait at the executor: about ``horizon`` seconds of work."""
@@ -367,11 +369,12 @@ class TaskSet:
         return min(MAX_AHEAD, math.ceil(horizon / self.mean) * lanes)
 
     def wait(self, longest: float) -> float:
-        """How long a pending partition waits for a near executor.  If running elsewhere is known to take
-        longer, it is worth waiting longer."""
+        """How long a pending partition waits for a near executor: while it is not known what running elsewhere costs,
+        a few run times; then by how much longer that takes."""
         if self.mean < 0:
             return min(longest, UNKNOWN_WAIT)
-        return min(longest, max(MIN_WAIT, WAIT_TASKS * self.mean, self.far_mean))
+        worth = self.mean if self.far_mean < 0 else self.far_mean - self.mean
+        return min(longest, max(MIN_WAIT, WAIT_TASKS * worth))
 
 
 def push(queue: deque[int], partition: int, front: bool) -> None:
