@@ -48,7 +48,7 @@ class SimulatedAgent:
             elif isinstance(event, Arrived) and event.channel == CONTROL:
                 self.mux.taken(CONTROL, len(event.data))
                 if any(message[0] == "app" for message in self.messages.feed(event.data)):
-                    self.mux.send(CONTROL, pack(["ready", {"directories": ["/nowhere"]}]))
+                    self.mux.send(CONTROL, pack(["ready", {"directories": ["/nowhere"], "address": ["", 0]}]))
             elif isinstance(event, Arrived):
                 self.mux.taken(event.channel, len(event.data))
                 self.work(event.channel, event.data)
