@@ -76,11 +76,6 @@ class FileConnection:
         except OSError as error:
             raise _broken(error) from error
 
-    def read(self, path: str, offset: int, view: memoryview) -> None:
-        """Fill ``view`` with what is at ``offset``.  Raises OSError, also if the file ends before."""
-        self.ask([("read", path, offset, len(view))])
-        self.take(path, view)
-
     def take(self, path: str, view: memoryview) -> None:
         """The answer to a request to read: it fills ``view``, or an OSError is raised."""
         count = self.answer(path, len(view))
@@ -163,22 +158,16 @@ class FileClient:
         Raises `HostUnreachable`: the host can't be reached, or says nothing for too long.
         """
         with self._lock:
-            idle = self._idle.pop(host, None)
-        if idle is not None:
+            connection = self._idle.pop(host, None)  # if that breaks, it mostly was closed as it was idle for long
+        tries = 2 if connection is None else 3
+        while True:
             try:
-                return self._use(idle, host, work)
-            except Broken as broken:  # mostly, it was closed as it was idle for long
-                if broken.silent:
+                return self._use(connection or self._connect(host), host, work)
+            except Broken as broken:
+                tries -= 1
+                if broken.silent or not tries:
                     raise self._lose(host, str(broken)) from broken
-        try:
-            return self._use(self._connect(host), host, work)
-        except Broken as broken:
-            if broken.silent:
-                raise self._lose(host, str(broken)) from broken
-        try:
-            return self._use(self._connect(host), host, work)
-        except Broken as broken:
-            raise self._lose(host, str(broken)) from broken
+            connection = None
 
     def _use(self, connection: FileConnection, host: str, work: Callable[[FileConnection], T]) -> T:
         well = False

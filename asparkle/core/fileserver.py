@@ -135,12 +135,8 @@ class _Server:
         """The file; None if it was said why it is not to be had."""
         try:
             return open_below(self._directories, path)
-        except FileNotFoundError:
-            self._send(GONE, b"it is gone")
-        except _Refused as error:
-            self._send(REFUSED, str(error).encode())
-        except OSError as error:
-            self._send(FAILED, (error.strerror or str(error)).encode())
+        except (_Refused, OSError) as error:
+            self._say_why(error)
         return None
 
     def _read(self, file: int, offset: int, count: int) -> None:
@@ -163,22 +159,20 @@ class _Server:
 
     def _remove(self, path: str) -> None:
         try:
-            parts = _below(self._directories, path)
-            if len(parts) != 3 or parts[1] != REMOVABLE:
-                raise _Refused(f"{path!r} is none of the files that may be removed")
-            directory = _walk(parts[:-1])
-            try:
-                os.unlink(parts[-1], dir_fd=directory)
-            finally:
-                os.close(directory)
-        except FileNotFoundError:
-            self._send(GONE, b"it is gone")
-        except _Refused as error:
-            self._send(REFUSED, str(error).encode())
-        except OSError as error:
-            self._send(FAILED, (error.strerror or str(error)).encode())
+            remove_below(self._directories, path)
+        except (_Refused, OSError) as error:
+            self._say_why(error)
         else:
             self._send(DATA, b"")
+
+    def _say_why(self, error: Exception) -> None:
+        """Why a file is not to be had."""
+        if isinstance(error, FileNotFoundError):
+            self._send(GONE, b"it is gone")
+        elif isinstance(error, OSError):
+            self._send(FAILED, (error.strerror or str(error)).encode())
+        else:
+            self._send(REFUSED, str(error).encode())
 
     def _send(self, status: int, data: bytes) -> None:
         self._connection.sendall(HEADER.pack(status, len(data)) + data)
@@ -199,6 +193,18 @@ def open_below(directories: Sequence[str], path: str) -> int:
         os.close(file)
         raise _Refused(f"{path!r} is no file")
     return file
+
+
+def remove_below(directories: Sequence[str], path: str) -> None:
+    """Delete a file of the directory `REMOVABLE` of one of ``directories``.  Raises as `open_below` does."""
+    parts = _below(directories, path)
+    if len(parts) != 3 or parts[1] != REMOVABLE:
+        raise _Refused(f"{path!r} is none of the files that may be removed")
+    directory = _walk(parts[:-1])
+    try:
+        os.unlink(parts[-1], dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _below(directories: Sequence[str], path: str) -> list[str]:

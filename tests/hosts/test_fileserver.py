@@ -29,8 +29,7 @@ class Served:
         self.connection = FileConnection(self.socket, 30)
 
     def read(self, path: object, offset: int, count: int) -> bytes:
-        view = memoryview(bytearray(count))
-        self.connection.read(str(path), offset, view)
+        (view,) = read_ranges(self.connection, [(str(path), offset, offset + count)])
         return bytes(view)
 
     def ended(self) -> bool:

@@ -25,7 +25,7 @@ from waiting import wait_until
 
 from asparkle.core.bytestream import pack
 from asparkle.core.certificates import SKEW, Authority
-from asparkle.core.fileclient import Broken, FileConnection
+from asparkle.core.fileclient import Broken, FileConnection, read_ranges
 from asparkle.core.fileserver import serve_files
 from asparkle.core.peers import PENDING, Identity, PeerServer, connect_peer, name_of
 
@@ -59,9 +59,7 @@ class Served:
         """What a peer reads."""
         connection = self.open(*arguments)
         try:
-            view = memoryview(bytearray(len(SECRET)))
-            connection.read(str(self.file), 0, view)
-            return bytes(view)
+            return bytes(read_ranges(connection, [(str(self.file), 0, len(SECRET))])[0])
         finally:
             connection.close()
 
