@@ -77,7 +77,7 @@ class FileShuffleStore(ShuffleStore):
             with suppress(FileExistsError):
                 os.mkdir(directory, 0o700)
         except OSError as error:
-            raise StorageError(directory, error.strerror or str(error)) from error
+            raise StorageError(directory, error) from error
         return FileWriter(path, partitions, self._host if self._apart else None)
 
     def open(self, location: str | Sequence[Any], partition: int) -> MapOutputReader:

@@ -76,4 +76,4 @@ def unbundle(path: str, directory: str) -> None:
             packed.extraction_filter = lambda member, path: member  # it is trusted as all code is that comes from there
             packed.extractall(directory)
     except OSError as error:
-        raise StorageError(directory, error.strerror or str(error)) from error
+        raise StorageError(directory, error) from error

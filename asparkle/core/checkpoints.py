@@ -122,7 +122,7 @@ def _written_in(directory: str) -> Iterator[None]:
         raise
     except OSError as error:
         remedy = "free space there, or name another directory in setCheckpointDir"
-        raise StorageError(directory, error.strerror or str(error), remedy) from error
+        raise StorageError(directory, error, remedy) from error
 
 
 def _parts(directory: str, partitions: int) -> list[FileRef]:

@@ -53,7 +53,7 @@ class ApplicationDirectories:
             os.rename(new, path)  # under its name it was never without its lock: nobody takes it for abandoned
             self.paths[-1] = path
         except OSError as error:
-            raise StorageError(root, error.strerror or str(error)) from error
+            raise StorageError(root, error) from error
 
     def remove(self) -> None:
         """Delete everything.  May be called twice, and from a thread."""

@@ -357,10 +357,11 @@ class StorageError(AsparkleError):
     def __init__(
         self,
         directory: str,
-        problem: str,
-        remedy: str = "free space there, or name other directories in spark.local.dir",
+        problem: str | OSError,
+        remedy: str = "free space there, or name other directories: in spark.local.dir, or on nodes by `directory`",
     ) -> None:
-        super().__init__(f"storage directory {directory!r}: {problem}; {remedy}")
+        reason = (problem.strerror or str(problem)) if isinstance(problem, OSError) else problem
+        super().__init__(f"storage directory {directory!r}: {reason}; {remedy}")
         self.directory = directory
 
 

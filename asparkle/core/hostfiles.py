@@ -37,7 +37,7 @@ def incoming(app: AppSpec) -> str:
     try:
         os.makedirs(directory, 0o700, exist_ok=True)
     except OSError as error:
-        raise _no_room(directory, error) from error
+        raise StorageError(os.path.dirname(directory), error) from error
     return directory
 
 
@@ -311,7 +311,7 @@ class _File:
                     piece = piece[written:]
                     self.left -= written
             except OSError as error:
-                raise _no_room(self._file.name, error) from error
+                raise StorageError(os.path.dirname(self._file.name), error) from error
 
 
 def _opened(path: str) -> IO[bytes]:
@@ -319,11 +319,7 @@ def _opened(path: str) -> IO[bytes]:
     try:
         return open(path, "r+b", buffering=0, opener=lambda path, _: os.open(path, _FLAGS, 0o600))
     except OSError as error:
-        raise _no_room(path, error) from error
-
-
-def _no_room(path: str, error: OSError) -> StorageError:
-    return StorageError(os.path.dirname(path), error.strerror or str(error))
+        raise StorageError(os.path.dirname(path), error) from error
 
 
 def _memory(length: int) -> memoryview:

@@ -53,7 +53,7 @@ def write_file(pieces: Iterable[Buffer], path: str, host: str = "") -> FileRef:
             remove_file(partial)
             raise
     except OSError as error:
-        raise StorageError(os.path.dirname(path), error.strerror or str(error)) from error
+        raise StorageError(os.path.dirname(path), error) from error
     return FileRef(path, length, host)
 
 

@@ -111,7 +111,7 @@ async def check(app: AppSpec, *, all_pairs: bool = False) -> Report:
     try:
         await in_thread(room, app)
     except OSError as error:
-        raise StorageError(app.directories[0], error.strerror or str(error)) from error
+        raise StorageError(app.directories[0], error) from error
     async with _Checked.opened(app, nodes, settings) as cluster:
         return await cluster.report(all_pairs)
 

@@ -103,7 +103,7 @@ def unpack(fetched: str, place: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
         os.rename(os.path.join(fresh, place), target)
     except OSError as error:
-        raise StorageError(os.path.dirname(target), error.strerror or str(error)) from error
+        raise StorageError(os.path.dirname(target), error) from error
     finally:
         remove_tree(fresh)
 
@@ -133,7 +133,7 @@ class DriverModules:
         try:
             os.makedirs(self._directory, 0o700, exist_ok=True)
         except OSError as error:
-            raise StorageError(os.path.dirname(self._directory), error.strerror or str(error)) from error
+            raise StorageError(os.path.dirname(self._directory), error) from error
         sys.path.append(self._directory)
         sys.meta_path.append(self)
 
