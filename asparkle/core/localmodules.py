@@ -19,7 +19,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder, all_
 from typing import Final
 
 from asparkle.core.bundles import Member, bundle
-from asparkle.core.platforms import platform_tag
+from asparkle.core.platforms import Platform
 from asparkle.core.protocol import TakeModule
 
 MOST: Final = 64 << 20
@@ -76,7 +76,8 @@ class LocalModules:
         compiled = next((member.name for member in members if member.name.endswith(_COMPILED)), "")
         ref = bundle(members, os.path.join(self._directory, f"module-{self._packed}"))
         self._packed += 1
-        return TakeModule(-1, ref, place, compiled, platform_tag() if compiled else "")
+        platform = Platform.here()._replace(version=()) if compiled else None  # nobody knows what they need at least
+        return TakeModule(-1, ref, place, compiled, platform)
 
     def _spec(self, name: str) -> ModuleSpec | None:
         """As an import of the module would find it."""

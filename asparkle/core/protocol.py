@@ -8,10 +8,13 @@ already pickled bytes, or a `FileRef` to them when it is large.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from asparkle.core.bytestream import Unpacker, pack
 from asparkle.core.namedtuple import NamedTuple
+
+if TYPE_CHECKING:
+    from asparkle.core.platforms import Platform
 
 
 class FileRef(NamedTuple):
@@ -166,7 +169,7 @@ class TakeModule(NamedTuple):
     ref: FileRef | None = None
     place: str = ""
     compiled: str = ""
-    platform: str = ""
+    platform: Platform | None = None
     reason: str = ""
     refused: bool = False
 

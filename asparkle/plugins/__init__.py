@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from asparkle.core.masters import available_cpus, default_memory
     from asparkle.core.payloads import remove_file, write_file
     from asparkle.core.peers import Identity, PeerServer, connect_peer
+    from asparkle.core.platforms import Platform
     from asparkle.core.protocol import MessageReader, ToDriver, ToExecutor, encode
     from asparkle.core.readahead import Piece, ReadAhead
     from asparkle.core.serializer import dumps, loads, map_file, write_all
@@ -101,6 +102,7 @@ __all__ = [
     "Metrics",
     "PeerServer",
     "Piece",
+    "Platform",
     "PoolFacts",
     "Rank",
     "ReadAhead",
@@ -191,6 +193,7 @@ __getattr__ = lazy(
         "asparkle.core.masters": ["available_cpus", "default_memory"],
         "asparkle.core.payloads": ["remove_file", "write_file"],
         "asparkle.core.peers": ["Identity", "PeerServer", "connect_peer"],
+        "asparkle.core.platforms": ["Platform"],
         "asparkle.core.protocol": ["MessageReader", "ToDriver", "ToExecutor", "encode"],
         "asparkle.core.readahead": ["Piece", "ReadAhead"],
         "asparkle.core.serializer": ["dumps", "loads", "map_file", "write_all"],

@@ -23,6 +23,7 @@ from asparkle import SparkConf, SparkContext, SparkFiles
 from asparkle.core import localmodules
 from asparkle.core.errors import ContextStopped, JobCancelled, JobFailed
 from asparkle.core.localmodules import LocalModules
+from asparkle.core.platforms import Platform
 from asparkle.core.protocol import TakeModule
 
 pytestmark = pytest.mark.slow
@@ -517,12 +518,12 @@ def test_compiled_files_for_another_platform_say_so(sc, script, monkeypatch):
     for package in ("p_fast", "p_foreign"):
         write(script, {f"{package}/__init__.py": ""})
         (script / package / f"_cmsgpack.{suffix}").write_bytes(Path(original.origin).read_bytes())
-    here = localmodules.platform_tag()
+    here = Platform.here()
     assert everywhere(sc, lambda: importlib.import_module("p_fast._cmsgpack").__name__) == ["p_fast._cmsgpack"] * 4
-    monkeypatch.setattr(localmodules, "platform_tag", lambda: "cpython-311-sparc, sparc64, musl")
+    monkeypatch.setattr(Platform, "here", classmethod(lambda cls: cls("cpython-311-sparc", "sparc64", (1, 2))))
     with pytest.raises(JobFailed) as failed:
         everywhere(sc, imported("p_foreign"))
-    reason = f"p_foreign/_cmsgpack.{suffix} is compiled for cpython-311-sparc, sparc64, musl, and the host is {here}"
+    reason = f"p_foreign/_cmsgpack.{suffix} is compiled for cpython-311-sparc sparc64, and the host is {here}"
     assert reason in str(failed.value)
 
 

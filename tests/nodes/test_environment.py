@@ -23,9 +23,8 @@ import pytest
 
 from asparkle.backends.ssh import stage0
 from asparkle.backends.ssh.environment import DATE, read_manifest
-from asparkle.backends.ssh.platforms import Platform
 from asparkle.backends.ssh.wheels import Package, installed, installer, lock
-from asparkle.plugins import Unpacker, pack
+from asparkle.plugins import Platform, Unpacker, pack
 
 from .packages import install, wheel_of
 

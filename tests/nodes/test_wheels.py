@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from asparkle.backends.ssh.platforms import Platform, needed_version
-from asparkle.backends.ssh.wheels import bundled_installer, installed, installer, lock, wheel_name
+from asparkle.backends.ssh.wheels import bundled_installer, installed, installer, lock, needed_version, wheel_name
+from asparkle.plugins import Platform
 
 from .packages import copy_installed, install, pip_install, wheel_of
 

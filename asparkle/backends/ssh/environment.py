@@ -43,8 +43,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from asparkle.backends.ssh import stage0
 from asparkle.backends.ssh.archive import canonical
-from asparkle.backends.ssh.platforms import Platform
-from asparkle.plugins import Unpacker, pack
+from asparkle.plugins import Platform, Unpacker, pack
 
 DATE: Final = 315532800
 """When all files were changed last: 1980.  One with another date is not as it was."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from asparkle.backends.ssh.archive import canonical, required
-from asparkle.backends.ssh.platforms import Platform, needed_version
+from asparkle.plugins import Platform
 
 LEVEL: Final = 1
 """Of compression: 6 takes three times as long and saves a tenth."""
@@ -152,6 +152,20 @@ def _in_wheel(path: str, package: Distribution) -> str:
             stem = f"{canonical(package.name)}-{package.version.replace('-', '_')}"
             return "" if inner.startswith(("bin/", "Scripts/")) else f"{stem}.data/data/{inner}"
     return ""
+
+
+_LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+
+
+def needed_version(tags: Iterable[str], here: tuple[int, ...]) -> tuple[int, ...]:
+    """The oldest version of the C library, or of macOS, with which a wheel of these tags can be used: where they do not
+    say it, as it was built on this machine, the one that is here."""
+    platforms = [part for tag in tags for part in tag.rpartition("-")[2].split(".")]
+    told = [_LEGACY[part.partition("_")[0]] for part in platforms if part.partition("_")[0] in _LEGACY]
+    for part in platforms:
+        if found := re.match(r"(?:manylinux|musllinux|macosx)_(\d+)_(\d+)_", part):
+            told.append((int(found[1]), int(found[2])))
+    return min(told, default=here)
 
 
 # --------------------------------------------------------------------------------------------------------------- wheels

@@ -181,13 +181,11 @@ class DriverModules:
 
     def _bring(self, name: str, answer: TakeModule, ref: FileRef) -> None:
         if answer.platform:
-            from asparkle.core.platforms import platform_tag
+            from asparkle.core.platforms import Platform
 
-            if answer.platform != (here := platform_tag()):
-                raise self._error(
-                    name,
-                    f"{answer.compiled} is compiled for {answer.platform}, and the host is {here}",
-                )
+            here, needed = Platform.here(), Platform.of(answer.platform)
+            if not here.loads(needed):
+                raise self._error(name, f"{answer.compiled} is compiled for {needed}, and the host is {here}")
         target = os.path.join(self._directory, answer.place)
         try:
             self._worker.files.place(ref, target, lambda fetched: unpack(fetched, answer.place, target))
