@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from typing import Any, Final
@@ -102,6 +103,16 @@ class ZygoteProcess:
         for connection in self._ahead.values():
             connection.close()
         self.control.close()
+
+
+def how_it_ended(status: int) -> str:
+    """Of a process, by its exit status, negative for a signal's number: to be said of it."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def reap(pid: int) -> None:

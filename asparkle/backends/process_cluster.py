@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 import anyio
 from anyio.abc import TaskGroup
 
-from asparkle.backends.launch import ZygoteProcess, reap
+from asparkle.backends.launch import ZygoteProcess, how_it_ended, reap
 from asparkle.plugins import (
     AppSpec,
     ExecutorInfo,
@@ -85,14 +83,4 @@ class ProcessCluster(WorkerCluster):
         """How a worker's process ended."""
         while executor not in self._statuses:
             await self._status_arrived.wait()
-        status = self._statuses.pop(executor)
-        if status < 0:
-            return f"its process was killed by {_signal_name(-status)}"
-        return f"its process ended with exit status {status}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        return f"its process {how_it_ended(self._statuses.pop(executor))}"

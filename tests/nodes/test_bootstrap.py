@@ -136,7 +136,7 @@ def test_another_python_is_refused(greeting: str) -> None:
         (126, b"sh: python3: Permission denied", "python3 can't be run there: sh: python3: Permission denied; install"),
         (1, b"python3: Command not found.", "python3 can't be run there: python3: Command not found.; install"),
         (3, b"", "ended with exit status 3 before asparkle ran there: it does not say why"),
-        (-9, b"", "was killed by signal 9 before asparkle ran there"),
+        (-9, b"", "was killed by SIGKILL before asparkle ran there"),
         (1, b"\x1b[31mred\x07", "ended with exit status 1 before asparkle ran there: ?[31mred?"),
     ],
 )

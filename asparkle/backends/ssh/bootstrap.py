@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from asparkle.backends.launch import how_it_ended
 from asparkle.backends.ssh.archive import Archive
 from asparkle.backends.ssh.nodes import Node
 from asparkle.errors import NodeError
@@ -162,8 +163,8 @@ class Bootstrap:
             return self._error(f"ssh failed: {words.rstrip('.') or 'it does not say why'}; {self._remedy()}")
         if not self._greeted and (status in (126, 127) or "not found" in words.lower()):
             return self._error(f"{self.node.python} can't be run there: {words}; {_INSTALL}")
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
-        return self._error(f"{how} before asparkle ran there: {words or 'it does not say why'}{self._printed()}")
+        why = words or "it does not say why"
+        return self._error(f"{how_it_ended(status)} before asparkle ran there: {why}{self._printed()}")
 
     def late(self, seconds: float) -> NodeError:
         """Why it is given up when it is not done after so many seconds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 from anyio.abc import TaskGroup
 
+from asparkle.backends.launch import how_it_ended
 from asparkle.backends.ssh.archive import archive
 from asparkle.backends.ssh.bootstrap import Bootstrap, ssh_command
 from asparkle.backends.ssh.link import BEAT, Link, LinkChannel
@@ -204,17 +204,7 @@ class Agent:
                 return f"its node {self.node.name} is lost: {self.lost}"
             await self._ended.wait()
         status, _ = self.ends[executor]
-        return f"its process {in_words(status)}"
-
-
-def in_words(status: int) -> str:
-    """How a process ended."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"
+        return f"its process {how_it_ended(status)}"
 
 
 class SshCluster(WorkerCluster):
