@@ -127,7 +127,7 @@ def test_several_drivers_at_once(tmp_path: Path, before: bool) -> None:
             conversation.run()
             assert is_agent(conversation)
     assert os.listdir(tmp_path / ".cache" / "asparkle") == [echoing().id]
-    assert stage0.is_whole(str(cached(tmp_path)), echoing().id)
+    assert stage0.is_whole(str(cached(tmp_path)))
 
 
 def test_nothing_half_is_left_by_a_driver_that_goes_away(tmp_path: Path) -> None:

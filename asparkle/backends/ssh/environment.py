@@ -145,21 +145,10 @@ def built(request: Request, driver: Driver) -> dict[str, Any]:
     told = [request.lock, sys.version_info[:2], Platform.here(), base_python()]
     name = f"env-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:40]}"
     roots = [*stage0.caches(request.directory)]
-    for root in roots:
-        if stage0.is_private(root) and is_ready(path := os.path.join(root, name), request):
-            with contextlib.suppress(OSError):  # it may be read only
-                os.utime(path)
-            return described(path)
-    problems = {}
-    for root in roots:
-        try:
-            path = build(root, name, request, driver)
-        except OSError as error:
-            problems[root] = error
-        else:
-            stage0.remove_old(root)
-            return described(path)
-    raise stage0.Refused(stage0.not_kept(problems, "the driver's packages"))
+    path = stage0.found(roots, name, lambda path: is_ready(path, request))
+    if not path:
+        path = stage0.kept(roots, "the driver's packages", lambda root: build(root, name, request, driver))
+    return described(path)
 
 
 def described(path: str) -> dict[str, Any]:
@@ -179,9 +168,7 @@ def described(path: str) -> dict[str, Any]:
 
 
 def is_ready(path: str, request: Request) -> bool:
-    """Lock an environment for as long as this process lives, if it has all packages, and its files are as they were."""
-    if not stage0.in_use(path):
-        return False
+    """Whether an environment has all packages, and its files are as they were."""
     manifest = read_manifest(path)
     return (
         all(key_of(package) in manifest for package in request.packages)
@@ -237,14 +224,11 @@ def base_python() -> str:
 
 def build(root: str, name: str, request: Request, driver: Driver) -> str:
     """The environment in a cache: whole, or not there.  Raises OSError."""
-    os.makedirs(root, 0o700, exist_ok=True)
-    if not stage0.is_private(root):
-        raise PermissionError(errno.EACCES, "others may write there, too")
     path = os.path.join(root, name)
     work = os.path.join(root, stage0.UNPACKING + name)
     with alone_in(work, driver):
         try:
-            if not is_ready(path, request):  # another driver may have had it built while this one waited
+            if not (stage0.in_use(path) and is_ready(path, request)):  # it may have been built while this one waited
                 tree = Tree(work)
                 tree.fill(request, driver, sources(path, work, tree))
                 os.sync()  # or a power failure could leave empty files of the right length

@@ -13,9 +13,8 @@ of JSON.  `asparkle.backends.ssh.archive` tells what an archive is.
 
 The cache is ``$XDG_CACHE_HOME/asparkle`` or ``~/.cache/asparkle``; where that can't be written, ``asparkle-cache-UID``
 in the node's directory.  A directory in it is an archive, unpacked, with its manifest, or an environment (see
-`asparkle.backends.ssh.environment`).  It appears there whole, is
-checked before it is used, to the last byte, and mended.  A process that uses one holds a lock on its manifest; what
-nobody has used for 30 days is removed when another is added.
+`asparkle.backends.ssh.environment`).  It appears there whole, is checked before it is used, and mended.  A process that
+uses one holds a lock on its manifest; what nobody has used for 30 days is removed when another is added.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 MANIFEST = "asparkle-manifest.json"
@@ -119,23 +118,11 @@ def working_directory(named: str) -> str:
 def installed(archive: str, size: int, directory: str) -> str:
     """Where the archive is unpacked, asked for if need be."""
     roots = [*caches(directory)]
-    for root in roots:
-        if is_private(root) and in_use(path := os.path.join(root, archive)) and is_whole(path, archive):
-            with contextlib.suppress(OSError):  # it may be read only
-                os.utime(path)
-            return path
+    if path := found(roots, archive, is_whole):
+        return path
     say({"send": True})
     files = unpacked(take(size), archive)
-    problems = {}
-    for root in roots:
-        try:
-            path = install(files, root, archive)
-        except OSError as error:
-            problems[root] = error
-        else:
-            remove_old(root)
-            return path
-    raise Refused(not_kept(problems, "asparkle's code"))
+    return kept(roots, "asparkle's code", lambda root: install(files, root, archive))
 
 
 def caches(directory: str) -> Iterator[str]:
@@ -145,11 +132,35 @@ def caches(directory: str) -> Iterator[str]:
     yield os.path.join(directory, f"asparkle-cache-{os.getuid()}")
 
 
-def not_kept(problems: dict[str, OSError], what: str) -> str:
+def found(roots: list[str], name: str, is_whole: Callable[[str], bool]) -> str:
+    """Where one of the caches has it, whole: from now on it is in use, and is not old.  Empty if none has."""
+    for root in roots:
+        path = os.path.join(root, name)
+        if is_private(root) and in_use(path) and is_whole(path):
+            with contextlib.suppress(OSError):  # it may be read only
+                os.utime(path)
+            return path
+    return ""
+
+
+def kept(roots: list[str], what: str, keep: Callable[[str], str]) -> str:
+    """What ``keep`` returns, called with the first of the caches in which that raises no OSError."""
+    problems: dict[str, OSError] = {}
+    for root in roots:
+        try:
+            os.makedirs(root, 0o700, exist_ok=True)
+            if not is_private(root):
+                raise PermissionError(errno.EACCES, "others may write there, too")
+            path = keep(root)
+        except OSError as error:
+            problems[root] = error
+        else:
+            remove_old(root)
+            return path
     told = "; ".join(f"{root}: {error.strerror}" for root, error in problems.items())
     full = any(error.errno in (errno.ENOSPC, errno.EDQUOT) for error in problems.values())
     remedy = "free space" if full else "let its user write"
-    return f"{what} can't be kept: {told}; {remedy} in one of them, or give the node another `directory`"
+    raise Refused(f"{what} can't be kept: {told}; {remedy} in one of them, or give the node another `directory`")
 
 
 def is_private(root: str) -> bool:
@@ -173,10 +184,10 @@ def in_use(path: str) -> bool:
     return True
 
 
-def is_whole(path: str, archive: str) -> bool:
+def is_whole(path: str) -> bool:
     """Whether an unpacked archive has all of its files, as they were."""
     manifest = content(os.path.join(path, MANIFEST))
-    return digest(manifest) == archive and all(
+    return digest(manifest) == os.path.basename(path) and all(
         digest(content(os.path.join(path, file))) == wanted for file, _, wanted in json.loads(manifest)
     )
 
@@ -214,9 +225,6 @@ def unpacked(data: bytes, archive: str) -> dict[str, bytes]:
 
 def install(files: dict[str, bytes], root: str, archive: str) -> str:
     """Where the files are, then: all of them, or none."""
-    os.makedirs(root, 0o700, exist_ok=True)
-    if not is_private(root):
-        raise PermissionError(errno.EACCES, "others may write there, too")
     path, fresh = os.path.join(root, archive), tempfile.mkdtemp(prefix=UNPACKING, dir=root)
     try:
         for name, data in files.items():
