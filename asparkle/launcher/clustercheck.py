@@ -11,7 +11,7 @@ from statistics import median
 import anyio
 
 from asparkle.backends.ssh.check import CheckedNode, CheckedPair, Report, check
-from asparkle.backends.ssh.dialing import RELAYED
+from asparkle.backends.ssh.dialing import DIRECT, RELAYED
 from asparkle.backends.ssh.nodes import parse_nodes
 from asparkle.core.conf import MASTER, SparkConf
 from asparkle.core.errors import ConfigurationError
@@ -161,7 +161,7 @@ def _cell(pair: CheckedPair | None) -> str:
 def _summary(report: Report) -> Iterator[str]:
     sample = ", a sample of all (--pairs measures all)" if report.sampled else ""
     yield f"Of {len(report.pairs)} ways from node to node{sample}:"
-    for route, how in (("direct", "direct"), (RELAYED, "through the driver"), ("", "none")):
+    for route, how in ((DIRECT, "direct"), (RELAYED, "through the driver"), ("", "none")):
         pairs = [pair for pair in report.pairs if pair.route == route]
         speeds = [pair.bandwidth for pair in pairs if pair.bandwidth is not None]
         if speeds:
@@ -169,7 +169,7 @@ def _summary(report: Report) -> Iterator[str]:
             yield f"  {len(pairs):5} {how}, {least} to {most} MB/s, median {middle}"
         elif pairs:
             yield f"  {len(pairs):5} {how}"
-    direct = [(pair.bandwidth, pair) for pair in report.pairs if pair.bandwidth is not None and pair.route == "direct"]
+    direct = [(pair.bandwidth, pair) for pair in report.pairs if pair.bandwidth is not None and pair.route == DIRECT]
     if direct:
         yield "The slowest that are direct:"
     for speed, pair in sorted(direct, key=lambda each: each[0])[:_SHOWN]:

@@ -261,7 +261,9 @@ def test_without_the_package_for_certificates_it_is_named(made: Hosts, monkeypat
     monkeypatch.setitem(sys.modules, "cryptography", None)
     report = checked(made, all_of(made))
     assert report.usable and {pair.route for pair in report.pairs} == {"driver"}
-    assert all(pair.reason.endswith("no package cryptography: pip install 'asparkle[ssh]'") for pair in report.pairs)
+    assert all(
+        pair.reason.endswith("cryptography, in the driver: pip install 'asparkle[ssh]'") for pair in report.pairs
+    )
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(fresh: Hosts) -> None:

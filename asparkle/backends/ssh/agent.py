@@ -36,7 +36,7 @@ from functools import partial
 from typing import Any, Final
 
 from asparkle.backends.launch import ZygoteProcess, reap
-from asparkle.backends.ssh.dialing import CONNECTING, RELAYED, Peers, door_of, reachable
+from asparkle.backends.ssh.dialing import CONNECTING, DIRECT, RELAYED, Peers, door_of, reachable
 from asparkle.backends.ssh.mux import CONTROL, WINDOW, Arrived, BrokenFrames, Closed, Mux, Opened
 from asparkle.errors import AsparkleError
 from asparkle.plugins import (
@@ -386,7 +386,7 @@ class Agent:
     def reached(self, addresses: dict[str, tuple[str, int]], host: str) -> None:
         if addresses is self.known:
             self.write_peers({**self.peers.addresses(), host: addresses[host]})
-            self.tell(["routes", {host: "direct"}])
+            self.tell(["routes", {host: DIRECT}])
 
     def write_peers(self, addresses: dict[str, tuple[str, int]]) -> None:
         try:

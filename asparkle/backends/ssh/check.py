@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asparkle.backends.ssh.cluster import Agent, NodeExecutor, Settings, SshCluster
-from asparkle.backends.ssh.dialing import RELAYED
+from asparkle.backends.ssh.dialing import DIRECT, RELAYED
 from asparkle.backends.ssh.nodes import Node, parse_nodes
 from asparkle.backends.ssh.probe import bandwidth, probe_file, room
 from asparkle.errors import NodeError, StorageError
@@ -125,7 +125,6 @@ class _Checked(SshCluster):
         self._checked = {node.name: CheckedNode(node.name) for node in nodes}
         self._there: dict[str, Agent] = {}  # those that were, and may be lost by now
         super().__init__(app, tasks, nodes, settings)
-        self._indirect = "" if settings.direct else "asparkle.ssh.direct is false"
 
     # ------------------------------------------------------------------------- which are there
 
@@ -243,8 +242,8 @@ class _Checked(SshCluster):
 
     async def _find_route(self, pair: CheckedPair) -> None:
         address, port = self._there[pair.holder].address
-        if self._indirect or not self.settings.direct:
-            pair.reason = self._indirect or "the driver has no package cryptography: pip install 'asparkle[ssh]'"
+        if self.indirect:
+            pair.reason = self.indirect
         elif not port:
             pair.reason = f"{pair.holder} can't listen for others"
         else:
@@ -255,11 +254,11 @@ class _Checked(SshCluster):
                 pair.reason = str(error)
                 return
             pair.reason = why and f"{pair.reader} can't connect to {address}, port {port}: {why}"
-        pair.route = RELAYED if pair.reason else "direct"
+        pair.route = RELAYED if pair.reason else DIRECT
 
     async def _transfer_directly(self, both: Iterable[CheckedPair]) -> None:
         for pair in both:
-            if pair.route == "direct":
+            if pair.route == DIRECT:
                 await self._transfer(pair, self._there[pair.holder].address, _SECONDS)
 
     async def _transfer(self, pair: CheckedPair, address: tuple[str, int] | None, seconds: float) -> None:

@@ -216,6 +216,9 @@ class SshCluster(WorkerCluster):
         super().__init__(app, tasks)
         self.nodes = nodes
         self.settings = settings
+        self.indirect = (
+            "" if settings.direct else "asparkle.ssh.direct is false"
+        )  # why nodes can't connect to each other
         self._sync = Sync(app.directories)
         self._links: set[Link] = set()
         self.agents: dict[str, Agent] = {}  # by node, those that are there
@@ -290,12 +293,12 @@ class SshCluster(WorkerCluster):
     def identity(self, node: Node) -> Identity | None:
         """What a node shows to others; None where they can't connect directly.  Blocks."""
         with self._lock:
-            if self._authority is None and self.settings.direct:
+            if self._authority is None and not self.indirect:
                 try:
                     self._authority = Authority(self.app.app_id)
                 except MissingDependency as error:
                     log().warning("what nodes send each other goes through the driver", reason=str(error))
-                    self.settings = self.settings._replace(direct=False)
+                    self.indirect = str(error)
             return self._authority.identity(node.name) if self._authority is not None else None
 
     async def environment(self, agent: Agent) -> dict[str, Any] | None:

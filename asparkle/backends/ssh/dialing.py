@@ -12,12 +12,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from asparkle.plugins import AppSpec, Buffer, Connection, Dial, Identity, connect_peer, write_file
 
-RELAYED: Final = "driver"  # the route through the driver, as events call it
+DIRECT: Final = "direct"  # routes, as events call them: by TLS from node to node,
+RELAYED: Final = "driver"  # and through the driver
 CONNECTING: Final = 3.0  # seconds that a direct connection may take
 _AVOIDED: Final = 30.0  # seconds in which no direct connection is tried after one has failed
 _LOOKING: Final = 0.5  # seconds that a node may say nothing, before it is looked whether it is there at all
@@ -49,23 +51,18 @@ def knock(directory: str, host: str) -> RelayedSocket:
     return connection
 
 
-class reachable:
-    """A path at which a Unix socket can be bound or connected to, however long its own is."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = -1
-
-    def __enter__(self) -> str:
-        if len(os.fsencode(self._path)) <= _LONGEST:
-            return self._path
-        directory, name = os.path.split(self._path)
-        self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return f"/proc/self/fd/{self._fd}/{name}"
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+@contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """With a path at which a Unix socket can be bound or connected to, however long its own is."""
+    if len(os.fsencode(path)) <= _LONGEST:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
 
 
 class Peers:
@@ -100,7 +97,7 @@ class DirectConnection:
     """A `Connection` to another node, which fails as soon as that is known to be lost, however long it might be waited
     for."""
 
-    route = "direct"
+    route = DIRECT
 
     def __init__(self, peer: Connection, is_there: Callable[[], bool]) -> None:
         self._peer = peer
