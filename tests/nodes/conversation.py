@@ -22,11 +22,12 @@ PYTHON = os.path.realpath(sys.executable)
 """The interpreter without the packages of a virtual environment."""
 
 
+READY = b"agent\n"
 ECHO = b"""
 import os
 
 def main(facts):
-    os.write(1, b'{"agent": %d}\\n' % os.getpid())
+    os.write(1, b"agent\\n")
     while data := os.read(0, 1 << 16):
         os.write(1, data)
 """
@@ -41,7 +42,7 @@ def packed(files: dict[str, bytes]) -> Archive:
 
 @functools.cache
 def echoing() -> Archive:
-    """asparkle's, with an agent that says who it is, and then what it hears."""
+    """asparkle's, with an agent that says what it is, and then what it hears."""
     files = stage0.unpacked(archive().data, archive().id)
     del files[stage0.MANIFEST]
     return packed(files | {"asparkle/backends/ssh/agent.py": ECHO})
@@ -97,9 +98,8 @@ class Conversation:
 
 def is_agent(conversation: Conversation) -> bool:
     """Whether the agent runs, and is heard, and hears."""
-    greeting = b'{"agent": %d}\n' % conversation.bootstrap.facts["pid"]
     conversation.send(b"hello")
-    return conversation.said(len(greeting) + 5) == greeting + b"hello"
+    return conversation.said(len(READY) + 5) == READY + b"hello"
 
 
 @contextlib.contextmanager

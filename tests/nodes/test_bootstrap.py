@@ -264,7 +264,7 @@ def test_nodes_have_nothing_but_python_and_become_agents(made: Hosts) -> None:
             for host, conversation in zip(made, conversations, strict=True):
                 bootstrap = conversation.run()
                 assert is_agent(conversation)
-                assert bootstrap.sent_archive == sent and bootstrap.facts["hostname"] == host.name
+                assert bootstrap.sent_archive == sent
                 assert bootstrap.facts["directory"] == f"{host.directory}/tmp"
                 assert bootstrap.facts["code"] == f"{host.directory}/home/.cache/asparkle/{echoing().id}"
         assert [host.left() for host in made] == [[], []]

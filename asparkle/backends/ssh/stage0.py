@@ -84,16 +84,11 @@ def say(message: dict[str, Any]) -> None:
 def facts_of(directory: str, code: str) -> dict[str, Any]:
     from asparkle.plugins import available_cpus, default_memory
 
-    machine = os.uname()
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "executable": sys.executable,
-        "system": machine.sysname,
-        "machine": machine.machine,
-        "hostname": machine.nodename,
         "cpus": available_cpus(),  # that this process may use
         "memory": default_memory(),  # likewise, bytes
-        "pid": os.getpid(),
         "directory": directory,  # for files
         "code": code,  # asparkle's, on sys.path
     }
