@@ -1,25 +1,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .hosts import Hosts, hosts, missing
+from .disks import disk_of
+from .hosts import Hosts, hosts
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Three hosts."""
-    if reason := missing():
-        pytest.skip(f"no hosts here: {reason}")
     with hosts(3, tmp_path_factory.mktemp("hosts")) as found:
         yield found
 
 
 @pytest.fixture
-def fresh(tmp_path: object) -> Iterator[Hosts]:
+def fresh(tmp_path: Path) -> Iterator[Hosts]:
     """Three hosts that a test may do harm to."""
-    if reason := missing():
-        pytest.skip(f"no hosts here: {reason}")
-    with hosts(3, tmp_path) as found:  # type: ignore[arg-type]
+    with hosts(3, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """An empty disk, as small as the module's DISK says."""
+    with disk_of(request.module.DISK, tmp_path / "disk") as found:
         yield found

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,19 +19,18 @@ from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.events import TaskEnded
 from asparkle.plugins import Listener
 
+from .conversation import PYTHON
 from .hosts import Host, Hosts
 
-PYTHON = os.path.realpath(sys.executable)
-"""The interpreter of this environment, without what is installed in it."""
 PARTITIONS = 12
 RECORDS = 24_000
 BEFORE = 8  # tasks of the job that end before the fault
 
 
-def conf(made: Hosts, *, python: str = PYTHON, **settings: object) -> SparkConf:
-    """Of an application on these hosts, two slots each, that takes what says nothing for 4 s for lost."""
-    nodes = made.directory / "nodes.toml"
-    names = ", ".join(f'"{host.name}*2"' for host in made)
+def conf(made: Hosts, *, count: int = 3, python: str = PYTHON, **settings: object) -> SparkConf:
+    """Of an application on so many of the hosts, two slots each, that takes what says nothing for 4 s for lost."""
+    nodes = made.directory / f"nodes{count}.toml"
+    names = ", ".join(f'"{host.name}*2"' for host in made.hosts[:count])
     nodes.write_text(f'nodes = [{names}]\n[defaults]\npython = "{python}"\n')
     found = SparkConf().setMaster(f"ssh:{nodes}").setAppName("nodes")
     found.set("asparkle.ssh.options", f"-F {made.config}").set("spark.network.timeout", "4s")

@@ -31,6 +31,7 @@ from .packages import install, wheel_of
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+DISK = "3m"
 HERE = Platform.here()
 ELSEWHERE = HERE._replace(machine="pdp11", abi="cpython-311-pdp11-unix")
 
@@ -329,23 +330,6 @@ def test_who_waits_ends_with_its_driver(tmp_path: Path, packages: list[Package])
 
 
 # -------------------------------------------------------------------------------------------------------- no room
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """One of 3 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", path], capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("nothing can be mounted here: there is no program mount")
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 def large(tmp_path: Path, **more: Any) -> list[Package]:

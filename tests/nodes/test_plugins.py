@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .faults import PYTHON, conf, left_behind
+from .conversation import PYTHON
+from .faults import conf, left_behind
 from .hosts import Hosts
 from .packages import install
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from waiting import wait_until
 
 from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
@@ -24,8 +25,9 @@ from asparkle.events import BlockUpdated
 from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
-from .faults import PYTHON, conf, left_behind
-from .hosts import Hosts, hosts, missing
+from .conversation import PYTHON
+from .faults import conf, left_behind
+from .hosts import Hosts, hosts
 
 pytestmark = pytest.mark.slow
 EXCLUDE = "spark.excludeOnFailure.enabled"
@@ -55,19 +57,8 @@ def context(made: Hosts) -> Iterator[SparkContext]:
 
 def wait_for_workers(context: SparkContext, count: int) -> None:
     """Until there are so many."""
-    deadline = time.monotonic() + 30
-    while (
-        len(set(context.parallelize(range(count), count).map(lambda _: (time.sleep(0.05), os.getpid())[1]).collect()))
-        < count
-    ):
-        assert time.monotonic() < deadline
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    tasks = context.parallelize(range(count), count).map(lambda _: (time.sleep(0.05), os.getpid())[1])
+    wait_until(lambda: len(set(tasks.collect())) == count)
 
 
 def test_tasks_run_on_all_nodes_in_a_directory_of_the_application(made: Hosts, context: SparkContext) -> None:
@@ -230,8 +221,6 @@ def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
 
 
 def test_full_disks_on_two_nodes_fail_attempts_there_and_no_job(tmp_path: Path) -> None:
-    if reason := missing():
-        pytest.skip(f"no hosts here: {reason}")
     with (
         hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made,
         SparkContext(conf=conf(made).set(EXCLUDE, "true")) as context,
@@ -255,9 +244,7 @@ def test_a_node_that_comes_up_late_is_used(fresh: Hosts) -> None:
         assert hosts_of() == {"node1", "node2"}
         fresh[2].connect()
         fresh[2].start()
-        deadline = time.monotonic() + 40
-        while hosts_of() != {"node1", "node2", "node3"}:
-            assert time.monotonic() < deadline
+        wait_until(lambda: hosts_of() == {"node1", "node2", "node3"})
 
 
 def test_when_no_node_can_be_reached_jobs_fail_with_what_ssh_says(made: Hosts) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,8 @@ from asparkle.backends.ssh.nodes import Node
 from asparkle.errors import NodeError
 
 from .conversation import PYTHON, READY, echoing, is_agent, local, packed
+
+DISK = "600k"  # which holds a few files, and not an archive unpacked
 
 
 def cached(home: Path) -> Path:
@@ -227,24 +228,6 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
     node = Node("here", "here", python=PYTHON, directory=f"{tmp_path}/locked")
     assert "Permission denied; let its user write there" in refused(tmp_path, node)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """One of 600 KB, which holds a few files, and not an archive unpacked."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(path)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("nothing can be mounted here: there is no program mount")
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def test_a_full_disk_is_named_and_nothing_half_is_left_on_it(disk: Path) -> None:

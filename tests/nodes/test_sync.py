@@ -16,48 +16,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from asparkle.backends.ssh import stage0
 
-from .faults import left_behind
-from .hosts import Host, Hosts, hosts, missing
+from .conversation import PYTHON
+from .disks import disk_of
+from .faults import conf, left_behind
+from .hosts import Host, Hosts, hosts
 from .packages import NEEDED, copy_installed, install
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-BASE = os.path.realpath(sys.executable)
 DEBIANS = "/usr/bin/python3"
 
 PROGRAM = """
 import json, logging, sys
-from asparkle import SparkConf, SparkContext
+from asparkle import SparkConf
 
 logging.basicConfig(level=logging.INFO)
 settings, function, partitions = json.loads(sys.argv[1])
-conf = SparkConf().setAppName("sync")
-for key, value in settings.items():
-    conf.set(key, value)
+conf = SparkConf().setAppName("sync").setAll(list(settings.items()))
 names = {}
 exec(function, names)
-with SparkContext(conf=conf) as context:
-    found = context.parallelize(range(partitions), partitions).map(names["f"]).collect()
-    print(json.dumps(found))
 """
 
-ON_TRIO = """
-import sys
-import anyio, json
-from asparkle import SparkConf
+BLOCKING = f"""{PROGRAM}
+from asparkle import SparkContext
+
+with SparkContext(conf=conf) as context:
+    print(json.dumps(context.parallelize(range(partitions), partitions).map(names["f"]).collect()))
+"""
+
+ON_TRIO = f"""{PROGRAM}
+import anyio
 from asparkle.aio import SparkContext
 
 async def main():
-    settings, function, partitions = json.loads(sys.argv[1])
-    conf = SparkConf().setAppName("sync")
-    for key, value in settings.items():
-        conf.set(key, value)
-    names = {}
-    exec(function, names)
     async with SparkContext(conf=conf) as context:
         print(json.dumps(await context.parallelize(range(partitions), partitions).map(names["f"]).collect()))
 
@@ -86,21 +82,12 @@ class Driver:
     made: Hosts
     site: Path
     python: str  # of the nodes
-    program: str = PROGRAM
+    program: str = BLOCKING
 
     def start(self, function: str, count: int = 1, partitions: int = 2, **settings: str) -> subprocess.Popen[str]:
-        nodes = self.made.directory / f"nodes{count}.toml"
-        names = ", ".join(f'"{host.name}*2"' for host in self.made.hosts[:count])
-        nodes.write_text(f'nodes = [{names}]\n[defaults]\npython = "{self.python}"\n')
-        told = {
-            "spark.master": f"ssh:{nodes}",
-            "asparkle.ssh.options": f"-F {self.made.config}",
-            "asparkle.ssh.env": "sync",
-            "spark.network.timeout": "4s",
-            **{name.replace("__", "."): value for name, value in settings.items()},
-        }
+        found = conf(self.made, count=count, python=self.python, **{"asparkle__ssh__env": "sync", **settings})
         return subprocess.Popen(
-            [BASE, "-S", "-c", self.program, json.dumps([told, function, partitions])],
+            [PYTHON, "-S", "-c", self.program, json.dumps([dict(found.getAll()), function, partitions])],
             env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": f"{ROOT}:{self.site}"},
             cwd=self.made.directory,
             stdout=subprocess.PIPE,
@@ -135,14 +122,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python without any packages."""
     directory = tmp_path_factory.mktemp("bare")
-    subprocess.run([BASE, "-m", "venv", "--without-pip", directory], check=True)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", directory], check=True)
     return str(directory / "bin" / "python3")
 
 
 @pytest.fixture
 def driver(tmp_path: Path, site: Path, bare: str) -> Iterator[Driver]:
-    if reason := missing():
-        pytest.skip(f"no hosts here: {reason}")
     with hosts(2, tmp_path) as made:
         found = Driver(made, site, bare)
         yield found
@@ -286,22 +271,13 @@ def test_a_slow_build_is_not_taken_for_a_lost_node(driver: Driver) -> None:
 def small(driver: Driver) -> Iterator[Path]:
     """A disk of 12 MB, on which the first node's home is."""
     host = driver.made[0]
-    home = host.directory / "home"
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", home], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr}")
-    try:
+    with disk_of("12m", host.directory / "home") as home:
         host.power_off()  # what runs there sees the mounts that there were when it was started
         host.connect()
         host.start()
         ssh = ["ssh", "-F", str(driver.made.config), "-o", "BatchMode=yes", host.name, f"df -k {home}"]
-        deadline = time.monotonic() + 30
-        while "12288" not in subprocess.run(ssh, capture_output=True, text=True).stdout:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: "12288" in subprocess.run(ssh, capture_output=True, text=True).stdout)
         yield home
-    finally:
-        subprocess.run(["umount", "-l", home], check=True)
 
 
 def test_a_disk_that_fills_up_meanwhile_is_no_obstacle_where_there_is_another(driver: Driver, small: Path) -> None:
