@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,8 @@ def test_a_file_that_is_not_there_or_is_no_text_is_named(tmp_path: Path) -> None
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"binary\.toml: .*expected TOML"):
         parse_nodes(f"ssh:{tmp_path}/binary.toml")
+
+
+def test_every_key_of_a_node_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ssh.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {*Node._fields}
