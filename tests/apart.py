@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -111,32 +111,38 @@ def serve(listener: socket.socket, directories: Sequence[str], fault: str, copie
         connection, _ = listener.accept()
         served: object = connection
         if os.path.exists(fault):
-            served = Faulty(connection, Path(fault).read_text())
+            served = Wrong(connection, FAULTS[Path(fault).read_text()])
             os.unlink(fault)
         threading.Thread(target=serve_files, args=(served, directories, copies), daemon=True).start()
 
 
-class Faulty:
-    """A connection over which answers come wrong."""
+class Wrong:
+    """A connection over which answers come wrong: what ``change`` makes of them, None to send nothing any more."""
 
-    def __init__(self, connection: socket.socket, fault: str) -> None:
-        self.connection = connection
-        self.fault = fault
+    def __init__(self, connection: socket.socket, change: Callable[[bytes], bytes | None]) -> None:
+        self._connection = connection
+        self._change = change
+        self._ended = threading.Event()
         self.settimeout = connection.settimeout
         self.recv_into = connection.recv_into
         self.close = connection.close
 
     def sendall(self, data: bytes) -> None:
-        if self.fault == "stalls":
-            time.sleep(3600)
-        elif self.fault == "garbage":
-            self.connection.sendall(random.randbytes(len(data)))
-        elif self.fault == "short":
-            self.connection.sendall(bytes(data)[: len(data) // 2])
-            self.connection.shutdown(socket.SHUT_RDWR)
-            raise OSError("cut off")
-        elif self.fault == "damaged":  # the header is right
-            self.connection.sendall(bytes(data[:9]) + bytes(byte ^ 0x55 for byte in data[9:]))
+        changed = self._change(bytes(data))
+        if changed is None:
+            self._ended.wait()
+        self._connection.sendall(changed)
+        if len(changed) < len(data):
+            raise ConnectionResetError("cut off")
+
+
+FAULTS: dict[str, Callable[[bytes], bytes | None]] = {
+    "stalls": lambda data: None,
+    "garbage": lambda data: random.randbytes(len(data)),
+    "short": lambda data: data[: len(data) // 2],
+    "damaged": lambda data: data[:9] + bytes(byte ^ 0x55 for byte in data[9:]),  # the header is right
+}
+"""What `ApartCluster.fault` makes of answers."""
 
 
 def listening(path: str) -> socket.socket:

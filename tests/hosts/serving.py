@@ -59,23 +59,3 @@ class Hosts:
         path = self.directory(host) / name
         path.write_bytes(data)
         return str(path)
-
-
-class Wrong:
-    """A connection over which answers come wrong: what ``change`` makes of them, None to send nothing any more."""
-
-    def __init__(self, connection: socket.socket, change: Callable[[bytes], bytes | None]) -> None:
-        self._connection = connection
-        self._change = change
-        self._ended = threading.Event()
-        self.settimeout = connection.settimeout
-        self.recv_into = connection.recv_into
-        self.close = connection.close
-
-    def sendall(self, data: bytes) -> None:
-        changed = self._change(bytes(data))
-        if changed is None:
-            self._ended.wait()
-        self._connection.sendall(changed)
-        if len(changed) < len(data):
-            raise ConnectionResetError("cut off")

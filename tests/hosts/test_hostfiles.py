@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from apart import Wrong
 
 from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
 from asparkle.core.fileserver import Copies
 from asparkle.core.hostfiles import HostFiles
 from asparkle.core.protocol import FileRef
-from hosts.serving import Hosts, Wrong
+from hosts.serving import Hosts
 
 DATA = random.Random(1).randbytes(5 << 20)
 

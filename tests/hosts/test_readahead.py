@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from apart import Wrong
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import wait_until
@@ -18,7 +19,7 @@ from asparkle.backends.shufflefiles import FileShuffleStore
 from asparkle.core.contracts import MapOutputReader
 from asparkle.core.errors import CorruptBlock, HostUnreachable
 from asparkle.core.readahead import Piece, ReadAhead
-from hosts.serving import Hosts, Wrong
+from hosts.serving import Hosts
 
 pytestmark = pytest.mark.slow
 
