@@ -21,7 +21,7 @@ from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
 from asparkle.backends.ssh.manager import SshManager
 from asparkle.errors import ConfigurationError, NoExecutors
-from asparkle.events import BlockUpdated
+from asparkle.events import BlockUpdated, TaskEnded
 from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
@@ -166,12 +166,33 @@ def test_nodes_that_can_not_connect_to_each_other_go_through_the_driver(fresh: H
         for other in fresh:
             if other is not host:
                 host.execute("iptables", "-A", "INPUT", "-s", other.address, "-j", "DROP")
-    with SparkContext(conf=conf(fresh)) as context:
+    assert routes_of_a_shuffle(fresh) == {"driver"}
+
+
+def test_nodes_connect_to_each_other(made: Hosts) -> None:
+    assert routes_of_a_shuffle(made) == {"direct"}
+
+
+def routes_of_a_shuffle(made: Hosts) -> set[str]:
+    """How nodes have read from each other; what they read of the driver's came directly."""
+    routes = set[tuple[bool, str]]()
+
+    class Routes(Listener):
+        events = (TaskEnded,)
+
+        def on_event(self, event: TaskEnded) -> None:
+            fetched = event.metrics.fetched if event.metrics is not None else ()
+            routes.update((bool(host), route) for host, route, _ in fetched)
+
+    with SparkContext(conf=conf(made), plugins=[Routes()]) as context:
         wait_for_workers(context, 6)
-        pairs = context.parallelize(range(60_000), 12).map(lambda i: (i % 100, bytes(100)))
+        value = context.broadcast(os.urandom(1 << 20))
+        pairs = context.parallelize(range(60_000), 12).map(lambda i: (i % 100, value.value[:100]))
         assert pairs.groupByKey(6).mapValues(lambda values: sum(map(len, values))).collectAsMap() == {
             k: 60_000 for k in range(100)
         }
+    assert {route for from_node, route in routes if not from_node} == {"direct"}
+    return {route for from_node, route in routes if from_node}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from typing import Final
 
 from asparkle.plugins import AppSpec, Buffer, Connection, Dial, Identity, connect_peer, write_file
 
-DIRECT: Final = "direct"  # routes, as events call them: by TLS from node to node,
-RELAYED: Final = "driver"  # and through the driver
+DIRECT: Final = "direct"  # routes, as events call them: from host to host,
+RELAYED: Final = "driver"  # and from node to node through the driver
 CONNECTING: Final = 3.0  # seconds that a direct connection may take
 _AVOIDED: Final = 30.0  # seconds in which no direct connection is tried after one has failed
 _LOOKING: Final = 0.5  # seconds that a node may say nothing, before it is looked whether it is there at all
@@ -31,15 +31,17 @@ def door_of(directory: str) -> str:
     return os.path.join(directory, "door")
 
 
-class RelayedSocket(socket.socket):
-    """A connection that leads through the driver."""
+class SocketInside(socket.socket):
+    """A connection inside ssh: to the driver, or through it to another node."""
 
-    route = RELAYED
+    route = DIRECT
 
 
-def knock(directory: str, host: str) -> RelayedSocket:
-    """A connection to the file server of ``host``, through the driver.  Whether it can be reached shows only then."""
-    connection = RelayedSocket(socket.AF_UNIX)
+def knock(directory: str, host: str) -> SocketInside:
+    """A connection to the file server of ``host``, inside ssh.  Whether it can be reached shows only then."""
+    connection = SocketInside(socket.AF_UNIX)
+    if host:
+        connection.route = RELAYED
     try:
         with reachable(door_of(directory)) as path:
             connection.connect(path)
