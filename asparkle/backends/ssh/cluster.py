@@ -40,7 +40,7 @@ from asparkle.plugins import (
 
 _FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
 _LONGEST_PAUSE: Final = 30.0
-_TOGETHER: Final = 0.1  # seconds in which nodes that become ready are introduced together
+_GATHERING: Final = 0.1  # seconds in which nodes that become ready are introduced together
 
 
 class Settings(NamedTuple):
@@ -97,7 +97,6 @@ class Agent:
         self.ends: dict[str, tuple[int, list[int] | None]] = {}  # of workers: exit status, attempts that ran
         self.lost = ""  # why, once it is
         self.address: tuple[str, int] = ("", 0)  # where other nodes find it; port 0: nowhere
-        self.routes: dict[str, str] = {}  # by which it reaches other nodes
         self.link = Link(ssh.stream, cluster.tasks, self._told, self._opened, rest)
         self._cluster = cluster
         self._ssh = ssh
@@ -164,7 +163,6 @@ class Agent:
         elif kind == "refused":
             self.fail(fields[0])
         elif kind == "routes":
-            self.routes.update(fields[0])
             log().debug("how other nodes are reached", node=self.node.name, routes=fields[0])
         elif kind == "answer":
             number, found, problem = fields
@@ -284,7 +282,7 @@ class SshCluster(WorkerCluster):
 
     async def _introduce(self) -> None:
         """Tell nodes of each other; of those that come one after the other, at once."""
-        await anyio.sleep(_TOGETHER)
+        await anyio.sleep(_GATHERING)
         self._introducing = False
         addresses = {name: agent.address for name, agent in self.agents.items() if agent.address[1]}
         for name, agent in self.agents.items():
