@@ -39,13 +39,13 @@ def pack(chunks: Sequence[Buffer], limit: int, path: str, *, is_pickle: bool = T
 
 def write_file(pieces: Iterable[Buffer], path: str, host: str = "") -> FileRef:
     """Write ``pieces``, each as it comes, to a new file at ``path`` of this ``host``, which no one sees before it is
-    whole.
+    whole, and nobody but its owner ever.
 
     Of two that write to one path, the file is what the later one wrote.  Raises StorageError."""
     partial = f"{path}.{os.getpid()}-{threading.get_ident()}"
     try:
         try:
-            with open(partial, "wb") as file:
+            with open(partial, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.writelines(pieces)
                 length = file.tell()
             os.rename(partial, path)

@@ -75,7 +75,7 @@ class Peers:
         self._addresses = os.path.join(directory, "peers")
 
     def introduce(self, identity: Identity) -> None:
-        """Keep who this node is.  The file is its owner's alone, as the directory is."""
+        """Keep who this node is."""
         write_file([json.dumps(identity).encode()], self._identity)
 
     def write(self, addresses: Mapping[str, tuple[str, int]]) -> None:
