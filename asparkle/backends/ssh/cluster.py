@@ -254,7 +254,8 @@ class SshCluster(WorkerCluster):
             if agent is not None and agent.free > 0:
                 return agent
             if agent is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
-                raise OSError("no node is there. " + "; ".join(self.problems.values()))
+                reasons = "; ".join(f"{node}: {problem}" for node, problem in self.problems.items())
+                raise OSError(f"no node is there. {reasons}")
             with anyio.move_on_after(1.0):
                 await self._changed.wait()
 
@@ -323,7 +324,7 @@ class SshCluster(WorkerCluster):
         pause = _FIRST_PAUSE
         while True:
             began = time.monotonic()
-            problem = f"{node.name}: {await self._connected(node)}"
+            problem = await self._connected(node)
             if self._last_seen > began:  # it was there
                 pause = _FIRST_PAUSE
             if problem != self.problems.get(node.name):
