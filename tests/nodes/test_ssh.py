@@ -244,8 +244,8 @@ def test_of_a_lost_nodes_cached_partitions_just_those_are_computed_again(
 def test_full_disks_on_two_nodes_fail_attempts_there_and_no_job(tmp_path: Path) -> None:
     with (
         hosts(3, tmp_path, space={"node1": "2m", "node2": "3m"}) as made,
-        SparkContext(conf=conf(made).set(EXCLUDE, "true")) as context,
-    ):
+        SparkContext(conf=conf(made).set(EXCLUDE, "true").set("spark.task.maxFailures", "5")) as context,
+    ):  # a task may fail twice on either node
         wait_for_workers(context, 6)
         pairs = context.parallelize(range(24), 24).map(lambda i: (i, (os.urandom(300_000), socket.gethostname())))
         found = pairs.groupByKey(6).mapValues(lambda values: [len(data) for data, _ in values]).collectAsMap()
