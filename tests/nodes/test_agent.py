@@ -188,7 +188,7 @@ def test_a_frozen_worker_is_ended(tmp_path: Path) -> None:
 
 def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) -> None:
     _, pid = driver.worker("w")
-    zygote = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    zygote = zygote_of(pid)
     os.kill(zygote, signal.SIGKILL)
     driver.wait(lambda: not is_alive(zygote))
     time.sleep(2 * BEAT)  # until the agent has started another
@@ -196,6 +196,49 @@ def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) 
     assert is_alive(pid)
     driver.close()
     driver.wait(lambda: not is_alive(pid))
+
+
+def zygote_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("how", ["kill", "close"])
+def test_a_worker_that_has_outlived_its_zygote_is_ended_by_force(how: str, driver: Driver) -> None:
+    channel, pid = driver.worker("w")
+    zygote = zygote_of(pid)
+    os.kill(zygote, signal.SIGKILL)
+    driver.wait(lambda: not is_alive(zygote))
+    driver.worker("next")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        if how == "kill":
+            driver.tell(["kill", "w"])
+            driver.wait(lambda: channel in driver.closed)
+        else:
+            driver.close()
+        driver.wait(lambda: not is_alive(pid))
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_frozen_zygote_is_replaced(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, patience=10)
+    try:
+        _, pid = driver.worker("w")
+        zygote = zygote_of(pid)
+        os.kill(zygote, signal.SIGSTOP)
+        waiting = driver.open("worker", "waiting")
+
+        def heard() -> bool:
+            driver.tell(["beat"])
+            return waiting in driver.closed
+
+        driver.wait(heard)  # then the driver has another one started
+        driver.worker("next")
+        assert is_alive(pid) and not is_alive(zygote)
+    finally:
+        driver.close()
 
 
 @pytest.mark.parametrize("how", ["stop", "closed", "SIGTERM", "SIGHUP", "silence", "garbage"])

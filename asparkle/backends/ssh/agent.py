@@ -101,6 +101,7 @@ class Pump:
             self.watch()
         else:
             self.agent.mux.close(self.channel)
+            self.agent.orphans.pop(self.executor, None)
             self.close()
 
     def write(self, data: bytes) -> None:
@@ -189,7 +190,8 @@ class Agent:
         self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
-        self.frozen: dict[str, int] = {}  # for how many beats in a row
+        self.orphans: dict[str | None, int] = {}  # those of a zygote that is gone, while their channels are open
+        self.frozen: dict[int, int] = {}  # by pid: for how many beats in a row
         self.beat = 1.0  # seconds
         self.patience = 30  # beats without a word from the driver
         self.silence = 0
@@ -429,7 +431,10 @@ class Agent:
 
     def kill(self, executor: str) -> None:
         assert self.zygote is not None
-        self.zygote.tell(["kill", executor])
+        if executor in self.orphans:
+            end_by_force(self.orphans[executor])
+        else:
+            self.zygote.tell(["kill", executor])
 
     @property
     def peers(self) -> Peers:
@@ -483,7 +488,6 @@ class Agent:
     def ended(self, executor: str, status: int) -> None:
         assert self.app is not None
         self.pids.pop(executor, None)
-        self.frozen.pop(executor, None)
         self.tell(["ended", executor, status, running_task(self.app, executor)])
         pump = next((p for p in self.pumps.values() if p.executor == executor), None)
         if pump is not None:  # what the worker has forked may hold the channel open
@@ -491,21 +495,25 @@ class Agent:
                 pump.connection.shutdown(socket.SHUT_RDWR)
 
     def replace_zygote(self) -> None:
-        """It was killed; the workers that it has started live on."""
+        """It was killed; the workers that it has started live on, and it is this process that has to end them."""
         assert self.zygote is not None
+        for executor in (pump.executor for pump in self.pumps.values() if pump.executor in self.pids):
+            self.orphans[executor] = self.pids.pop(executor)
+        self.pids.clear()
         self.selector.unregister(self.zygote.control)
         self.zygote.close()
         reap(self.zygote.pid)
         self.start_zygote()
 
     def look_for_frozen(self) -> None:
-        """A worker that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
-        for executor, pid in self.pids.items():
-            self.frozen[executor] = self.frozen.get(executor, 0) + 1 if _is_stopped(pid) else 0
-            if self.frozen[executor] == self.patience:
-                print(f"asparkle: worker {executor} (pid {pid}) was stopped, and is ended", file=sys.stderr)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """A process that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
+        zygote = [self.zygote.pid] if self.zygote is not None else []
+        stopped = [pid for pid in (*zygote, *self.pids.values(), *self.orphans.values()) if _is_stopped(pid)]
+        self.frozen = {pid: self.frozen.get(pid, 0) + 1 for pid in stopped}
+        for pid, beats in self.frozen.items():
+            if beats == self.patience:
+                print(f"asparkle: process {pid}, of a worker, was stopped, and is ended", file=sys.stderr)
+                end_by_force(pid)
 
     # ------------------------------------------------------------------------- the end
 
@@ -518,12 +526,13 @@ class Agent:
             pump.close()
             if not _ends(process.pid, _LINGER):
                 process.kill()
+        for pid in self.orphans.values():
+            end_by_force(pid)
         if self.zygote is not None:
             self.zygote.close()
             if not _ends(self.zygote.pid, _LINGER):
                 for pid in (self.zygote.pid, *self.pids.values()):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                    end_by_force(pid)
                 _ends(self.zygote.pid, _LINGER)
         if self.directories is not None:
             os.chdir("/")
@@ -549,6 +558,12 @@ def own_address() -> str:
     """This node's address, as the driver's ssh has reached it: on the network where other nodes are, most likely."""
     words = os.environ.get("SSH_CONNECTION", "").split()
     return words[2] if len(words) == 4 else "127.0.0.1"
+
+
+def end_by_force(pid: int) -> None:
+    """One that is gone already is left alone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _is_stopped(pid: int) -> bool:
