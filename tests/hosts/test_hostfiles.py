@@ -85,6 +85,15 @@ def test_whether_a_file_may_be_there(hosts, ref):
     assert not files.may_exist("n1", ref.path + "0") and not files.may_exist("n1", ref.path + "1")
 
 
+def test_a_host_that_came_back_has_none_of_its_old_files(hosts, ref):
+    files = hosts.files("n2")
+    before = str(hosts.root / "n1-before" / "results" / "1")
+    assert files.may_exist("n1", before)
+    with pytest.raises(PermissionError):
+        files.read("n1", [(before, 0, 1)])
+    assert not files.may_exist("n1", before) and files.may_exist("n1", ref.path)
+
+
 @pytest.mark.parametrize("host", ["n1", "n2"])
 def test_a_file_that_is_gone_or_not_as_long_as_it_was(hosts, ref, host):
     files = hosts.files(host)

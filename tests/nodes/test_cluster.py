@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from asparkle import SparkConf
 from asparkle.aio import SparkContext
+from asparkle.backends.ssh import sync
 from asparkle.errors import NoExecutors
 
 from .conversation import PYTHON, environment
@@ -96,6 +98,57 @@ def test_a_connection_that_breaks_while_asparkle_is_sent_is_that_nodes_problem(t
                 await context.parallelize(range(4), 4).sum()
 
     run(main, backend)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_installed_packages_that_can_not_be_packed(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged() -> None:
+        raise ValueError("no version in METADATA")
+
+    async def main() -> None:
+        settings = {"asparkle.ssh.env": "sync"}
+        async with SparkContext(conf=conf(tmp_path, LOCAL, "a*2", **settings)) as context:
+            with pytest.raises(
+                NoExecutors, match="a: the driver can't pack its installed packages: ValueError: no ver"
+            ):
+                await context.parallelize(range(4), 4).sum()
+
+    monkeypatch.setattr(sync, "lock", damaged)
+    run(main, backend)
+
+
+@pytest.mark.parametrize("how", ["gone", "paused"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nobody_reads_what_nodes_print(tmp_path: Path, backend: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed, over = threading.Event(), threading.Event()
+
+    class Errors:
+        def write(self, text: str) -> None:
+            printed.set()
+            if how == "gone":
+                raise BrokenPipeError
+            over.wait()
+
+        def flush(self) -> None:
+            return None
+
+    def loud(element: int) -> int:
+        print("here", file=sys.stderr, flush=True)
+        return element
+
+    async def main() -> None:
+        async with SparkContext(conf=conf(tmp_path, LOCAL, "a*2")) as context:
+            monkeypatch.setattr(sys, "stderr", Errors())
+            assert await context.parallelize(range(4), 4).map(loud).sum() == 6
+            assert await anyio.to_thread.run_sync(printed.wait, 30)
+            assert await context.parallelize(range(4), 4).sum() == 6
+
+    try:
+        run(main, backend)
+    finally:
+        over.set()
 
 
 def run(main: Callable[[], Any], backend: str) -> None:
