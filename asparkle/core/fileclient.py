@@ -20,8 +20,8 @@ T = TypeVar("T")
 LOST_FOR: Final = 5.0  # seconds for which a host that could not be reached is taken for lost, as far as files go
 UNANSWERED: Final = 32  # requests over one connection: with more, each side might wait for the other to take something
 GONE_THERE: Final = (FileNotFoundError, PermissionError)
-"""What is raised for a file that a host has lost; it refuses those of directories that it had before it was lost itself,
-and came back."""
+"""What is raised for a file that a host has lost: it refuses those of directories that it had before it was lost
+itself, and came back."""
 _REASON_BYTES: Final = 4096
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -268,6 +269,19 @@ def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
             "garbage": "is not what an asparkle of this version sends",
         }
         assert expected[how] in said and "Traceback" not in said
+    finally:
+        driver.close()
+
+
+def test_it_has_more_descriptors_than_systems_give(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        driver = Driver(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        assert resource.prlimit(driver.process.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 8192)
     finally:
         driver.close()
 

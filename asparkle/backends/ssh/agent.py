@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -53,6 +54,7 @@ from asparkle.plugins import (
 
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
+_DESCRIPTORS: Final = 8192  # that the agent has, where it may: many systems give 1024, and one peer needs two
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
@@ -554,6 +556,15 @@ _OPENED: dict[str, Callable[..., None]] = {
 }
 
 
+def take_descriptors() -> None:
+    """Have as many files open at once as the system lets this process, up to some thousands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # then it makes do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def own_address() -> str:
     """This node's address, as the driver's ssh has reached it: on the network where other nodes are, most likely."""
     words = os.environ.get("SSH_CONNECTION", "").split()
@@ -595,6 +606,7 @@ def main(facts: dict[str, Any]) -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
+    take_descriptors()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
