@@ -273,6 +273,32 @@ def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
         driver.close()
 
 
+def test_a_zygote_that_can_not_start_is_not_started_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "node").mkdir()
+    tries = tmp_path / "tries"
+    fails = tmp_path / "path" / "sitecustomize.py"
+    fails.write_text(
+        "import os, sys\n"
+        f"if 'backends.zygote' in str(sys.orig_argv):\n    open({str(tries)!r}, 'a').write('x')\n    os._exit(3)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"), prepend=os.pathsep)
+    monkeypatch.setattr(sys.modules[__name__], "BEAT", 0.5)
+    driver = Driver(tmp_path / "node")
+    try:
+        driver.wait(lambda: driver.told.count(["beat"]) == 4)
+        assert 1 < len(tries.read_text()) <= 6
+        channel = driver.open("worker", "w")
+        driver.wait(lambda: channel in driver.closed)
+        fails.unlink()
+        driver.wait(lambda: driver.told.count(["beat"]) == 7)
+        driver.worker("next")
+    finally:
+        driver.close()
+
+
 def test_it_has_more_descriptors_than_systems_give(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))

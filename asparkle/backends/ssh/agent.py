@@ -55,6 +55,7 @@ from asparkle.plugins import (
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
 _DESCRIPTORS: Final = 8192  # that the agent has, where it may: many systems give 1024, and one peer needs two
+_SHORT: Final = 1.0  # seconds: a zygote that lives no longer than that is replaced at the next beat
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
@@ -190,6 +191,8 @@ class Agent:
         self.zygote: ZygoteProcess | None = None
         self.python = sys.executable  # in which workers run
         self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
+        self.zygote_began = 0.0
+        self.zygote_is_missing = False  # until the next beat
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
         self.orphans: dict[str | None, int] = {}  # those of a zygote that is gone, while their channels are open
@@ -235,8 +238,11 @@ class Agent:
             raise Gone(f"the driver has said nothing for {self.silence * self.beat:.0f} s")
         if not self.spoke:
             self.tell(["beat"])
-        self.spoke = False
+            self.flush()
+        self.spoke = False  # or it would speak in every other beat
         self.look_for_frozen()
+        if self.zygote_is_missing:
+            self.start_zygote()
         if self.builder is not None and self.builder[0].poll() is not None:
             self.builder = None
 
@@ -424,6 +430,7 @@ class Agent:
     def start_zygote(self) -> None:
         assert self.app is not None
         self.zygote = ZygoteProcess(self.app, python=self.python)
+        self.zygote_began, self.zygote_is_missing = time.monotonic(), False
         self.zygote_says = Unpacker()
         self.watch(self.zygote.control, 0, selectors.EVENT_READ, self.hear_zygote)
 
@@ -505,7 +512,10 @@ class Agent:
         self.selector.unregister(self.zygote.control)
         self.zygote.close()
         reap(self.zygote.pid)
-        self.start_zygote()
+        if time.monotonic() - self.zygote_began >= _SHORT:
+            self.start_zygote()
+        else:  # not again and again as fast as it can fail: meanwhile channels to workers end as they begin
+            self.zygote_is_missing = True
 
     def look_for_frozen(self) -> None:
         """A process that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
