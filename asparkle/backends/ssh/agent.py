@@ -55,7 +55,7 @@ from asparkle.plugins import (
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
 _DESCRIPTORS: Final = 8192  # that the agent has, where it may: many systems give 1024, and one peer needs two
-_SHORT: Final = 1.0  # seconds: a zygote that lives no longer than that is replaced at the next beat
+_SHORT: Final = 1.0  # seconds: of zygotes that live no longer, one is started in each beat
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
@@ -192,6 +192,7 @@ class Agent:
         self.python = sys.executable  # in which workers run
         self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
         self.zygote_began = 0.0
+        self.zygote_failures = 0  # in a row: it had hardly begun
         self.zygote_is_missing = False  # until the next beat
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
@@ -512,7 +513,8 @@ class Agent:
         self.selector.unregister(self.zygote.control)
         self.zygote.close()
         reap(self.zygote.pid)
-        if time.monotonic() - self.zygote_began >= _SHORT:
+        self.zygote_failures = self.zygote_failures + 1 if time.monotonic() - self.zygote_began < _SHORT else 0
+        if self.zygote_failures < 2:
             self.start_zygote()
         else:  # not again and again as fast as it can fail: meanwhile channels to workers end as they begin
             self.zygote_is_missing = True
