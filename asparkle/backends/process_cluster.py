@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
+
 import anyio
 from anyio.abc import TaskGroup
 
@@ -24,6 +28,8 @@ class ProcessCluster(WorkerCluster):
     def __init__(self, app: AppSpec, tasks: TaskGroup, zygote: ZygoteProcess) -> None:
         super().__init__(app, tasks)
         self.zygote = zygote
+        self._pids: dict[str, int] = {}  # of workers that the zygote has started
+        self._orphans: dict[str, int] = {}  # of those that have outlived it
         self._statuses: dict[str, int] = {}
         self._status_arrived = anyio.Event()
         tasks.start_soon(self._listen)
@@ -35,14 +41,27 @@ class ProcessCluster(WorkerCluster):
             self.zygote.worker(info.id),
             self.tasks,
             ended=lambda: self._end_of(info.id),
-            end=lambda: self.zygote.tell(["kill", info.id]),
+            end=lambda: self._end_by_force(info.id),
         )
+
+    def _end_by_force(self, executor: str) -> None:
+        if executor in self._orphans:
+            os.kill(self._orphans[executor], signal.SIGKILL)
+        else:
+            self.zygote.tell(["kill", executor])
+
+    def lost(self, executor: str) -> None:
+        self._orphans.pop(executor, None)
+        super().lost(executor)
 
     async def close(self) -> None:
         """The zygote ends its workers, and itself."""
         for executor in self.executors():
             executor.close()
         self.zygote.close()
+        for pid in self._orphans.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await clean_up(lambda: reap(self.zygote.pid))
 
     async def _listen(self) -> None:
@@ -56,8 +75,11 @@ class ProcessCluster(WorkerCluster):
         receiver = Receiver(self.zygote.control)
         try:
             while data := await receiver.receive():
-                for kind, executor, _pid, *rest in unpacker.feed(data):
-                    if kind == "ended":
+                for kind, executor, pid, *rest in unpacker.feed(data):
+                    if kind == "started":
+                        self._pids[executor] = pid
+                    elif kind == "ended":
+                        self._pids.pop(executor, None)
                         self._ended(executor, rest[0])
         finally:
             receiver.stop()
@@ -71,6 +93,8 @@ class ProcessCluster(WorkerCluster):
         self._status_arrived = anyio.Event()
 
     async def _replace_zygote(self) -> None:
+        self._orphans |= {executor: pid for executor, pid in self._pids.items() if self.find(executor) is not None}
+        self._pids.clear()
         await anyio.sleep(0.1)
         self.zygote.close()
         await in_thread(reap, self.zygote.pid)

@@ -80,23 +80,23 @@ class BlockDirectory:
         return {**self._heaps.get(block, {}), **self._files.get(block, {})}.keys()
 
     def elsewhere(self, blocks: Collection[BlockId], executor: str) -> list[BlockId]:
-        """Those of ``blocks`` that ``executor`` could only get from another executor."""
+        """Those of ``blocks`` that ``executor`` can only get from another executor, for sure, or if what was said to be
+        on its host is not there any more."""
         host = self._hosts.get(executor)
         return [
             block
             for block in blocks
-            if executor not in self._heaps.get(block, ())
-            and host not in self._files.get(block, {}).values()
-            and any(True for _ in self._givers(block))
+            if executor not in self._heaps.get(block, ()) and any(True for _ in self._givers(block, host))
         ]
 
-    def _givers(self, block: BlockId) -> Iterator[str]:
-        """The executors that can give it: those that have it in their heaps, and those on whose host it is."""
+    def _givers(self, block: BlockId, but: str | None = None) -> Iterator[str]:
+        """The executors that can give it: those that have it in their heaps, and those on whose host it is, if that is
+        not the one that is named."""
         yield from self._heaps.get(block, ())
         files = self._files.get(block)
         if files is not None:
-            hosts = set(files.values())
-            yield from (executor for executor, host in self._hosts.items() if host in hosts)
+            hosts = {*files.values()} - {but}
+            yield from (executor for executor, host in self._hosts.items() if host in hosts) if hosts else ()
 
     def replicate(self, block: BlockId, owner: str, copies: int, level: Sequence[Any]) -> None:
         """Bring ``copies`` copies of a block to executors that lack it, the least laden first, and before all those of
@@ -137,7 +137,18 @@ class BlockDirectory:
         ref = FileRef(*report.ref) if report.ref is not None else None
         wanted = self._wanted.pop(report.request, None)
         if wanted is not None:
-            _, target, answer = wanted
-            self._send(target, answer._replace(ref=ref))
+            holder, target, answer = wanted
+            if ref is None and answer.request >= 0:
+                self._lacks(holder, (answer.rdd, answer.partition))
+                self._ask(target, answer)
+            else:
+                self._send(target, answer._replace(ref=ref))
         elif ref is not None:
             self._remove(ref)
+
+    def _lacks(self, executor: str, block: BlockId) -> None:
+        """It is not there any more: it was evicted, or the host was lost and came back."""
+        self._forget(executor, [block])
+        if block in self._files:
+            host = self._hosts.get(executor)
+            self._keep(block, {e: where for e, where in self._files[block].items() if where != host})

@@ -19,6 +19,9 @@ from asparkle.core.fileserver import DATA, FAILED, GONE, HEADER, LENGTH, REFUSED
 T = TypeVar("T")
 LOST_FOR: Final = 5.0  # seconds for which a host that could not be reached is taken for lost, as far as files go
 UNANSWERED: Final = 32  # requests over one connection: with more, each side might wait for the other to take something
+GONE_THERE: Final = (FileNotFoundError, PermissionError)
+"""What is raised for a file that a host has lost: it refuses those of directories that it had before it was lost
+itself, and came back."""
 _REASON_BYTES: Final = 4096
 
 
@@ -177,7 +180,7 @@ class FileClient:
             found = work(connection)
             well = True
             return found
-        except FileNotFoundError:
+        except GONE_THERE:
             self.doubt(host)
             raise
         finally:  # also if an attempt is killed meanwhile: nobody knows what is still to come then

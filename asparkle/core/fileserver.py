@@ -18,6 +18,7 @@ it; no symbolic link is followed.  Nothing that is received is unpickled, and no
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -43,6 +44,7 @@ REMOVABLE: Final = "results"
 _CHUNK: Final = 1 << 17
 _BRANCHES: Final = 2  # hosts that fetch a file from the driver, and from each other host
 _REMEMBERED: Final = 1000  # files
+_NOT_THE_FILES_FAULT: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would be waited for
 
@@ -231,6 +233,6 @@ def _walk(parts: Sequence[str]) -> int:
 
 
 def _seen_as(error: OSError, path: str) -> Exception:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or error.errno in _NOT_THE_FILES_FAULT:
         return error
     return _Refused(f"{path!r} can't be opened: {error.strerror}")

@@ -16,7 +16,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Final, NoReturn
 
 from asparkle.core.contracts import AppSpec, Dial
-from asparkle.core.errors import CorruptBlock, StorageError
+from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
 from asparkle.core.payloads import map_ref, remove_file
 from asparkle.core.protocol import FileRef
 from asparkle.core.serializer import map_file
@@ -116,8 +116,10 @@ class HostFiles:
             return False
         try:
             self.client.run(host, lambda connection: connection.size(path))
-        except OSError:
+        except (FileNotFoundError, PermissionError, HostUnreachable):
             return False
+        except OSError:  # its host can't say
+            return True
         return True
 
     def read(self, host: str, ranges: Sequence[tuple[str, int, int]]) -> list[memoryview]:

@@ -12,9 +12,11 @@ are too many, the one that has been idle for the longest time goes; its other en
 
 from __future__ import annotations
 
+import resource
 import selectors
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -150,13 +152,14 @@ class PeerServer:
     ) -> None:
         self._identity = identity
         self._serve = serve
-        self._most = connections
+        self._most = min(connections, descriptors() // 4)  # each may have files open
         self._deadline = deadline
         self._context = self._server_context(identity)
         self._lock = threading.Lock()
         self._peers: set[PeerConnection] = set()
         self._pending: dict[ssl.SSLSocket, float] = {}  # until when, the oldest first
         self._closed = False
+        log()  # imported now: once there are no descriptors left, nothing can be
         everywhere = not address and socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if everywhere or ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, port), family=family, dualstack_ipv6=everywhere, backlog=128)
@@ -205,7 +208,10 @@ class PeerServer:
                 return
             except OSError as error:  # of who is gone again; or there are no descriptors left
                 log().warning("a connection could not be accepted", error=error.strerror)
-                self._drop_oldest()
+                with self._lock:
+                    ended = self._end_idle()
+                if not ended:
+                    self._drop_oldest()
                 time.sleep(_FULL)
                 return
             try:
@@ -258,19 +264,24 @@ class PeerServer:
         connection.setblocking(True)
         peer = PeerConnection(connection)
         with self._lock:
-            idle = [other for other in self._peers if other.idle_since is not None]
-            if len(self._peers) >= self._most:
-                if not idle:
-                    connection.close()
-                    return
-                longest = min(idle, key=lambda other: other.idle_since or 0.0)
-                self._peers.discard(longest)
-                _end(longest)
+            if len(self._peers) >= self._most and not self._end_idle():
+                connection.close()
+                return
             self._peers.add(peer)
         try:
             threading.Thread(target=self._serve_peer, args=(peer,), name="asparkle-peer", daemon=True).start()
         except RuntimeError:  # there are no threads to be had
             self._forget(peer)
+
+    def _end_idle(self) -> bool:
+        """End the connection that has been idle for the longest time; says whether there was one."""
+        idle = {peer: since for peer in self._peers if (since := peer.idle_since) is not None}
+        if not idle:
+            return False
+        longest = min(idle, key=lambda peer: idle[peer])
+        self._peers.discard(longest)
+        _end(longest)
+        return True
 
     def _serve_peer(self, peer: PeerConnection) -> None:
         try:
@@ -292,6 +303,12 @@ class PeerServer:
         with self._lock:
             for peer in self._peers:
                 _end(peer)
+
+
+def descriptors() -> int:
+    """How many this process may have."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if most != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _end(peer: PeerConnection) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from asparkle.core.contracts import MapOutputReader
 from asparkle.core.errors import CorruptBlock
-from asparkle.core.fileclient import UNANSWERED, FileConnection, read_ranges
+from asparkle.core.fileclient import GONE_THERE, UNANSWERED, FileConnection, read_ranges
 from asparkle.core.metrics import counters
 from asparkle.core.namedtuple import NamedTuple
 
@@ -228,7 +228,7 @@ class ReadAhead:
 
     def failed(self, piece: int, error: Exception) -> None:
         """There may be other pieces at its host that can be read."""
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, GONE_THERE):
             self._files.client.doubt(self._pieces[piece].host)
         with self._lock:
             self._errors[piece] = error

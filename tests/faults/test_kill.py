@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -202,6 +203,31 @@ async def test_the_process_that_starts_workers_may_die_too() -> None:
             kill(pid)
         with anyio.fail_after(20):
             assert await sc.parallelize(range(4), 4).map(lambda x: x + 1).collect() == [1, 2, 3, 4]
+
+
+async def test_a_worker_that_has_outlived_who_started_it_is_ended_by_force(tmp_path: Path) -> None:
+    settings = SparkConf().setMaster("processes[1]").set("spark.task.reaper.killTimeout", "200ms")
+    async with SparkContext(conf=settings) as sc:
+        await sc.parallelize(range(2)).count()
+        cluster: Any = sc._driver._cluster
+        before = cluster.zygote
+        kill(before.pid)
+        while cluster.zygote is before:
+            await anyio.sleep(0.01)
+
+        def goes_on(x: int) -> None:
+            (tmp_path / "begun").touch()
+            while True:
+                with suppress(BaseException):
+                    time.sleep(60)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sc.parallelize([1], 1).map(goes_on).collect)
+                while not (tmp_path / "begun").exists():
+                    await anyio.sleep(0.01)
+                tasks.cancel_scope.cancel()
+            assert await sc.parallelize(range(4), 4).sum() == 6
 
 
 async def test_the_process_that_starts_workers_may_die_before_it_has_started_any() -> None:

@@ -80,6 +80,22 @@ def test_a_block_on_a_disk_that_goes_with_its_host(directory):
     assert directory.asked("e") in "cd"
 
 
+def test_a_host_that_came_back_without_what_was_on_its_disk(directory):
+    directory.executor_added("e", "h2")
+    directory.changed("a", [BLOCK], [], "host")
+    directory.changed("c", [BLOCK], [], "host")
+    directory.executor_lost("a")  # its host lives, and is lost later, when nobody of those who wrote is there
+    assert directory.can_fetch() == "bcde"  # h0 and h1 look at their disks first
+    assert directory.asked("e") == "b"
+    (request,) = directory._wanted
+    directory.exported(protocol.Exported(*BLOCK, request, None))
+    assert directory.sent[-1][0] == "c"
+    (request,) = directory._wanted
+    directory.exported(protocol.Exported(*BLOCK, request, None))
+    assert directory.sent[-1] == ("e", protocol.TakeBlock(*BLOCK, 1, None))
+    assert directory.can_fetch() == "" and not directory.holders(BLOCK)
+
+
 def test_who_is_near_is_asked_first(directory):
     directory.changed("a", [BLOCK], [], "worker")
     directory.changed("c", [BLOCK], [], "worker")

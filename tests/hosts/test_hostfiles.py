@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from apart import Wrong
 
+from asparkle.core import fileserver
 from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError
 from asparkle.core.fileserver import Copies
 from asparkle.core.hostfiles import HostFiles
@@ -84,6 +86,27 @@ def test_whether_a_file_may_be_there(hosts, ref):
         files.map(ref._replace(path=ref.path + "0"))
     assert files.may_exist("n1", ref.path)
     assert not files.may_exist("n1", ref.path + "0") and not files.may_exist("n1", ref.path + "1")
+
+
+def test_a_host_that_came_back_has_none_of_its_old_files(hosts, ref):
+    files = hosts.files("n2")
+    before = str(hosts.root / "n1-before" / "results" / "1")
+    assert files.may_exist("n1", before)
+    with pytest.raises(PermissionError):
+        files.read("n1", [(before, 0, 1)])
+    assert not files.may_exist("n1", before) and files.may_exist("n1", ref.path)
+
+
+def test_a_host_without_descriptors_has_not_lost_its_files(hosts, ref, monkeypatch):
+    def none_left(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    files = hosts.files("n2")
+    files.client.doubt("n1")
+    with monkeypatch.context() as patched:
+        patched.setattr(fileserver.os, "open", none_left)
+        assert files.may_exist("n1", ref.path)
+    assert files.may_exist("n1", ref.path) and not files.may_exist("n1", ref.path + "0")
 
 
 @pytest.mark.parametrize("host", ["n1", "n2"])

@@ -192,6 +192,31 @@ def test_too_many_peers(tmp_path):
     served.server.close()
 
 
+@pytest.mark.parametrize("surprised", [False, True])
+def test_more_peers_than_there_are_descriptors(tmp_path, surprised):
+    """Idle ones go: their number is bounded by what the process may have; and where it is surprised by having none."""
+    (tmp_path / "data").mkdir()
+    served = Served.__new__(Served)
+    served.file = tmp_path / "data" / "secret"
+    served.file.write_bytes(SECRET)
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+    made = "print(server.port"
+    code = SERVER_ALONE.replace(made, limit + made) if surprised else limit + SERVER_ALONE
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with ExitStack() as stack:
+        stack.callback(process.communicate)
+        process.stdin.write(f"{tuple(SERVER)!r}\n")
+        process.stdin.flush()
+        served.port = int(process.stdout.readline())
+        for _ in range(80):
+            connection = served.open()
+            stack.callback(connection.close)
+            if not surprised:  # who has none can't open a file, either
+                assert connection.size(str(served.file)) == len(SECRET)
+
+
 # ---------------------------------------------------------------------------------------------- outsiders
 
 

@@ -205,7 +205,7 @@ def test_a_worker_that_is_slowed_down_by_signals_lives(tmp_path: Path) -> None:
 
 def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) -> None:
     _, pid = driver.worker("w")
-    zygote = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    zygote = zygote_of(pid)
     os.kill(zygote, signal.SIGKILL)
     driver.wait(lambda: not is_alive(zygote))
     time.sleep(2 * BEAT)  # until the agent has started another
@@ -213,6 +213,49 @@ def test_workers_outlive_the_zygote_and_new_ones_can_be_started(driver: Driver) 
     assert is_alive(pid)
     driver.close()
     driver.wait(lambda: not is_alive(pid))
+
+
+def zygote_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize("how", ["kill", "close"])
+def test_a_worker_that_has_outlived_its_zygote_is_ended_by_force(how: str, driver: Driver) -> None:
+    channel, pid = driver.worker("w")
+    zygote = zygote_of(pid)
+    os.kill(zygote, signal.SIGKILL)
+    driver.wait(lambda: not is_alive(zygote))
+    driver.worker("next")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        if how == "kill":
+            driver.tell(["kill", "w"])
+            driver.wait(lambda: channel in driver.closed)
+        else:
+            driver.close()
+        driver.wait(lambda: not is_alive(pid))
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_frozen_zygote_is_replaced(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, patience=10)
+    try:
+        _, pid = driver.worker("w")
+        zygote = zygote_of(pid)
+        os.kill(zygote, signal.SIGSTOP)
+        waiting = driver.open("worker", "waiting")
+
+        def heard() -> bool:
+            driver.tell(["beat"])
+            return waiting in driver.closed
+
+        driver.wait(heard)  # then the driver has another one started
+        driver.worker("next")
+        assert is_alive(pid) and not is_alive(zygote)
+    finally:
+        driver.close()
 
 
 @pytest.mark.parametrize("how", ["closed", "SIGTERM", "SIGHUP", "silence", "garbage"])
@@ -239,6 +282,45 @@ def test_nothing_is_left_however_it_ends(how: str, tmp_path: Path) -> None:
             "garbage": "is not what an asparkle of this version sends",
         }
         assert expected[how] in said and "Traceback" not in said
+    finally:
+        driver.close()
+
+
+def test_a_zygote_that_can_not_start_is_not_started_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "node").mkdir()
+    tries = tmp_path / "tries"
+    fails = tmp_path / "path" / "sitecustomize.py"
+    fails.write_text(
+        "import os, sys\n"
+        f"if 'backends.zygote' in str(sys.orig_argv):\n    open({str(tries)!r}, 'a').write('x')\n    os._exit(3)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"), prepend=os.pathsep)
+    monkeypatch.setattr(sys.modules[__name__], "BEAT", 0.5)
+    driver = Driver(tmp_path / "node")
+    try:
+        driver.wait(lambda: driver.told.count(["beat"]) == 4)
+        assert 1 < len(tries.read_text()) <= 7
+        channel = driver.open("worker", "w")
+        driver.wait(lambda: channel in driver.closed)
+        fails.unlink()
+        driver.wait(lambda: driver.told.count(["beat"]) == 7)
+        driver.worker("next")
+    finally:
+        driver.close()
+
+
+def test_it_has_more_descriptors_than_systems_give(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        driver = Driver(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        assert resource.prlimit(driver.process.pid, resource.RLIMIT_NOFILE)[0] == min(hard, 8192)
     finally:
         driver.close()
 

@@ -160,6 +160,18 @@ def test_both_sides_may_close_at_the_same_time() -> None:
     assert a.mux.unsent(channel) == b.mux.unsent(channel) == 0
 
 
+def test_what_is_still_in_line_is_dropped_when_the_other_side_closes_too() -> None:
+    a, b = Mux(driver=True), Mux(driver=False)
+    channel = a.open(b"")
+    a.send(channel, bytes(3 * WINDOW))
+    a.close(channel)
+    b.feed(bytes(a.outgoing(2 * WINDOW)))  # of which nobody takes anything
+    assert a.unsent(channel) == 2 * WINDOW
+    b.close(channel, at_once=True)
+    a.feed(bytes(b.outgoing()))
+    assert a.unsent(channel) == 0
+
+
 @pytest.mark.parametrize(
     "frame",
     [

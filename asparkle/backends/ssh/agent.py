@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -54,6 +55,8 @@ from asparkle.plugins import (
 _CHUNK: Final = 1 << 18
 _STORAGE: Final = 0.6  # of a node's memory, that its workers may have for cached partitions, whatever the driver says
 _TRIED_AT_ONCE: Final = 16  # nodes
+_DESCRIPTORS: Final = 8192  # that the agent has, where it may: many systems give 1024, and one peer needs two
+_SHORT: Final = 1.0  # seconds: of zygotes that live no longer, one is started in each beat
 _LINGER: Final = 5.0  # seconds that the zygote has to end
 
 
@@ -102,6 +105,7 @@ class Pump:
             self.watch()
         else:
             self.agent.mux.close(self.channel)
+            self.agent.orphans.pop(self.executor, None)
             self.close()
 
     def write(self, data: bytes) -> None:
@@ -188,9 +192,13 @@ class Agent:
         self.zygote: ZygoteProcess | None = None
         self.python = sys.executable  # in which workers run
         self.builder: tuple[subprocess.Popen[bytes], Pump] | None = None  # of their environment
+        self.zygote_began = 0.0
+        self.zygote_failures = 0  # in a row: it had hardly begun
+        self.zygote_is_missing = False  # until the next beat
         self.zygote_says = Unpacker()
         self.pids: dict[str, int] = {}  # of workers
-        self.frozen: dict[str, tuple[int, int | None]] = {}  # for how many beats in a row; what `_stopped_after` said
+        self.orphans: dict[str | None, int] = {}  # those of a zygote that is gone, while their channels are open
+        self.frozen: dict[int, tuple[int, int]] = {}  # by pid: for how many beats in a row; what `_stopped_after` said
         self.beat = 1.0  # seconds
         self.patience = 30  # beats without a word from the driver
         self.silence = 0
@@ -233,11 +241,14 @@ class Agent:
             raise Gone(f"the driver has said nothing for {self.silence * self.beat:.0f} s")
         if not self.spoke:
             self.tell(["beat"])
-        self.spoke = False
+            self.flush()
+        self.spoke = False  # or it would speak in every other beat
         self.look_for_frozen()
         if self.deaf:
             self.deaf = False
             self.watch(self.door, 0, selectors.EVENT_READ, self.answer)
+        if self.zygote_is_missing:
+            self.start_zygote()
         if self.builder is not None and self.builder[0].poll() is not None:
             self.builder = None
 
@@ -448,6 +459,7 @@ class Agent:
     def start_zygote(self) -> None:
         assert self.app is not None
         self.zygote = ZygoteProcess(self.app, python=self.python)
+        self.zygote_began, self.zygote_is_missing = time.monotonic(), False
         self.zygote_says = Unpacker()
         self.watch(self.zygote.control, 0, selectors.EVENT_READ, self.hear_zygote)
 
@@ -457,7 +469,10 @@ class Agent:
 
     def kill(self, executor: str) -> None:
         assert self.zygote is not None
-        self.zygote.tell(["kill", executor])
+        if executor in self.orphans:
+            end_by_force(self.orphans[executor])
+        else:
+            self.zygote.tell(["kill", executor])
 
     @property
     def peers(self) -> Peers:
@@ -508,7 +523,6 @@ class Agent:
     def ended(self, executor: str, status: int) -> None:
         assert self.app is not None
         self.pids.pop(executor, None)
-        self.frozen.pop(executor, None)
         self.tell(["ended", executor, status, running_task(self.app, executor)])
         pump = next((p for p in self.pumps.values() if p.executor == executor), None)
         if pump is not None:  # what the worker has forked may hold the channel open
@@ -516,23 +530,33 @@ class Agent:
                 pump.connection.shutdown(socket.SHUT_RDWR)
 
     def replace_zygote(self) -> None:
-        """It was killed; the workers that it has started live on."""
+        """It was killed; the workers that it has started live on, and it is this process that has to end them."""
         assert self.zygote is not None
+        for executor in (pump.executor for pump in self.pumps.values() if pump.executor in self.pids):
+            self.orphans[executor] = self.pids.pop(executor)
+        self.pids.clear()
         self.selector.unregister(self.zygote.control)
         self.zygote.close()
         reap(self.zygote.pid)
-        self.start_zygote()
+        self.zygote_failures = self.zygote_failures + 1 if time.monotonic() - self.zygote_began < _SHORT else 0
+        if self.zygote_failures < 2:
+            self.start_zygote()
+        else:  # not again and again as fast as it can fail: meanwhile channels to workers end as they begin
+            self.zygote_is_missing = True
 
     def look_for_frozen(self) -> None:
-        """A worker that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
-        for executor, pid in self.pids.items():
-            beats, switches = self.frozen.get(executor, (0, None))
-            now = _stopped_after(pid)
-            self.frozen[executor] = (beats + 1 if now is not None and now == switches else 0, now)
-            if self.frozen[executor][0] == self.patience:
-                print(f"asparkle: worker {executor} (pid {pid}) was stopped, and is ended", file=sys.stderr)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        """A process that was stopped (SIGSTOP) and is not continued in time is ended: nobody would ever hear of it."""
+        zygote = [self.zygote.pid] if self.zygote is not None else []
+        before, self.frozen = self.frozen, {}
+        for pid in (*zygote, *self.pids.values(), *self.orphans.values()):
+            switches = _stopped_after(pid)
+            if switches is None:
+                continue
+            beats, at = before.get(pid, (0, switches))
+            self.frozen[pid] = (beats + 1 if switches == at else 0, switches)
+            if self.frozen[pid][0] == self.patience:
+                print(f"asparkle: process {pid}, of a worker, was stopped, and is ended", file=sys.stderr)
+                end_by_force(pid)
 
     # ------------------------------------------------------------------------- the end
 
@@ -545,12 +569,13 @@ class Agent:
             pump.close()
             if not _ends(process.pid, _LINGER):
                 process.kill()
+        for pid in self.orphans.values():
+            end_by_force(pid)
         if self.zygote is not None:
             self.zygote.close()
             if not _ends(self.zygote.pid, _LINGER):
                 for pid in (self.zygote.pid, *self.pids.values()):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                    end_by_force(pid)
                 _ends(self.zygote.pid, _LINGER)
         if self.directories is not None:
             os.chdir("/")
@@ -571,10 +596,25 @@ _OPENED: dict[str, Callable[..., None]] = {
 }
 
 
+def take_descriptors() -> None:
+    """Have as many files open at once as the system lets this process, up to some thousands."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):  # then it makes do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def own_address() -> str:
     """This node's address, as the driver's ssh has reached it: on the network where other nodes are, most likely."""
     words = os.environ.get("SSH_CONNECTION", "").split()
     return words[2] if len(words) == 4 else "127.0.0.1"
+
+
+def end_by_force(pid: int) -> None:
+    """One that is gone already is left alone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _stopped_after(pid: int) -> int | None:
@@ -611,6 +651,7 @@ def main(facts: dict[str, Any]) -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
+    take_descriptors()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -115,8 +116,8 @@ class Agent:
             tasks.start_soon(self._watch, patience)
             tasks.start_soon(self._begin, patience)
             reason = await self.link.run()
+            self._cluster.left(self)
             tasks.cancel_scope.cancel()
-        self._cluster.left(self)
         if not self.lost:
             _, words = await self._ssh.end()
             self.lost = words.decode(errors="replace").strip() or reason
@@ -143,8 +144,9 @@ class Agent:
         self.fail(f"it has said nothing for {patience * BEAT:g} s")
 
     def fail(self, reason: str) -> None:
-        """Give the node up."""
+        """Give the node up: from now on nothing is started there, whoever learns first that its workers are gone."""
         self.lost = self.lost or reason
+        self._cluster.left(self)
         self.link.end()
 
     def release(self, executor: str) -> tuple[int, list[int] | None]:
@@ -402,4 +404,5 @@ async def _converse(bootstrap: Bootstrap, ssh: SshProcess) -> None:
         data = await receive(ssh.stream)
         if not data:
             raise bootstrap.ended(*await ssh.end())
-        await send_all(ssh.stream, bootstrap.feed(data))
+        with suppress(OSError):  # it has ended: what it said before is still read
+            await send_all(ssh.stream, bootstrap.feed(data))

@@ -22,6 +22,9 @@ DIRECT: Final = "direct"  # routes, as events call them: from host to host,
 RELAYED: Final = "driver"  # and from node to node through the driver
 CONNECTING: Final = 3.0  # seconds that a direct connection may take
 _AVOIDED: Final = 30.0  # seconds in which no direct connection is tried after one has failed
+_SILENT: Final = (
+    10.0  # seconds without an answer, after which a direct connection is taken for cut, as its node is there
+)
 _LOOKING: Final = 0.5  # seconds that a node may say nothing, before it is looked whether it is there at all
 _LONGEST: Final = 100  # bytes of a socket's path
 
@@ -97,17 +100,19 @@ class Peers:
 
 class DirectConnection:
     """A `Connection` to another node, which fails as soon as that is known to be lost, however long it might be waited
-    for."""
+    for; and when nothing comes from a node that is not: then ``avoid`` is called, and the way through the driver is
+    next."""
 
     route = DIRECT
 
-    def __init__(self, peer: Connection, is_there: Callable[[], bool]) -> None:
+    def __init__(self, peer: Connection, is_there: Callable[[], bool], avoid: Callable[[], None]) -> None:
         self._peer = peer
         self._is_there = is_there
+        self._avoid = avoid
         self._timeout = 0.0
 
     def settimeout(self, seconds: float, /) -> None:
-        self._timeout = seconds
+        self._timeout = min(seconds, _SILENT)
         self._peer.settimeout(min(seconds, _LOOKING))
 
     def sendall(self, data: Buffer, /) -> None:
@@ -119,10 +124,11 @@ class DirectConnection:
             try:
                 return self._peer.recv_into(buffer)
             except TimeoutError:
-                if time.monotonic() >= deadline:
-                    raise
                 if not self._is_there():
                     raise ConnectionError("the node is lost") from None
+                if time.monotonic() >= deadline:
+                    self._avoid()
+                    raise ConnectionError("nothing comes directly") from None
 
     def shutdown(self, how: int, /) -> None:
         self._peer.shutdown(how)
@@ -146,10 +152,15 @@ class Dialer:
         if address is not None and self._avoided.get(host, 0.0) < time.monotonic():
             try:
                 peer = connect_peer(self._myself(), host, address, CONNECTING)
-                return DirectConnection(peer, lambda: self._peers.addresses().get(host) == address)
+                return DirectConnection(
+                    peer, lambda: self._peers.addresses().get(host) == address, lambda: self._avoid(host)
+                )
             except OSError:  # perhaps only this way is closed
-                self._avoided[host] = time.monotonic() + _AVOIDED
+                self._avoid(host)
         return knock(self._directory, host)
+
+    def _avoid(self, host: str) -> None:
+        self._avoided[host] = time.monotonic() + _AVOIDED
 
     def _myself(self) -> Identity:
         with self._lock:

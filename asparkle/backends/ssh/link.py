@@ -111,7 +111,7 @@ class Link:
         """Read until the end, and say why it came to that."""
         try:
             self._take(self._rest)
-            while data := await self._receiver.receive():
+            while not self._closed and (data := await self._receiver.receive()):
                 self.silence = 0
                 self._take(data)
             return "the connection was closed"
@@ -146,10 +146,14 @@ class Link:
     # ------------------------------------------------------------------------- sending
 
     def open(self, purpose: list[Any]) -> LinkChannel:
-        """A new channel; the agent learns what for."""
+        """A new channel; the agent learns what for.  It is at its end at once where the link is."""
         with self._lock:
             number = self.mux.open(pack(purpose))
-        channel = self._channels[number] = LinkChannel(self, number)
+        channel = LinkChannel(self, number)
+        if self._closed:
+            channel.hang_up()
+            return channel
+        self._channels[number] = channel
         self._flush()
         return channel
 

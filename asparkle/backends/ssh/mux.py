@@ -111,10 +111,12 @@ class Mux:
         sending = self._sending.get(channel)
         self._room.pop(channel, None)
         self._owed.pop(channel, None)
-        if sending is None or sending.ending:
+        if sending is None:
             return
         if at_once:
             sending.queue.clear()
+        elif sending.ending:
+            return
         sending.ending = True
         if not sending.queue:
             self._end(channel)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import anyio
+from anyio import to_thread
 
 from asparkle.plugins import Receiver, clean_up, in_thread
 
@@ -61,7 +62,7 @@ class SshProcess:
             while data := await receiver.receive():
                 self._words = (self._words + data)[-_KEPT:]
                 if self.passes_on:
-                    await in_thread(_print, data)
+                    await to_thread.run_sync(_print, data, abandon_on_cancel=True)
         finally:
             receiver.stop()
             self._ended.set()
@@ -83,8 +84,8 @@ def _start(command: Sequence[str], stream: socket.socket, words: socket.socket) 
 
 
 def _print(data: bytes) -> None:
-    sys.stderr.write(data.decode(errors="replace"))
-    sys.stderr.flush()
+    with suppress(OSError, ValueError):  # nobody reads this process's errors any more, or it has closed them
+        print(data.decode(errors="replace"), end="", file=sys.stderr, flush=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -42,7 +42,7 @@ class Sync:
         """
         self._nodes += 1
         try:
-            return await _Visit(self, node, channel).pay(await self._locked(), directory)
+            return await _Visit(self, node, channel).pay(await self._locked(node), directory)
         finally:
             self._nodes -= 1
             channel.close()
@@ -50,10 +50,13 @@ class Sync:
                 self._wheels.clear()
                 shutil.rmtree(self._directory, ignore_errors=True)
 
-    async def _locked(self) -> Lock:
+    async def _locked(self, node: Node) -> Lock:
         async with self._turn:
             if self._lock is None:
-                self._lock = await in_thread(lock)
+                try:
+                    self._lock = await in_thread(lock)
+                except Exception as error:  # of what is installed, something is not as it should be
+                    raise NodeError(node.name, _cannot_pack(error)) from error
                 if self._lock.left_out:
                     log().warning(
                         "packages that the system's package manager has installed are not brought to nodes",
@@ -79,6 +82,13 @@ class Sync:
     def _package(self, name: str) -> Package | None:
         assert self._lock is not None
         return installer() if name == "pip" else next((p for p in self._lock.packages if p.name == name), None)
+
+
+def _cannot_pack(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    what = error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return f"the driver can't pack its installed packages: {what}"
 
 
 def _step(steps: Iterator[None]) -> bool:
@@ -145,8 +155,8 @@ class _Visit:
                             told = time.monotonic()
                             packages, size = self._sent
                             self._log("packages are sent", packages=f"{packages} of {len(names)}", megabytes=size >> 20)
-        except* OSError as errors:
-            self._problem = f"the driver can't pack its installed packages: {errors.exceptions[0]}"
+        except* Exception as errors:  # as above
+            self._problem = _cannot_pack(errors)
             self._channel.close()
 
     async def _make_all(self, names: list[str], made: Any) -> None:

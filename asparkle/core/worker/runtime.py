@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from asparkle.core import broadcast, protocol
 from asparkle.core.contracts import AppSpec, BlockId, BlockStore, CachePolicy, ShuffleStore
 from asparkle.core.directories import added_files, files_below, remove_blocks
-from asparkle.core.errors import CorruptBlock, StorageError, TaskKilled
+from asparkle.core.errors import CorruptBlock, HostUnreachable, StorageError, TaskKilled
 from asparkle.core.hostfiles import HostFiles
 from asparkle.core.loading import load_function, made
 from asparkle.core.logs import log
@@ -235,10 +235,11 @@ class Worker:
         try:
             self.blocks.adopt((message.rdd, message.partition), message.level, self.files.map(ref))
             self.flush()
-        except (StorageError, CorruptBlock) as error:  # one copy less
+        except (StorageError, CorruptBlock, HostUnreachable) as error:  # one copy less
             log("asparkle.worker").warning("a replica was not kept", error=str(error))
         finally:
-            self.files.remove(ref)
+            with suppress(HostUnreachable):
+                self.files.remove(ref)
 
     def _with_file(self, ref: FileRef, work: Callable[[], object]) -> None:
         """Do it now if the file is this host's; later, if it is to be fetched."""
