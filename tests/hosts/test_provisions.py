@@ -565,6 +565,26 @@ def test_the_cause_of_an_error_is_explained_too(sc, script):
         sc.parallelize([1], 1).map(function).collect()
 
 
+@pytest.mark.parametrize("job", ["textFile", "saveAsTextFile", "checkpoint", "open"])
+def test_a_file_of_the_drivers_that_a_host_does_not_have(sc, script, job):
+    """The error says on which host, and what to do."""
+    path = script / f"{job}.txt"
+    if job in ("textFile", "open"):
+        path.write_text("a\nb\n")
+    numbers = sc.parallelize([1, 2], 2)
+    with pytest.raises(JobFailed, match=r"FileNotFoundError: .*\nhost 'h[01]' does not see the driver's files: .*NFS"):
+        if job == "textFile":
+            sc.textFile(str(path)).collect()
+        elif job == "saveAsTextFile":
+            numbers.saveAsTextFile(str(path))
+        elif job == "checkpoint":
+            sc.setCheckpointDir(str(path))
+            numbers.checkpoint()
+            numbers.count()
+        else:
+            numbers.map(lambda x: path.read_text()).collect()
+
+
 def test_what_is_too_large_says_so(sc, script, monkeypatch):
     monkeypatch.setattr(localmodules, "MOST", 1 << 20)
     write(script, {"p_large/__init__.py": "", "p_large/data.csv": "x" * (1 << 20)})

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Worker
 
 _CAUSES: Final = 20  # of an error that are looked at: they may go in circles
+_NO_FILE: Final = (
+    "host {host!r} does not see the driver's files: what jobs read and write has to be where all hosts and the driver "
+    "find it under the same path, on an NFS share, say, or in an object store; what is small can be brought by "
+    "SparkContext.addFile, or read in the driver and given to parallelize"
+)
 
 
 class Provisions:
@@ -90,8 +95,17 @@ class Provisions:
         self._modules.stop()
 
     def explain(self, error: BaseException) -> None:
-        """Have an attempt's error say of each module that was not found why that is so."""
-        self._modules.explain(error)
+        """Have an attempt's error say of what was not found why that is so."""
+        cause: BaseException | None = error
+        for _ in range(_CAUSES):
+            if isinstance(cause, ModuleNotFoundError):
+                self._modules.explain(cause)
+            elif isinstance(cause, FileNotFoundError):
+                error.add_note(_NO_FILE.format(host=self._files.host))
+                return
+            if cause is None:
+                return
+            cause = cause.__cause__ or cause.__context__
 
 
 def unpack(fetched: str, place: str, target: str) -> None:
@@ -228,15 +242,10 @@ class DriverModules:
         for waiting in list(self._waiting.values()):
             waiting.put(None)
 
-    def explain(self, error: BaseException) -> None:
-        cause: BaseException | None = error
-        for _ in range(_CAUSES):
-            if cause is None:
-                return
-            if isinstance(cause, ModuleNotFoundError) and cause.name in self._absent:
-                cause.msg = self._absent[cause.name]
-                cause.args = (cause.msg,)
-            cause = cause.__cause__ or cause.__context__
+    def explain(self, error: ModuleNotFoundError) -> None:
+        if error.name in self._absent:
+            error.msg = self._absent[error.name]
+            error.args = (error.msg,)
 
 
 def _is_namespace(name: str) -> bool:
