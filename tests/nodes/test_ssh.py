@@ -20,7 +20,7 @@ from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
 from asparkle.backends.ssh.manager import SshManager
 from asparkle.errors import ConfigurationError, NoExecutors
-from asparkle.events import BlockUpdated
+from asparkle.events import BlockUpdated, ExecutorAdded, ExecutorRemoved
 from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
@@ -90,6 +90,29 @@ def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None
         cpus = len(os.sched_getaffinity(0))
         wait_for_workers(context, cpus + 1)
         assert context.defaultParallelism == cpus + 1
+    assert left_behind(made) == []
+
+
+def test_of_nodes_that_do_not_say_how_many_slots_they_have_executors_are_released_and_stay_away(made: Hosts) -> None:
+    nodes = made.directory / "elastic.toml"
+    nodes.write_text(f'nodes = ["node1", "node2"]\n[defaults]\npython = "{PYTHON}"\n')
+    settings = conf(made, spark__dynamicAllocation__enabled=True, spark__dynamicAllocation__executorIdleTimeout="1s")
+    added, removed = list[str](), list[str]()
+
+    class Fleet(Listener):
+        events = (ExecutorAdded, ExecutorRemoved)
+
+        def on_event(self, event: ExecutorAdded | ExecutorRemoved) -> None:
+            (added if isinstance(event, ExecutorAdded) else removed).append(event.executor)
+
+    with SparkContext(conf=settings.setMaster(f"ssh:{nodes}"), plugins=[Fleet()]) as context:
+        slots = 2 * len(os.sched_getaffinity(0))
+        tasks = context.parallelize(range(4 * slots), 4 * slots).map(lambda _: time.sleep(0.3))
+        wait_until(lambda: tasks.count() and len(added) >= slots)
+        wait_until(lambda: len(removed) >= slots)
+        assert context.parallelize([1], 1).count() == 1
+        wait_until(lambda: len(removed) > slots and len(removed) == len(added))
+        assert len(added) == slots + 1
     assert left_behind(made) == []
 
 

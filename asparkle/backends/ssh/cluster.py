@@ -248,8 +248,9 @@ class SshCluster(WorkerCluster):
     # ------------------------------------------------------------------------- workers
 
     async def set_target(self, executors: int) -> None:
-        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say."""
-        self._all = executors >= least_slots(self.nodes)
+        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say; another
+        number is that number."""
+        self._all = executors == least_slots(self.nodes)
         await super().set_target(executors + self._more * self._all)
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
