@@ -18,7 +18,10 @@ from waiting import wait_until
 
 from asparkle import SparkConf
 from asparkle.backends.ssh import check as checking
+from asparkle.backends.ssh import sync
 from asparkle.backends.ssh.check import CheckedNode, CheckedPair, Clock, Report, check, rounds
+from asparkle.backends.ssh.sync import Sync
+from asparkle.backends.ssh.wheels import lock
 from asparkle.launcher.clustercheck import text
 from asparkle.newapplication import new_application
 
@@ -170,6 +173,23 @@ def test_each_node_that_cannot_be_used_is_told_of_with_what_to_do(fresh: Hosts, 
     for name in nodes.keys() - {"well"}:
         assert f"\n{name} can't be used:" in told
     assert left_behind(fresh) == []
+
+
+def test_an_environment_may_take_longer_to_build_than_a_node_to_answer(
+    made: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_PATIENCE", 2.0)
+    built = Sync.bring
+
+    async def slow(self: Sync, *arguments: Any) -> dict[str, Any]:
+        await anyio.sleep(5)
+        return await built(self, *arguments)
+
+    monkeypatch.setattr(Sync, "bring", slow)
+    monkeypatch.setattr(sync, "lock", lambda: lock([str(made.directory)]))  # nothing is installed there
+    report = checked(made, all_of(made), asparkle__ssh__connect__timeout="2s", asparkle__ssh__env="sync")
+    assert [node.problem for node in report.nodes] == [""] * 3
+    assert left_behind(made) == []
 
 
 def test_a_node_that_says_nothing_is_a_row(fresh: Hosts) -> None:
