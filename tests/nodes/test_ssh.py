@@ -18,6 +18,7 @@ import pytest
 
 from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
+from asparkle.backends.ssh import process as ssh_process
 from asparkle.backends.ssh.manager import SshManager
 from asparkle.errors import ConfigurationError, NoExecutors
 from asparkle.events import BlockUpdated, ExecutorAdded, ExecutorRemoved
@@ -25,7 +26,7 @@ from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
 from .faults import PYTHON, conf, left_behind
-from .hosts import Hosts, hosts, missing
+from .hosts import Hosts, hosts, missing, run
 
 pytestmark = pytest.mark.slow
 EXCLUDE = "spark.excludeOnFailure.enabled"
@@ -273,6 +274,50 @@ def test_a_node_that_comes_up_late_is_used(fresh: Hosts) -> None:
         deadline = time.monotonic() + 40
         while hosts_of() != {"node1", "node2", "node3"}:
             assert time.monotonic() < deadline
+
+
+def test_an_ssh_that_still_connects_is_ended_at_once(
+    made: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not see that its input has ended: an application would stop only when that was waited for."""
+    monkeypatch.setattr(ssh_process, "ENDING", 60.0)
+    ends = tmp_path / "ends"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time\n"
+        'if "silent" not in sys.argv: os.execvp("ssh", ["ssh", *sys.argv[1:]])\n'
+        f"def end(*_): open({str(ends)!r}, 'w').write(str(time.monotonic())); os._exit(1)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "time.sleep(60)\n"
+    )
+    ssh.chmod(0o755)
+    nodes = tmp_path / "nodes.toml"
+    nodes.write_text(f'nodes = ["node1*1", "silent*1"]\n[defaults]\npython = "{PYTHON}"\n')
+    with SparkContext(conf=conf(made, asparkle__ssh__command=ssh).setMaster(f"ssh:{nodes}")) as context:
+        assert context.parallelize([1]).count() == 1
+        stopping = time.monotonic()
+    assert float(ends.read_text()) - stopping < ssh_process.ENDING
+
+
+def test_no_prompt_of_a_jump_host_opens_a_window(made: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ssh that leads to it knows nothing of ``BatchMode``."""
+    key, asked, window = tmp_path / "key", tmp_path / "asked", tmp_path / "window"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key))
+    window.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    window.chmod(0o755)
+    public = key.with_suffix(".pub").read_text()
+    authorized = made[0].directory / "authorized_keys"
+    authorized.write_text(authorized.read_text() + public)
+    config = tmp_path / "config"
+    jump = f"Host jump\n  HostName {made[0].address}\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+    jump += f"  UserKnownHostsFile {made.directory}/known_hosts\nHost node2\n  ProxyJump jump\n"
+    config.write_text(jump + made.config.read_text())
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SSH_ASKPASS", str(window))
+    settings = conf(made, asparkle__ssh__options=f"-F {config}").setMaster("ssh://node2*1")
+    with SparkContext(conf=settings) as context, pytest.raises(NoExecutors, match="node2.*Permission denied"):
+        context.parallelize([1]).count()
+    assert not asked.exists()
 
 
 def test_when_no_node_can_be_reached_jobs_fail_with_what_ssh_says(made: Hosts) -> None:

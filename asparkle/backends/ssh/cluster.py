@@ -406,4 +406,5 @@ async def _converse(bootstrap: Bootstrap, ssh: SshProcess) -> None:
         data = await receive(ssh.stream)
         if not data:
             raise bootstrap.ended(*await ssh.end())
+        ssh.answered = True
         await send_all(ssh.stream, bootstrap.feed(data))
