@@ -20,6 +20,7 @@ from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
 from asparkle.backends.ssh import process as ssh_process
 from asparkle.backends.ssh.manager import SshManager
+from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
 from asparkle.events import BlockUpdated, ExecutorAdded, ExecutorRemoved
 from asparkle.plugins import Listener
@@ -318,6 +319,35 @@ def test_no_prompt_of_a_jump_host_opens_a_window(made: Hosts, tmp_path: Path, mo
     with SparkContext(conf=settings) as context, pytest.raises(NoExecutors, match="node2.*Permission denied"):
         context.parallelize([1]).count()
     assert not asked.exists()
+
+
+def test_of_many_nodes_that_are_not_there_the_error_tells_some_and_the_log_each_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho no way to there >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    settings = SparkConf().setMaster("ssh://node[1-12]*9").setAppName("nowhere").set("asparkle.ssh.command", str(ssh))
+    with SparkContext(conf=settings) as context, pytest.raises(NoExecutors) as raised:
+        context.parallelize([1]).count()
+    assert str(raised.value).count("no way to there") == 10
+    assert str(raised.value).endswith("; and 2 others: the log tells of each")
+    assert caplog.text.count("a node is not there") == 12
+    assert caplog.text.count("a worker could not be started") == 1
+
+
+def test_workers_that_nodes_are_waited_for_are_mentioned_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workercluster, "PATIENCE", 0.2)
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    settings = SparkConf().setMaster("ssh://node[1-3]*3").setAppName("late").set("asparkle.ssh.command", str(ssh))
+    with SparkContext(conf=settings):
+        wait_until(lambda: "a worker is not ready yet" in caplog.text)
+    assert "a worker is not ready yet: executor='0' others=8 seconds=0.2" in caplog.text
+    assert caplog.text.count("a worker is not ready yet") == 1
 
 
 def test_when_no_node_can_be_reached_jobs_fail_with_what_ssh_says(made: Hosts) -> None:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -40,6 +40,7 @@ from asparkle.plugins import (
 
 _FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
 _LONGEST_PAUSE: Final = 30.0
+_TOLD: Final = 10  # nodes that are not there, in an error
 _TOGETHER: Final = 0.1  # seconds in which nodes that become ready are introduced together
 
 
@@ -264,7 +265,7 @@ class SshCluster(WorkerCluster):
             if agent is not None and agent.free > 0:
                 return agent
             if agent is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
-                raise OSError("no node is there. " + "; ".join(self.problems.values()))
+                raise OSError("no node is there. " + _some(self.problems.values()))
             with anyio.move_on_after(1.0):
                 await self._changed.wait()
 
@@ -398,6 +399,11 @@ class SshCluster(WorkerCluster):
 
     async def close(self) -> None:
         self._closing.set()
+
+
+def _some(problems: Collection[str]) -> str:
+    told = "; ".join(itertools.islice(problems, _TOLD))
+    return told if len(problems) <= _TOLD else f"{told}; and {len(problems) - _TOLD} others: the log tells of each"
 
 
 async def _converse(bootstrap: Bootstrap, ssh: SshProcess) -> None:
