@@ -160,7 +160,7 @@ def _belongs(name: str, places: Sequence[str]) -> str:
         distributions = [d for d in distributions if _has(d, inner)] or distributions
     if distributions:
         named = " or ".join(f"{d.name} {d.version}" for d in distributions)
-        return f"belongs to {named}: install that on the host, too, or let the backend do so, if it can"
+        return f"belongs to {named}: install that on the host, too; asparkle.ssh.env=sync brings it to SSH nodes"
     return f"is in {places[0]}, where packages are installed" if places else "is built in"
 
 

@@ -160,7 +160,7 @@ def test_each_node_that_cannot_be_used_is_told_of_with_what_to_do(fresh: Hosts, 
     problems = {name: node["problem"] for name, node in nodes.items()}
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert problems["well"] == "" and pairs == {}
-    assert f"does `ssh {off.name}` work" in problems["off"]
+    assert f"does `ssh -F {fresh.config} {off.name}` work" in problems["off"]
     assert "is cpython 3.9.2, the driver's" in problems["old"] and f"install Python {version} there" in problems["old"]
     assert "python-of-nobody can't be run there" in problems["none"]
     assert problems["full"].startswith(f"{full}: No space left on device; free space there, or give the node another")
@@ -201,7 +201,7 @@ def test_a_node_that_says_nothing_is_a_row(fresh: Hosts) -> None:
     finally:
         os.kill(silent.sshd.pid, signal.SIGCONT)
     assert nodes["node2"]["problem"].startswith(
-        "no Python has answered within 3 s; is it up, and does `ssh node2` work"
+        f"no Python has answered within 3 s; is it up, and does `ssh -F {fresh.config} node2` work"
     )
     assert nodes["node1"]["problem"] == nodes["node3"]["problem"] == ""
     assert pairs.keys() == {("node1", "node3"), ("node3", "node1")}

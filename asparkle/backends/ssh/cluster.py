@@ -353,7 +353,8 @@ class SshCluster(WorkerCluster):
             return f"ssh can't be started: {error}"
 
     async def _served(self, node: Node, ssh: SshProcess) -> str:
-        bootstrap = Bootstrap(node, await in_thread(archive, [name for name, _ in self.app.packages]))
+        packed = await in_thread(archive, [name for name, _ in self.app.packages])
+        bootstrap = Bootstrap(node, packed, self.settings.given)
         try:
             with anyio.move_on_after(self.settings.connecting) as waiting:
                 await _converse(bootstrap, ssh)
