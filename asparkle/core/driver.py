@@ -583,7 +583,7 @@ class Driver:
     async def _find_modules(self) -> None:
         while self._wanted_modules:
             executor, want = self._wanted_modules[0]
-            found = await in_thread(self._local_modules.find, want.name)
+            found = await in_thread(self._local_modules.find, want.name, want.missing)
             self._to(executor, found._replace(request=want.request))
             self._deliver()
             self._wanted_modules.popleft()

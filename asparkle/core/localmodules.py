@@ -47,12 +47,12 @@ class LocalModules:
         self._packed = 0
         self._known: dict[str, TakeModule] = {}  # once sent, it stays as it was: for all hosts alike
 
-    def find(self, name: str) -> TakeModule:
-        """The module, or why it can't be had: never raises."""
+    def find(self, name: str, missing: bool = True) -> TakeModule:
+        """The module, or why it can't be had: never raises.  ``missing``: whether somebody wants to know why."""
         if name in self._known:
             return self._known[name]
         try:
-            answer = self._find(name)
+            answer = self._find(name, missing)
         except _Refused as refused:
             return _no(str(refused), refused=True)
         except Exception as error:  # other packages' finders may fail in any way, and files may go meanwhile
@@ -61,7 +61,7 @@ class LocalModules:
             self._known[name] = answer
         return answer
 
-    def _find(self, name: str) -> TakeModule:
+    def _find(self, name: str, missing: bool) -> TakeModule:
         if not all(part.isidentifier() for part in name.split(".")):
             return _no("it is no module's name")
         spec = self._spec(name)
@@ -70,6 +70,8 @@ class LocalModules:
         places = _places(spec)
         own = [place for place in places if is_own(place)]
         if not own:
+            if not missing:  # it takes a while to find out to what it belongs
+                return _NOWHERE
             return _no(f"where the driver runs, it {_belongs(name, places)}")
         place = name.replace(".", "/") + _suffix(spec)
         members = list(_bounded(own[0], _below_all(own, place) if _is_package(spec) else _file(own[0], place)))
@@ -135,6 +137,11 @@ def is_own(path: str) -> bool:
     return not any(f"{os.sep}{name}{os.sep}" in path for name in _INSTALLED) and not path.startswith(_pythons())
 
 
+def is_installed(spec: ModuleSpec) -> bool:
+    """Whether no part of a module is anybody's own."""
+    return not any(map(is_own, _places(spec)))
+
+
 @cache
 def _pythons() -> tuple[str, ...]:
     found = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -154,7 +161,7 @@ def _belongs(name: str, places: Sequence[str]) -> str:
         distributions = [d for d in distributions if _has(d, inner)] or distributions
     if distributions:
         named = " or ".join(f"{d.name} {d.version}" for d in distributions)
-        return f"belongs to {named}: install that on the host, too, or let the backend do so, if it can"
+        return f"belongs to {named}: install that on the host, too; asparkle.ssh.env=sync brings it to SSH nodes"
     return f"is in {places[0]}, where packages are installed" if places else "is built in"
 
 

@@ -295,10 +295,11 @@ class WantBlock(NamedTuple):
 
 
 class WantModule(NamedTuple):
-    """A module can't be imported on the worker's host: perhaps the driver has it."""
+    """A module is imported: perhaps it is the driver's own.  ``missing``: it is not installed on the worker's host."""
 
     name: str
     request: int
+    missing: bool
 
 
 class Exported(NamedTuple):

@@ -275,6 +275,7 @@ class WorkerCluster(Cluster):
         self._ready: deque[Executor | NoExecutors] = deque()  # and not given to the driver yet
         self._arrived = anyio.Event()
         self._stillborn = 0
+        self._last_reason = ""  # why the last one could not be started
 
     @abstractmethod
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
@@ -314,18 +315,24 @@ class WorkerCluster(Cluster):
 
     def fill(self) -> None:
         """Start as many workers as are missing."""
+        begun: list[str] = []
         while len(self._live) - len(self._released) + len(self._starting) < self.target:
             info = ExecutorInfo(str(self._next), self._next + 1, "localhost", 1)
             self._next += 1
             self._starting[info.id] = None
+            begun.append(info.id)
             self.tasks.start_soon(self._bring, info)
-            self.tasks.start_soon(self._mention, info.id)
+        if begun:
+            self.tasks.start_soon(self._mention, begun)
 
-    async def _mention(self, executor: str) -> None:
-        """Jobs wait for workers for as long as it takes: who wonders why finds it in the log."""
+    async def _mention(self, begun: Sequence[str]) -> None:
+        """Jobs wait for workers for as long as it takes: who wonders why finds it in the log, once for those that are
+        started together."""
         await anyio.sleep(PATIENCE)
-        if executor in self._starting:
-            log().warning("a worker is not ready yet", executor=executor, seconds=PATIENCE, master=self.app.master)
+        if late := [executor for executor in begun if executor in self._starting]:
+            others = {"others": len(late) - 1} if len(late) > 1 else {}
+            fields = {"executor": late[0], **others, "seconds": PATIENCE, "master": self.app.master}
+            log().warning("a worker is not ready yet", **fields)
 
     async def _bring(self, info: ExecutorInfo) -> None:
         try:
@@ -342,11 +349,13 @@ class WorkerCluster(Cluster):
         if lost is None:
             assert executor is not None
             self._live[info.id] = executor
-            self._stillborn = 0
+            self._stillborn, self._last_reason = 0, ""
             self._give(executor)
             return
         self._stillborn += 1
-        log().warning("a worker could not be started", executor=info.id, reason=lost.reason)
+        if lost.reason != self._last_reason:  # it may be the same for all
+            self._last_reason = lost.reason
+            log().warning("a worker could not be started", executor=info.id, reason=lost.reason)
         if self._stillborn >= max(TRIES, self.target) and not self._live:
             self._give(NoExecutors(f"no worker could be started: the last one says {lost.reason}"))
             return

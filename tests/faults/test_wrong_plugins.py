@@ -115,7 +115,10 @@ async def test_workers_that_say_nothing_are_mentioned_and_ended(monkeypatch: pyt
     async with context("silence") as sc, anyio.create_task_group() as tasks:
         tasks.start_soon(sc.parallelize(range(4), 2).count)
         with anyio.fail_after(30):
-            while "a worker is not ready yet: executor='0' seconds=0.2 master='faulty://silence'" not in caplog.text:
+            while (
+                "a worker is not ready yet: executor='0' others=1 seconds=0.2 master='faulty://silence'"
+                not in caplog.text
+            ):
                 await anyio.sleep(0.01)
         tasks.cancel_scope.cancel()
     assert all(process.returncode is not None for process in Faulty.started)

@@ -210,7 +210,7 @@ def test_what_is_installed_does_not_go(script, find, monkeypatch):
     with monkeypatch.context() as patch:  # every worker asks: it is looked up once
         patch.delattr(localmodules, "_distributions")
         assert find("lm_numpy") == found
-    remedy = "install that on the host, too, or let the backend do so, if it can"
+    remedy = "install that on the host, too; asparkle.ssh.env=sync brings it to SSH nodes"
     assert found.reason == f"where the driver runs, it belongs to Nump-Y 1.26: {remedy}"
     assert find("lm_spaced.b").reason == f"where the driver runs, it belongs to spaced-b 1.26: {remedy}"
     assert (

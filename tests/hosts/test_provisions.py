@@ -63,10 +63,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = LocalModules.find
 
-    def find(self: LocalModules, name: str) -> TakeModule:
+    def find(self: LocalModules, name: str, missing: bool = True) -> TakeModule:
         if name.startswith("p_"):  # not this module itself
             names.append(name)
-        return original(self, name)
+        return original(self, name, missing)
 
     monkeypatch.setattr(LocalModules, "find", find)
     return names
@@ -128,14 +128,33 @@ def test_what_is_added_is_found_where_it_was_not(script, tmp_path, asked):
         assert everywhere(sc, is_there) == [True] * 4
 
 
+def test_what_can_not_be_brought_is_imported_from_where_the_host_has_it(script, monkeypatch, capfd):
+    """And the log says so."""
+    original = LocalModules.find
+
+    def find(self, name, missing=True):
+        no = TakeModule(-1, reason="it is too large", refused=True)
+        return no if name == "p_too_large" else original(self, name, missing)
+
+    monkeypatch.setattr(LocalModules, "find", find)
+
+    def function(x):
+        install({"p_too_large.py": "X = 1\n"})
+        return importlib.import_module("p_too_large").X
+
+    with context("1x1") as sc:
+        assert sc.parallelize([1], 1).map(function).collect() == [1]
+    assert "'p_too_large' can't be brought to host 'h0': it is too large" in capfd.readouterr().err
+
+
 def test_a_driver_that_does_not_answer_is_waited_for_for_a_bounded_time(script, monkeypatch):
     goes_on = threading.Event()
     original = LocalModules.find
 
-    def find(self, name):
+    def find(self, name, missing=True):
         if name == "p_slow":
             goes_on.wait()
-        return original(self, name)
+        return original(self, name, missing)
 
     monkeypatch.setattr(LocalModules, "find", find)
     write(script, {"p_slow.py": ""})
@@ -155,10 +174,10 @@ def test_a_job_that_is_cancelled_while_a_module_is_brought(script, monkeypatch):
     begun, goes_on = threading.Event(), threading.Event()
     original = LocalModules.find
 
-    def find(self, name):
+    def find(self, name, missing=True):
         begun.set()
         goes_on.wait()
-        return original(self, name)
+        return original(self, name, missing)
 
     monkeypatch.setattr(LocalModules, "find", find)
     write(script, {"p_killed.py": "X = 1\n"})
@@ -187,7 +206,7 @@ def test_a_job_that_is_cancelled_while_a_module_is_brought(script, monkeypatch):
 def test_a_context_that_stops_while_a_module_is_brought_leaves_nothing(script, monkeypatch):
     begun, goes_on = threading.Event(), threading.Event()
 
-    def find(self, name):
+    def find(self, name, missing=True):
         begun.set()
         goes_on.wait()
         return TakeModule(-1)
@@ -384,6 +403,52 @@ def test_a_part_of_a_namespace_that_the_host_has_too(sc, script):
     assert sc.parallelize([1], 1).map(lambda x: function()).collect() == [(1, 2, True)]
 
 
+def install(files: dict[str, str]) -> None:
+    """Have them where packages are installed on the host of this worker, from now on."""
+    site = Path.cwd() / "site-packages"
+    write(site, files)
+    if str(site) not in sys.path:
+        sys.path.insert(0, str(site))
+    importlib.invalidate_caches()
+
+
+def test_the_drivers_own_modules_go_before_what_is_installed_on_the_host(sc, script):
+    write(script, {"p_clash.py": "X = 'own'\n", "p_clashes/__init__.py": "", "p_clashes/part.py": "X = 'own'\n"})
+    installed = {"p_clash.py": "X = 1\n", "p_clashes/__init__.py": "", "p_clashes/part.py": "X = 1\n"}
+
+    def function():
+        install(installed)
+        import p_clash
+        import p_clashes.part
+
+        return p_clash.X, p_clashes.part.X
+
+    assert everywhere(sc, function) == [("own", "own")] * 4
+
+
+def test_what_is_installed_on_the_host_is_imported_where_the_driver_has_nothing_of_its_own(sc, asked):
+    def function():
+        install({"p_hosts.py": "X = 1\n"})
+        importlib.import_module("p_hosts")
+        del sys.modules["p_hosts"]
+        return importlib.import_module("p_hosts").X
+
+    assert everywhere(sc, function) == [1] * 4
+    assert asked == ["p_hosts"] * 4  # each worker, once
+
+
+def test_what_a_task_puts_on_the_path_goes_before_the_drivers_own(sc, script, asked):
+    write(script, {"p_put.py": "X = 'own'\n"})
+
+    def function(x):
+        write(Path.cwd() / "mine", {"p_put.py": "X = 'mine'\n"})
+        sys.path.insert(0, str(Path.cwd() / "mine"))
+        return importlib.import_module("p_put").X
+
+    assert sc.parallelize([1], 1).map(function).collect() == ["mine"]
+    assert asked == []
+
+
 def test_a_traceback_shows_its_lines(sc, script):
     write(script, {"p_failing.py": "def fail(x):\n    return x / 0  # as written\n"})
     import p_failing
@@ -499,6 +564,26 @@ def test_the_cause_of_an_error_is_explained_too(sc, script):
 
     with pytest.raises(JobFailed, match="caused by:\n(.*\n)*ModuleNotFoundError: no module named 'p_cause' on host 'h"):
         sc.parallelize([1], 1).map(function).collect()
+
+
+@pytest.mark.parametrize("job", ["textFile", "saveAsTextFile", "checkpoint", "open"])
+def test_a_file_of_the_drivers_that_a_host_does_not_have(sc, script, job):
+    """The error says on which host, and what to do."""
+    path = script / f"{job}.txt"
+    if job in ("textFile", "open"):
+        path.write_text("a\nb\n")
+    numbers = sc.parallelize([1, 2], 2)
+    with pytest.raises(JobFailed, match=r"FileNotFoundError: .*\nhost 'h[01]' does not see the driver's files: .*NFS"):
+        if job == "textFile":
+            sc.textFile(str(path)).collect()
+        elif job == "saveAsTextFile":
+            numbers.saveAsTextFile(str(path))
+        elif job == "checkpoint":
+            sc.setCheckpointDir(str(path))
+            numbers.checkpoint()
+            numbers.count()
+        else:
+            numbers.map(lambda x: path.read_text()).collect()
 
 
 def test_what_is_too_large_says_so(sc, script, monkeypatch):

@@ -18,7 +18,10 @@ from waiting import wait_until
 
 from asparkle import SparkConf
 from asparkle.backends.ssh import check as checking
+from asparkle.backends.ssh import sync
 from asparkle.backends.ssh.check import CheckedNode, CheckedPair, Clock, Report, check, rounds
+from asparkle.backends.ssh.sync import Sync
+from asparkle.backends.ssh.wheels import lock
 from asparkle.launcher.clustercheck import text
 from asparkle.newapplication import new_application
 
@@ -157,7 +160,7 @@ def test_each_node_that_cannot_be_used_is_told_of_with_what_to_do(fresh: Hosts, 
     problems = {name: node["problem"] for name, node in nodes.items()}
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert problems["well"] == "" and pairs == {}
-    assert f"does `ssh {off.name}` work" in problems["off"]
+    assert f"does `ssh -F {fresh.config} {off.name}` work" in problems["off"]
     assert "is cpython 3.9.2, the driver's" in problems["old"] and f"install Python {version} there" in problems["old"]
     assert "python-of-nobody can't be run there" in problems["none"]
     assert problems["full"].startswith(f"{full}: No space left on device; free space there, or give the node another")
@@ -172,6 +175,23 @@ def test_each_node_that_cannot_be_used_is_told_of_with_what_to_do(fresh: Hosts, 
     assert left_behind(fresh) == []
 
 
+def test_an_environment_may_take_longer_to_build_than_a_node_to_answer(
+    made: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "_PATIENCE", 2.0)
+    built = Sync.bring
+
+    async def slow(self: Sync, *arguments: Any) -> dict[str, Any]:
+        await anyio.sleep(5)
+        return await built(self, *arguments)
+
+    monkeypatch.setattr(Sync, "bring", slow)
+    monkeypatch.setattr(sync, "lock", lambda: lock([str(made.directory)]))  # nothing is installed there
+    report = checked(made, all_of(made), asparkle__ssh__connect__timeout="2s", asparkle__ssh__env="sync")
+    assert [node.problem for node in report.nodes] == [""] * 3
+    assert left_behind(made) == []
+
+
 def test_a_node_that_says_nothing_is_a_row(fresh: Hosts) -> None:
     silent = fresh[1]
     assert silent.sshd is not None
@@ -181,7 +201,7 @@ def test_a_node_that_says_nothing_is_a_row(fresh: Hosts) -> None:
     finally:
         os.kill(silent.sshd.pid, signal.SIGCONT)
     assert nodes["node2"]["problem"].startswith(
-        "no Python has answered within 3 s; is it up, and does `ssh node2` work"
+        f"no Python has answered within 3 s; is it up, and does `ssh -F {fresh.config} node2` work"
     )
     assert nodes["node1"]["problem"] == nodes["node3"]["problem"] == ""
     assert pairs.keys() == {("node1", "node3"), ("node3", "node1")}

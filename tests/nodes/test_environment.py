@@ -178,6 +178,12 @@ def test_packages_are_sent_once_and_then_found(tmp_path: Path, packages: list[Pa
     assert environment.stat().st_mtime > 0
 
 
+def test_a_driver_without_packages_has_an_environment_too(tmp_path: Path) -> None:
+    path, _ = built(tmp_path, [])
+    assert (path / stage0.MANIFEST).read_bytes() == b""
+    assert built(tmp_path, []) == (path, [])
+
+
 def test_its_python_is_the_nodes_and_looks_for_the_nodes_packages_behind(tmp_path: Path) -> None:
     with building(tmp_path, []) as found:
         told = found.run()

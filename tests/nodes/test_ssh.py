@@ -19,15 +19,17 @@ from waiting import wait_until
 
 from asparkle import SparkConf, SparkContext, StorageLevel
 from asparkle.aio import SparkContext as AsyncContext
+from asparkle.backends.ssh import process as ssh_process
 from asparkle.backends.ssh.manager import SshManager
+from asparkle.core import workercluster
 from asparkle.errors import ConfigurationError, NoExecutors
-from asparkle.events import BlockUpdated, TaskEnded
+from asparkle.events import BlockUpdated, ExecutorAdded, ExecutorRemoved, TaskEnded
 from asparkle.plugins import Listener
 from asparkle.testing import ExecutorBackendConformance
 
 from .conversation import PYTHON
 from .faults import conf, left_behind
-from .hosts import Hosts, hosts
+from .hosts import Hosts, hosts, run
 
 pytestmark = pytest.mark.slow
 EXCLUDE = "spark.excludeOnFailure.enabled"
@@ -89,6 +91,29 @@ def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None
         cpus = len(os.sched_getaffinity(0))
         wait_for_workers(context, cpus + 1)
         assert context.defaultParallelism == cpus + 1
+    assert left_behind(made) == []
+
+
+def test_of_nodes_that_do_not_say_how_many_slots_they_have_executors_are_released_and_stay_away(made: Hosts) -> None:
+    nodes = made.directory / "elastic.toml"
+    nodes.write_text(f'nodes = ["node1", "node2"]\n[defaults]\npython = "{PYTHON}"\n')
+    settings = conf(made, spark__dynamicAllocation__enabled=True, spark__dynamicAllocation__executorIdleTimeout="1s")
+    added, removed = list[str](), list[str]()
+
+    class Fleet(Listener):
+        events = (ExecutorAdded, ExecutorRemoved)
+
+        def on_event(self, event: ExecutorAdded | ExecutorRemoved) -> None:
+            (added if isinstance(event, ExecutorAdded) else removed).append(event.executor)
+
+    with SparkContext(conf=settings.setMaster(f"ssh:{nodes}"), plugins=[Fleet()]) as context:
+        slots = 2 * len(os.sched_getaffinity(0))
+        tasks = context.parallelize(range(4 * slots), 4 * slots).map(lambda _: time.sleep(0.3))
+        wait_until(lambda: tasks.count() and len(added) >= slots)
+        wait_until(lambda: len(removed) >= slots)
+        assert context.parallelize([1], 1).count() == 1
+        wait_until(lambda: len(removed) > slots and len(removed) == len(added))
+        assert len(added) == slots + 1
     assert left_behind(made) == []
 
 
@@ -266,6 +291,79 @@ def test_a_node_that_comes_up_late_is_used(fresh: Hosts) -> None:
         fresh[2].connect()
         fresh[2].start()
         wait_until(lambda: hosts_of() == {"node1", "node2", "node3"})
+
+
+def test_an_ssh_that_still_connects_is_ended_at_once(
+    made: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not see that its input has ended: an application would stop only when that was waited for."""
+    monkeypatch.setattr(ssh_process, "ENDING", 60.0)
+    ends = tmp_path / "ends"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time\n"
+        'if "silent" not in sys.argv: os.execvp("ssh", ["ssh", *sys.argv[1:]])\n'
+        f"def end(*_): open({str(ends)!r}, 'w').write(str(time.monotonic())); os._exit(1)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "time.sleep(60)\n"
+    )
+    ssh.chmod(0o755)
+    nodes = tmp_path / "nodes.toml"
+    nodes.write_text(f'nodes = ["node1*1", "silent*1"]\n[defaults]\npython = "{PYTHON}"\n')
+    with SparkContext(conf=conf(made, asparkle__ssh__command=ssh).setMaster(f"ssh:{nodes}")) as context:
+        assert context.parallelize([1]).count() == 1
+        stopping = time.monotonic()
+    assert float(ends.read_text()) - stopping < ssh_process.ENDING
+
+
+def test_no_prompt_of_a_jump_host_opens_a_window(made: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ssh that leads to it knows nothing of ``BatchMode``."""
+    key, asked, window = tmp_path / "key", tmp_path / "asked", tmp_path / "window"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(key))
+    window.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    window.chmod(0o755)
+    public = key.with_suffix(".pub").read_text()
+    authorized = made[0].directory / "authorized_keys"
+    authorized.write_text(authorized.read_text() + public)
+    config = tmp_path / "config"
+    jump = f"Host jump\n  HostName {made[0].address}\n  User root\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
+    jump += f"  UserKnownHostsFile {made.directory}/known_hosts\nHost node2\n  ProxyJump jump\n"
+    config.write_text(jump + made.config.read_text())
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SSH_ASKPASS", str(window))
+    settings = conf(made, asparkle__ssh__options=f"-F {config}").setMaster("ssh://node2*1")
+    with SparkContext(conf=settings) as context, pytest.raises(NoExecutors, match="node2.*Permission denied"):
+        context.parallelize([1]).count()
+    assert not asked.exists()
+
+
+def test_of_many_nodes_that_are_not_there_the_error_tells_some_and_the_log_each_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho no way to there >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    settings = SparkConf().setMaster("ssh://node[1-12]*9").setAppName("nowhere").set("asparkle.ssh.command", str(ssh))
+    with SparkContext(conf=settings) as context, pytest.raises(NoExecutors) as raised:
+        context.parallelize([1]).count()
+    assert str(raised.value).count("no way to there") == 10
+    assert str(raised.value).endswith("; and 2 others: the log tells of each")
+    assert caplog.text.count("a node is not there") == 12
+    assert caplog.text.count("a worker could not be started") == 1
+
+
+def test_workers_that_nodes_are_waited_for_are_mentioned_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workercluster, "PATIENCE", 0.2)
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    settings = SparkConf().setMaster("ssh://node[1-3]*3").setAppName("late").set("asparkle.ssh.command", str(ssh))
+    with SparkContext(conf=settings):
+        wait_until(lambda: "a worker is not ready yet" in caplog.text)
+    assert "a worker is not ready yet: executor='0' others=8 seconds=0.2" in caplog.text
+    assert caplog.text.count("a worker is not ready yet") == 1
 
 
 def test_when_no_node_can_be_reached_jobs_fail_with_what_ssh_says(made: Hosts) -> None:

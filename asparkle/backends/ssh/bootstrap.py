@@ -60,9 +60,13 @@ def ssh_command(node: Node, settings: Mapping[str, str]) -> list[str]:
     The user's options come first, and of an option that is there twice the first counts.  Nothing else changes which
     hosts and keys ssh trusts.
     """
+    return [*_users_words(node, settings), *_OPTIONS, "--", node.host, *command(node)]
+
+
+def _users_words(node: Node, settings: Mapping[str, str]) -> list[str]:
+    """The part of it that the user gives."""
     port = ["-p", str(node.port)] if node.port is not None else []
-    ssh, options = KEYS["asparkle.ssh.command"].read(settings), KEYS["asparkle.ssh.options"].read(settings)
-    return [ssh, *port, *options, *_OPTIONS, "--", node.host, *command(node)]
+    return [KEYS["asparkle.ssh.command"].read(settings), *port, *KEYS["asparkle.ssh.options"].read(settings)]
 
 
 def command(node: Node) -> list[str]:
@@ -88,7 +92,7 @@ class Bootstrap:
     `done`, `ended` says why.
     """
 
-    def __init__(self, node: Node, archive: Archive) -> None:
+    def __init__(self, node: Node, archive: Archive, settings: Mapping[str, str] = {}) -> None:
         self.node = node
         self.done = False
         """Whether the agent runs."""
@@ -99,6 +103,7 @@ class Bootstrap:
         self.sent_archive = False
         """Whether the node had to be sent asparkle: it was not in its cache."""
         self._archive = archive
+        self._settings = settings
         self._received = bytearray()
         self._greeted = False
 
@@ -175,8 +180,9 @@ class Bootstrap:
         )
 
     def _remedy(self) -> str:
-        port = ["-p", str(self.node.port)] if self.node.port is not None else []
-        return f"does `{shlex.join(['ssh', *port, self.node.host])}` work, without a password?"
+        return (
+            f"does `{shlex.join([*_users_words(self.node, self._settings), self.node.host])}` work, without a password?"
+        )
 
     def _printed(self) -> str:
         if self._greeted or not self._received:

@@ -8,6 +8,7 @@ driver.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ class _Checked(SshCluster):
         self._settled = {node.name: anyio.Event() for node in nodes}
         self._checked = {node.name: CheckedNode(node.name) for node in nodes}
         self._there: dict[str, Agent] = {}  # those that were, and may be lost by now
+        self._waits: dict[str, anyio.CancelScope] = {}  # for nodes that are being connected to
         super().__init__(app, tasks, nodes, settings)
 
     # ------------------------------------------------------------------------- which are there
@@ -132,12 +134,22 @@ class _Checked(SshCluster):
         async with self._turn:
             self.tasks.start_soon(self._hold, node)
             with anyio.move_on_after(self.settings.connecting + _PATIENCE) as waiting:
+                self._waits[node.name] = waiting
                 await self._settled[node.name].wait()
         if waiting.cancelled_caught:
             self._settle(node, f"asparkle runs there, but says nothing for {_PATIENCE:g} s: is the machine overloaded?")
 
     async def _hold(self, node: Node) -> None:
         self._settle(node, await self._connected(node))
+
+    async def environment(self, agent: Agent) -> dict[str, Any] | None:
+        """It takes the time that it needs: a node that falls silent meanwhile is lost, as in an application."""
+        waiting = self._waits[agent.node.name]
+        waiting.deadline = math.inf
+        try:
+            return await super().environment(agent)
+        finally:
+            waiting.deadline = anyio.current_time() + _PATIENCE
 
     def arrived(self, agent: Agent) -> None:
         super().arrived(agent)

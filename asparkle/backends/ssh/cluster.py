@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -41,6 +41,7 @@ from asparkle.plugins import (
 
 _FIRST_PAUSE: Final = 0.5  # seconds before a node that is not there is tried again; twice as many each time
 _LONGEST_PAUSE: Final = 30.0
+_TOLD: Final = 10  # nodes that are not there, in an error
 _GATHERING: Final = 0.1  # seconds in which nodes that become ready are introduced together
 
 
@@ -241,8 +242,9 @@ class SshCluster(WorkerCluster):
     # ------------------------------------------------------------------------- workers
 
     async def set_target(self, executors: int) -> None:
-        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say."""
-        self._all = executors >= least_slots(self.nodes)
+        """All that the master URL asks for are as many as nodes turn out to have slots, where it does not say; another
+        number is that number."""
+        self._all = executors == least_slots(self.nodes)
         await super().set_target(executors + self._more * self._all)
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
@@ -256,8 +258,7 @@ class SshCluster(WorkerCluster):
             if agent is not None and agent.free > 0:
                 return agent
             if agent is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
-                reasons = "; ".join(f"{node}: {problem}" for node, problem in self.problems.items())
-                raise OSError(f"no node is there. {reasons}")
+                raise OSError("no node is there. " + _some([f"{node}: {why}" for node, why in self.problems.items()]))
             with anyio.move_on_after(1.0):
                 await self._changed.wait()
 
@@ -345,7 +346,8 @@ class SshCluster(WorkerCluster):
             return f"ssh can't be started: {error}"
 
     async def _served(self, node: Node, ssh: SshProcess) -> str:
-        bootstrap = Bootstrap(node, await in_thread(archive, [name for name, _ in self.app.packages]))
+        packed = await in_thread(archive, [name for name, _ in self.app.packages])
+        bootstrap = Bootstrap(node, packed, self.settings.given)
         try:
             with anyio.move_on_after(self.settings.connecting) as waiting:
                 await _converse(bootstrap, ssh)
@@ -398,11 +400,17 @@ class SshCluster(WorkerCluster):
         self._closing.set()
 
 
+def _some(problems: Collection[str]) -> str:
+    told = "; ".join(itertools.islice(problems, _TOLD))
+    return told if len(problems) <= _TOLD else f"{told}; and {len(problems) - _TOLD} others: the log tells of each"
+
+
 async def _converse(bootstrap: Bootstrap, ssh: SshProcess) -> None:
     """Until there is an agent.  Raises NodeError."""
     while not bootstrap.done:
         data = await receive(ssh.stream)
         if not data:
             raise bootstrap.ended(*await ssh.end())
+        ssh.answered = True
         with suppress(OSError):  # it has ended: what it said before is still read
             await send_all(ssh.stream, bootstrap.feed(data))

@@ -317,6 +317,7 @@ class Tree:
         self._site = sysconfig.get_path("purelib", "venv", {"base": self.path, "installed_base": self.path})
         os.makedirs(self._site)
         os.makedirs(os.path.join(self.path, "bin"))
+        Path(self.path, stage0.MANIFEST).touch()
         os.symlink(base_python(), python_in(self.path))
         self._configure(alone=True)  # while pip and uv look at it, they see nothing else
 

@@ -40,7 +40,7 @@ from typing import Any, Final, NamedTuple
 from asparkle.errors import ConfigurationError
 
 MOST: Final = 10_000
-"""Nodes; what names more is a slip."""
+"""Nodes, and slots of one; what names more is a slip."""
 
 
 class Node(NamedTuple):
@@ -183,7 +183,7 @@ _EXPECTED = {
     "host": "a host's name or address, such as 'node1' or 'me@node[01-16]'",
     "name": "a name without spaces",
     "port": "a whole number from 1 to 65535",
-    "slots": "a whole number, 1 or more",
+    "slots": f"a whole number from 1 to {MOST}",
     "python": "the name or the path of a Python, such as 'python3.11', without quotes, backslashes and !",
     "environment": 'a table of variables as texts, such as { OMP_NUM_THREADS = "1" }',
     "directory": "a path that begins with / or ~/",
@@ -196,7 +196,7 @@ _MEETS: dict[str, Callable[[Any], object]] = {
     "host": lambda value: isinstance(value, str) and value,
     "name": lambda value: isinstance(value, str) and value.isprintable() and re.fullmatch(r"\S+", value),
     "port": lambda value: type(value) is int and 1 <= value <= 65535,
-    "slots": lambda value: type(value) is int and value >= 1,
+    "slots": lambda value: type(value) is int and 1 <= value <= MOST,
     "python": lambda value: isinstance(value, str) and value.isprintable() and re.fullmatch(r"[^-'\\!][^'\\!]*", value),
     "environment": lambda value: _are_texts(value) and all(re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", k) for k in value),
     "directory": lambda value: isinstance(value, str) and "\0" not in value and value.startswith(("/", "~/")),

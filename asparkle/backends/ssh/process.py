@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 import anyio
@@ -22,11 +24,12 @@ _LINGER: Final = 1.0  # seconds in which, once the command is gone, ssh has said
 
 class SshProcess:
     """``stream``: what the command reads and writes.  What it writes to standard error goes to this process's as soon
-    as `passes_on` is set."""
+    as `passes_on` is set.  Until `answered` is set, nothing runs there that would need a moment to end."""
 
     def __init__(self, process: subprocess.Popen[bytes], stream: socket.socket, said: socket.socket) -> None:
         self.stream = stream
         self.passes_on = False
+        self.answered = False
         self._process = process
         self._said = said
         self._words = b""
@@ -39,21 +42,20 @@ class SshProcess:
         there is no such program."""
         stream, its_stream = socket.socketpair()
         said, its_words = socket.socketpair()
-        process: subprocess.Popen[bytes] | None = None
+        ssh: SshProcess | None = None
         try:
             with its_stream, its_words:
-                process = await in_thread(_start, command, its_stream, its_words)
+                ssh = SshProcess(await in_thread(_start, command, its_stream, its_words), stream, said)
             stream.setblocking(False)
             said.setblocking(False)
-            ssh = SshProcess(process, stream, said)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ssh._listen)
                 yield ssh
                 tasks.cancel_scope.cancel()
         finally:
             stream.close()
-            if process is not None:
-                await clean_up(lambda: _end(process))
+            if ssh is not None:
+                await clean_up(partial(_end, ssh._process, gently=ssh.answered))
             said.close()
 
     async def _listen(self) -> None:
@@ -79,8 +81,12 @@ class SshProcess:
 
 
 def _start(command: Sequence[str], stream: socket.socket, words: socket.socket) -> subprocess.Popen[bytes]:
-    fd = stream.fileno()
-    return subprocess.Popen(command, stdin=fd, stdout=fd, stderr=words.fileno(), start_new_session=True)
+    """In a session of its own, it has no terminal to ask questions on; nor may the ssh of a jump host, which knows
+    nothing of ``BatchMode``, have a window opened for them."""
+    fd, environment = stream.fileno(), {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
+    return subprocess.Popen(
+        command, stdin=fd, stdout=fd, stderr=words.fileno(), env=environment, start_new_session=True
+    )
 
 
 def _print(data: bytes) -> None:
@@ -88,9 +94,9 @@ def _print(data: bytes) -> None:
         print(data.decode(errors="replace"), end="", file=sys.stderr, flush=True)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], gently: bool) -> None:
     ends: tuple[Callable[[], object], ...] = (process.poll, process.terminate, process.kill)
-    for end in ends:
+    for end in ends[not gently :]:
         end()
         deadline = time.monotonic() + ENDING
         while time.monotonic() < deadline:

@@ -1,8 +1,8 @@
 """What a worker of another host than the driver's has from there: added files, and modules that its host lacks.
 
-Added files are brought before the next attempt.  A module is brought when an import finds it nowhere else: the last of
-the finders on ``sys.meta_path`` asks the driver.  Both are fetched once for all workers of the host, appear in one
-step, and go with the application's directories.
+Added files are brought before the next attempt.  A module is brought when an import finds it nowhere else, or among
+what is installed on the host: the driver's own modules go before what is installed, on a host as for the driver.  Both
+are fetched once for all workers of the host, appear in one step, and go with the application's directories.
 """
 
 from __future__ import annotations
@@ -21,12 +21,19 @@ from typing import TYPE_CHECKING, Final
 from asparkle.core import protocol
 from asparkle.core.directories import added_files, files_below, remove_tree
 from asparkle.core.errors import AsparkleError, StorageError
+from asparkle.core.localmodules import is_installed
+from asparkle.core.logs import log
 from asparkle.core.protocol import FileRef, TakeModule
 
 if TYPE_CHECKING:
     from asparkle.core.worker.runtime import Worker
 
 _CAUSES: Final = 20  # of an error that are looked at: they may go in circles
+_NO_FILE: Final = (
+    "host {host!r} does not see the driver's files: what jobs read and write has to be where all hosts and the driver "
+    "find it under the same path, on an NFS share, say, or in an object store; what is small can be brought by "
+    "SparkContext.addFile, or read in the driver and given to parallelize"
+)
 
 
 class Provisions:
@@ -88,8 +95,17 @@ class Provisions:
         self._modules.stop()
 
     def explain(self, error: BaseException) -> None:
-        """Have an attempt's error say of each module that was not found why that is so."""
-        self._modules.explain(error)
+        """Have an attempt's error say of what was not found why that is so."""
+        cause: BaseException | None = error
+        for _ in range(_CAUSES):
+            if isinstance(cause, ModuleNotFoundError):
+                self._modules.explain(cause)
+            elif isinstance(cause, FileNotFoundError):
+                error.add_note(_NO_FILE.format(host=self._files.host))
+                return
+            if cause is None:
+                return
+            cause = cause.__cause__ or cause.__context__
 
 
 def unpack(fetched: str, place: str, target: str) -> None:
@@ -109,7 +125,7 @@ def unpack(fetched: str, place: str, target: str) -> None:
 
 
 class DriverModules:
-    """Finds modules that the driver has and this host lacks, by bringing them here.
+    """Finds the driver's own modules, by bringing them here.
 
     An import asks in whatever thread it happens, and waits: no attempt is interrupted inside of it, so it takes no
     longer than ``AppSpec.network_timeout`` until it has an answer.  The thread that hears the driver asks nothing, nor
@@ -126,7 +142,7 @@ class DriverModules:
         self._lock = threading.Lock()
         self._requests = 0
         self._waiting: dict[int, SimpleQueue[TakeModule | None]] = {}
-        self._absent: dict[str, str] = {}  # what the driver does not have either, or does not send, and why
+        self._absent: dict[str, str] = {}  # what the driver does not have as its own, or does not send, and why
         self._stopped = False
 
     def install(self) -> None:
@@ -135,7 +151,7 @@ class DriverModules:
         except OSError as error:
             raise StorageError(os.path.dirname(self._directory), error) from error
         sys.path.append(self._directory)
-        sys.meta_path.append(self)
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -146,29 +162,38 @@ class DriverModules:
             return None
         if fullname in self._absent or not self._may_ask():
             return None
-        answer = self._ask(fullname)
-        if answer.refused:
-            raise self._error(fullname, answer.reason)
-        if answer.ref is None:
+        here = PathFinder.find_spec(fullname, path)
+        if here is not None and not is_installed(here):  # added, or where a task wants it to be found
+            return None
+        answer = self._ask(fullname, missing=here is None)
+        if answer.ref is None and not answer.refused:
             self._absent[fullname] = f"no module named {fullname!r} on host {self._host!r}: {answer.reason}"
             return None
-        self._bring(fullname, answer, FileRef(*answer.ref))
+        try:
+            self._bring(fullname, answer)
+        except ImportError as error:
+            if here is None:
+                raise
+            log().warning("a task imports what is installed on its host", module=fullname, reason=str(error))
+            self._absent[fullname] = str(error)
+            return None
         importlib.invalidate_caches()
-        return PathFinder.find_spec(fullname, [os.path.join(self._directory, *filter(None, parent.split(".")))])
+        found = PathFinder.find_spec(fullname, [os.path.join(self._directory, *filter(None, parent.split(".")))])
+        return None if found is None or found.loader is None else found  # a namespace's other parts are on the path
 
     def _may_ask(self) -> bool:
         listener = self._worker.listener
         forked = os.getpid() != self._pid
         return listener is not None and listener != threading.get_ident() and not forked and not self._stopped
 
-    def _ask(self, name: str) -> TakeModule:
+    def _ask(self, name: str, missing: bool) -> TakeModule:
         answers: SimpleQueue[TakeModule | None] = SimpleQueue()
         with self._lock:
             self._requests += 1
             request = self._requests
         self._waiting[request] = answers
         try:
-            self._worker.report_later(protocol.WantModule(name, request))
+            self._worker.report_later(protocol.WantModule(name, request, missing))
             self._worker.flush()
             answer = answers.get(timeout=self._timeout)
         except Empty:
@@ -179,7 +204,9 @@ class DriverModules:
             raise self._error(name, "the context was stopped")
         return answer
 
-    def _bring(self, name: str, answer: TakeModule, ref: FileRef) -> None:
+    def _bring(self, name: str, answer: TakeModule) -> None:
+        if answer.ref is None:
+            raise self._error(name, answer.reason)
         if answer.platform:
             from asparkle.core.platforms import Platform
 
@@ -188,7 +215,9 @@ class DriverModules:
                 raise self._error(name, f"{answer.compiled} is compiled for {needed}, and the host is {here}")
         target = os.path.join(self._directory, answer.place)
         try:
-            self._worker.files.place(ref, target, lambda fetched: unpack(fetched, answer.place, target))
+            self._worker.files.place(
+                FileRef(*answer.ref), target, lambda fetched: unpack(fetched, answer.place, target)
+            )
         except (AsparkleError, OSError) as error:
             raise self._error(name, str(error)) from error
 
@@ -211,15 +240,10 @@ class DriverModules:
         for waiting in list(self._waiting.values()):
             waiting.put(None)
 
-    def explain(self, error: BaseException) -> None:
-        cause: BaseException | None = error
-        for _ in range(_CAUSES):
-            if cause is None:
-                return
-            if isinstance(cause, ModuleNotFoundError) and cause.name in self._absent:
-                cause.msg = self._absent[cause.name]
-                cause.args = (cause.msg,)
-            cause = cause.__cause__ or cause.__context__
+    def explain(self, error: ModuleNotFoundError) -> None:
+        if error.name in self._absent:
+            error.msg = self._absent[error.name]
+            error.args = (error.msg,)
 
 
 def _is_namespace(name: str) -> bool:
