@@ -25,6 +25,7 @@ class BlockDirectory:
         self._files: dict[BlockId, dict[str, str]] = {}  # executors that wrote it to their host's disk, and that host
         self._requests = itertools.count()
         self._wanted: dict[int, tuple[str, str, protocol.TakeBlock]] = {}  # holder, target, answer
+        self.replicating: set[tuple[BlockId, str]] = set()  # replicas on their way, and where to
 
     def executor_added(self, executor: str, host: str) -> None:
         """Executors of one host have one disk."""
@@ -47,6 +48,7 @@ class BlockDirectory:
     def executor_lost(self, executor: str, survive: bool = True) -> None:
         """What was in that executor's heap is gone; what it wrote to disk, unless that is said to ``survive``."""
         self._hosts.pop(executor, None)
+        self.replicating = {(block, target) for block, target in self.replicating if target != executor}
         self._forget(executor, [block for block, executors in self._heaps.items() if executor in executors])
         if not survive:
             for block in [block for block, writers in self._files.items() if executor in writers]:
@@ -112,7 +114,12 @@ class BlockDirectory:
             target = min(targets, key=lambda executor: (self._hosts[executor] in hosts, laden[executor]))
             targets.remove(target)
             hosts.add(self._hosts[target])
+            self.replicating.add((block, target))
             self._export(owner, target, protocol.TakeBlock(*block, -1, None, tuple(level)))
+
+    def replicated(self, block: BlockId, target: str) -> None:
+        """A replica is there, or can't be."""
+        self.replicating.discard((block, target))
 
     def wanted(self, executor: str, ask: protocol.WantBlock) -> None:
         """``executor`` asks for a block of another one."""

@@ -86,6 +86,9 @@ class Driver:
         self.stopped = False
         self._remotes: dict[str, Remote] = {}
         self._jobs: dict[int, Job] = {}
+        self._awaiting: list[
+            tuple[Job, set[tuple[m.BlockId, str]]]
+        ] = []  # replicas, without which it has not succeeded
         self.records = JobRecords(self.scheduler)
         self._job_numbers = itertools.count()
         self._taken: set[int] = set()  # attempts whose results the last report's turn took
@@ -214,6 +217,7 @@ class Driver:
             return
         survive = lost.blocks_survive
         self.blocks.executor_lost(info.id, survive)
+        self._finish_awaiting()
         outputs = {"worker": False, "host": survive, "shared": True}[self.shuffles.scope]
         self.handle(m.ExecutorLost(info.id, info.epoch, lost.reason, lost.blame, lost.running, survive, outputs))
         self._stillborn += stillborn
@@ -408,7 +412,20 @@ class Driver:
         job = self._jobs.get(command.job)
         if job is not None:
             failure = command.failure
-            self._finish(job, None if failure is None else failure_of(failure, job.id))
+            if failure is None and self.blocks.replicating:
+                self._awaiting.append((job, set(self.blocks.replicating)))
+            else:
+                self._finish(job, None if failure is None else failure_of(failure, job.id))
+
+    def _finish_awaiting(self) -> None:
+        """The jobs that have succeeded, and whose replicas are there now."""
+        awaiting, self._awaiting = self._awaiting, []
+        for job, replicas in awaiting:
+            replicas &= self.blocks.replicating
+            if replicas:
+                self._awaiting.append((job, replicas))
+            elif job.id in self._jobs:  # or the context was stopped meanwhile
+                self._finish(job, None)
 
     def _finish(self, job: Job, error: BaseException | None) -> None:
         self._jobs.pop(job.id, None)
@@ -598,6 +615,10 @@ class Driver:
 
     def _exported(self, executor: Executor, r: protocol.Exported) -> None:
         self.blocks.exported(r)
+
+    def _replica_taken(self, executor: Executor, r: protocol.ReplicaTaken) -> None:
+        self.blocks.replicated((r.rdd, r.partition), executor.info.id)
+        self._finish_awaiting()
 
     def _want_turns(self, executor: Executor, r: protocol.WantTurns) -> None:
         wait = self._turns.deal(Rate(r.rate, r.interval), r.turns, time.monotonic())
@@ -837,6 +858,7 @@ _REPORTS: dict[type, Callable[[Driver, Executor, Any], None]] = {
     protocol.WantBlock: Driver._want_block,
     protocol.WantModule: Driver._want_module,
     protocol.Exported: Driver._exported,
+    protocol.ReplicaTaken: Driver._replica_taken,
     protocol.WantTurns: Driver._want_turns,
     protocol.HasLoop: Driver._has_loop,
 }

@@ -309,6 +309,13 @@ class Exported(NamedTuple):
     ref: FileRef | None
 
 
+class ReplicaTaken(NamedTuple):
+    """The answer to `TakeBlock` with request -1: it is kept, or can't be."""
+
+    rdd: int
+    partition: int
+
+
 class WantTurns(NamedTuple):
     """``turns`` calls are to be made at a rate that all workers share."""
 
@@ -337,6 +344,7 @@ ToDriver: TypeAlias = (
     | WantBlock
     | WantModule
     | Exported
+    | ReplicaTaken
     | WantTurns
     | HasLoop
 )
@@ -377,6 +385,7 @@ _TYPES: list[Any] = [
     HasLoop,
     TakeModule,
     WantModule,
+    ReplicaTaken,
 ]
 _CODES: dict[type, int] = {t: i for i, t in enumerate(_TYPES)}
 

@@ -122,3 +122,23 @@ def test_what_was_exported_for_who_is_gone_is_removed(directory):
     directory.executor_lost("c")
     directory.exported(protocol.Exported(*BLOCK, message.request, ("/x", 5, "h0")))
     assert directory.removed == [FileRef("/x", 5, "h0")]
+
+
+def test_replicas_are_under_way_until_they_are_there_or_can_not_be(directory):
+    directory.changed("a", [BLOCK], [], "worker")
+    targets = directory.targets("a", 2)
+    assert directory.replicating == {(BLOCK, target) for target in targets}
+    directory.replicated(BLOCK, targets[0])
+    assert directory.replicating == {(BLOCK, targets[1])}
+    directory.executor_lost(targets[1])
+    assert directory.replicating == set()
+
+
+def test_a_replica_whose_source_is_lost_is_refused(directory):
+    directory.changed("a", [BLOCK], [], "worker")
+    (target,) = directory.targets("a", 1)
+    directory.sent.clear()
+    directory.executor_lost("a")
+    ((executor, message),) = directory.sent
+    assert executor == target and message.ref is None and message.request == -1
+    assert directory.replicating == {(BLOCK, target)}  # until the target has answered

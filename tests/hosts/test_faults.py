@@ -91,11 +91,11 @@ def test_replicas_are_on_other_hosts_and_survive_one(level):
                 found.setdefault(event.partition, set()).add(event.host)
             return found
 
-        wait_until(lambda: where() == {p: {"h0", "h1"} for p in range(8)})
         assert computed.value == 400
         cluster.kill_host("h0")
         assert cached.sum() == sum(range(400))
         assert computed.value == 400
+        wait_until(lambda: where() == {p: {"h0", "h1"} for p in range(8)})
 
 
 # ---------------------------------------------------------------------------------------------- hosts that fail

@@ -230,14 +230,16 @@ class Worker:
                 self._with_file(ref, lambda: self.files.remove(ref))  # the reader has given up waiting
         elif ref is not None:
             self._with_file(ref, lambda: self._adopt(message, ref))
+        else:
+            self.report(protocol.ReplicaTaken(message.rdd, message.partition))
 
     def _adopt(self, message: protocol.TakeBlock, ref: FileRef) -> None:
         try:
             self.blocks.adopt((message.rdd, message.partition), message.level, self.files.map(ref))
-            self.flush()
         except (StorageError, CorruptBlock, HostUnreachable) as error:  # one copy less
             log("asparkle.worker").warning("a replica was not kept", error=str(error))
         finally:
+            self.report(protocol.ReplicaTaken(message.rdd, message.partition))
             with suppress(HostUnreachable):
                 self.files.remove(ref)
 
