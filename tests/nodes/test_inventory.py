@@ -205,6 +205,7 @@ def test_a_file_is_found_in_the_working_directory_and_in_the_home(
         ("[[nodes]]\nhost = 'a'\nport = '22'", "port = '22': expected a whole number from 1 to 65535"),
         ("[[nodes]]\nhost = 'a'\nslots = true", "slots = True: expected a whole number from 1 to 10000"),
         ("[[nodes]]\nhost = 'a'\nslots = 1.5", "slots = 1.5: expected a whole number"),
+        (f"[[nodes]]\nhost = 'a'\nname = '{'ä' * 128}'", "the name 'ä+'... is longer than 255 bytes"),
         ("[[nodes]]\nhost = 'a'\nname = 'a b'", "name = 'a b': expected a name without spaces"),
         ("[[nodes]]\nhost = 'a'\nname = ''", "name = ''"),
         (

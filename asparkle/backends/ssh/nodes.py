@@ -42,6 +42,9 @@ from asparkle.errors import ConfigurationError
 MOST: Final = 10_000
 """Nodes, and slots of one; what names more is a slip."""
 
+LONGEST_NAME: Final = 255
+"""Bytes of a node's name, as of a host's in DNS: more than `dialing` can say."""
+
 
 class Node(NamedTuple):
     """A machine that ssh reaches."""
@@ -74,6 +77,10 @@ def parse_nodes(url: str) -> tuple[Node, ...]:
         raise ConfigurationError(
             f"{place}: {times} nodes are called {name!r}; for more slots write {name}*{times}, or slots = {times} in a "
             "file, where nodes that differ may each have a name"
+        )
+    if long := next((name for name in (node.name for node in nodes) if len(name.encode()) > LONGEST_NAME), ""):
+        raise ConfigurationError(
+            f"{place}: the name {long[:40]!r}... is longer than {LONGEST_NAME} bytes: give it another"
         )
     return tuple(nodes)
 
