@@ -104,13 +104,15 @@ class ExecutorInfo(NamedTuple):
     """``epoch``: no two executors have it and the ``id``; a later one of that id has a greater one.  ``host``: tasks
     prefer it for blocks that lie there; executors with one host share its files; it is also the `AppSpec.host` of a
     worker that does not share the driver's files.  ``slots``: how many tasks it runs at once.  ``pid``: its process, as
-    it knows it, where that is known."""
+    it knows it, where that is known.  ``labels``: texts by text, such as ``{"accelerator": "a100"}``, for those who
+    read events and logs; nothing else depends on them."""
 
     id: str
     epoch: int
     host: str
     slots: int
     pid: int | None = None
+    labels: Mapping[str, str] = {}
 
 
 class Lost(NamedTuple):

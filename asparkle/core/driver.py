@@ -175,7 +175,7 @@ class Driver:
             self.blocks.executor_added(info.id, info.host)
             self.tasks.start_soon(self._or_give_up, self._listen, executor)
             survive = self._cluster.blocks_survive
-            self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive))
+            self.handle(m.ExecutorAdded(info.id, info.epoch, info.host, info.slots, survive, info.labels))
 
     async def _or_give_up(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """A task that calls the backend; if that fails, no job can run."""

@@ -211,10 +211,13 @@ class SpeculativeTaskSubmitted(Event):
 class ExecutorAdded(Event):
     """An executor is ready for tasks."""
 
+    VERSION: ClassVar[int] = 2
+
     executor: str  # its id
     epoch: int  # grows when an executor comes back under the same id
     host: str  # where it is
     slots: int  # tasks that it runs at once
+    labels: Mapping[str, str] = field(default_factory=dict)  # what is said of it, as in {'accelerator': 'a100'}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def text(report: Report, columns: int) -> str:
         [f"{usable} of {_counted(len(report.nodes), 'node')} can be used."],
         [_nodes(report.nodes), *_hanging(_LEGEND, columns)],
         [line for paragraph in _surroundings(report.nodes) for line in _hanging(paragraph, columns)],
+        [line for paragraph in _labels(report.nodes) for line in _hanging(paragraph, columns)],
         [line for paragraph in _remarks(report.nodes) for line in _hanging(paragraph, columns)],
         [line for paragraph in _network(report) for line in _hanging(paragraph, columns)],
     ]
@@ -112,6 +113,15 @@ def _surroundings(nodes: Iterable[CheckedNode]) -> Iterator[str]:
     for (executable, directory), names in groups.items():
         whose = f"{_listed(names)}: " if len(groups) > 1 else ""
         yield f"{whose}Python is {executable}, files go to {directory}"
+
+
+def _labels(nodes: Iterable[CheckedNode]) -> Iterator[str]:
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node in nodes:
+        groups.setdefault(tuple(sorted(node.labels.items())), []).append(node.name)
+    for labels, names in groups.items():
+        if labels:
+            yield f"{_listed(names)}: labels {', '.join(f'{label} = {text}' for label, text in labels)}"
 
 
 def _remarks(nodes: Iterable[CheckedNode]) -> Iterator[str]:

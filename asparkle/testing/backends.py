@@ -15,7 +15,7 @@ import tempfile
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -376,6 +376,10 @@ class AnyBackendConformance(Conformance):
                         expect(info.host and isinstance(info.host, str), f"has a host without a name: {info}")
                     with self.promised("ExecutorInfo.pid", "its process, as it knows it, where that is known"):
                         expect(info.pid in (None, pid), f"says {info}, whose process is {pid}")
+                    with self.promised("ExecutorInfo.labels", "texts by text"):
+                        mapping = isinstance(info.labels, Mapping)
+                        texts = mapping and all(isinstance(text, str) for each in info.labels.items() for text in each)
+                        expect(texts, f"has labels that are no texts by text: {shown(info.labels)}")
                 with self.promised("Cluster.set_target", BRINGS):
                     await anyio.sleep(SOON)
                     expect(len(fleet.seats) == self.executors, f"brought {len(fleet.seats)}, not {self.executors}")

@@ -40,7 +40,7 @@ def sample_events() -> list[e.Event]:
             1,
         ),
         e.ExecutorAdded(10.1, "0", 1, "localhost", 1),
-        e.ExecutorAdded(10.1, "1", 2, "localhost", 1),
+        e.ExecutorAdded(10.1, "1", 2, "localhost", 1, {"accelerator": "a100"}),
         e.BroadcastCreated(10.2, 0, 1000),
         e.JobStarted(10.3, 0, "collect", _STAGES, 2, "default", "a group", ("a tag",), {"request.id": "7"}),
         e.StageSubmitted(10.3, 0, 0, "reduceByKey at job.py:7", 2),

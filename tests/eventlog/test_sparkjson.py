@@ -234,6 +234,14 @@ def test_executors_have_cores_memory_and_an_address_each():
     assert (removed["Executor ID"], removed["Removed Reason"]) == ("a", "it ended")
 
 
+def test_labels_are_attributes_of_executors():
+    labels = {"accelerator": "a100", "zone": "a"}
+    added, _ = translated(e.ExecutorAdded(101.0, "a", 1, "h", 1, labels))
+    assert added["Executor Info"]["Attributes"] == labels
+    added, _ = translated(e.ExecutorAdded(101.0, "a", 1, "h", 1))
+    assert added["Executor Info"]["Attributes"] == {}
+
+
 def test_exclusion():
     (excluded,) = translated(e.ExecutorExcluded(101.0, "a", "h", "tasks failed there", 2))
     assert excluded == {

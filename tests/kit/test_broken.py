@@ -265,6 +265,7 @@ BACKENDS: dict[str, tuple[dict[str, str], Sequence[str]]] = {  # the tests that 
     "KeepsItsEnvironment": ({AS_SAID: "AppSpec.environment: spark.executorEnv.*: all workers have it"}, [COME]),
     "IsMoreGenerous": ({AS_SAID: "AppSpec: plain data, the same for every executor"}, [COME]),
     "CountsBackwards": ({DIES: "ExecutorInfo.epoch: a later one of that id has a greater one"}, [COME]),
+    "LabelsWithNumbers": ({COME: "ExecutorInfo.labels: texts by text"}, [DIES]),
     "HasMoreSlots": ({COME: "AppSpec.slots_per_executor: all that the master URL asks for"}, [DIES]),
     "DeletesWhatTheLostWrote": (
         {

@@ -88,13 +88,15 @@ def small_disk(host: Host, path: Path, size: str) -> Callable[..., str]:
 
 
 def test_nodes_that_are_well(made: Hosts) -> None:
-    nodes, pairs = found(asked(made, all_of(made), "--json"), status=0)
+    described = {host.name: {"host": host.name, "slots": 3, "labels.zone": f"of {host.name}"} for host in made}
+    nodes, pairs = found(asked(made, nodes_file(made.directory, described), "--json"), status=0)
     assert [*nodes] == [host.name for host in made]
     for host, node in zip(made, nodes.values(), strict=True):
         assert (node["problem"], node["notes"]) == ("", [])
         assert node["python"] == ".".join(map(str, sys.version_info[:3]))
         assert (node["slots"], node["cpus"]) == (3, len(os.sched_getaffinity(0)))
         assert node["directory"] == str(host.directory / "tmp")
+        assert node["labels"] == {"zone": f"of {host.name}"}
         assert node["memory"] > 0 and node["free_disk"] > 0 and node["from_driver"] > 0 and node["to_driver"] > 0
         assert abs(node["clock"]) <= node["clock_uncertainty"] == node["round_trip"] / 2
     assert pairs.keys() == {(one, other) for one in nodes for other in nodes if one != other}
@@ -397,6 +399,17 @@ def test_a_report_in_words() -> None:
         "What goes through the driver takes up its network twice. For direct connections, let nodes reach",
         "  each other by TCP, on the ports that their systems choose (ephemeral ones).",
     ]
+
+
+def test_labels_are_shown_where_there_are_some() -> None:
+    labels = {"zone": "a", "accelerator": "a100"}
+    nodes = [node("a", labels=labels), node("b"), CheckedNode("c", "ssh failed", labels=labels)]
+    nodes.append(node("d", labels={"about": "many words " * 20}))
+    shown = text(Report(nodes, [], False), 100).splitlines()
+    assert "a, c: labels accelerator = a100, zone = a" in shown
+    assert any(line.startswith("d: labels about = many words") for line in shown)
+    assert max(map(len, shown)) <= 100
+    assert "labels" not in text(Report([node("b")], [], False), 100)
 
 
 @pytest.mark.parametrize(

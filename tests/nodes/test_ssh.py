@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,25 @@ def test_a_node_has_as_many_slots_as_cpus_unless_it_is_said(made: Hosts) -> None
         cpus = len(os.sched_getaffinity(0))
         wait_for_workers(context, cpus + 1)
         assert context.defaultParallelism == cpus + 1
+    assert left_behind(made) == []
+
+
+def test_labels_of_nodes_are_in_events(made: Hosts) -> None:
+    nodes = made.directory / "labels.toml"
+    lines = [f'[defaults]\npython = "{PYTHON}"\nslots = 1']
+    lines += ['[[nodes]]\nhost = "node1"\nlabels = { accelerator = "a100", zone = "a" }', '[[nodes]]\nhost = "node2"']
+    nodes.write_text("\n".join(lines))
+    found = dict[str, Mapping[str, str]]()
+
+    class Labels(Listener):
+        events = (ExecutorAdded,)
+
+        def on_event(self, event: ExecutorAdded) -> None:
+            found[event.host] = event.labels
+
+    with SparkContext(conf=conf(made).setMaster(f"ssh:{nodes}"), plugins=[Labels()]) as context:
+        wait_for_workers(context, 2)
+    assert found == {"node1": {"accelerator": "a100", "zone": "a"}, "node2": {}}
     assert left_behind(made) == []
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -76,6 +76,7 @@ class CheckedNode:
     round_trip: float | None = None
     from_driver: float | None = None
     to_driver: float | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -123,7 +124,7 @@ class _Checked(SshCluster):
     def __init__(self, app: AppSpec, tasks: TaskGroup, nodes: Sequence[Node], settings: Settings) -> None:
         self._turn = anyio.Semaphore(_TOGETHER)
         self._settled = {node.name: anyio.Event() for node in nodes}
-        self._checked = {node.name: CheckedNode(node.name) for node in nodes}
+        self._checked = {node.name: CheckedNode(node.name, labels=node.labels) for node in nodes}
         self._there: dict[str, Agent] = {}  # those that were, and may be lost by now
         self._waits: dict[str, anyio.CancelScope] = {}  # for nodes that are being connected to
         super().__init__(app, tasks, nodes, settings)

@@ -249,7 +249,7 @@ class SshCluster(WorkerCluster):
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
         agent = await self._with_free_slot()
-        return NodeExecutor(agent, info._replace(host=agent.node.name))
+        return NodeExecutor(agent, info._replace(host=agent.node.name, labels=agent.node.labels))
 
     async def _with_free_slot(self) -> Agent:
         """The agent with most free slots, once there is one.  Raises OSError when no node is there, nor will be."""

@@ -19,7 +19,7 @@ combinations.  An IPv6 address is in brackets as well: ``[::1]:2222``.  A file h
     name = "gpu"                             # in messages; the host unless said, and a port that is given
     port = 2222
     directory = "/scratch"                   # for its files; its temporary directory unless said
-    labels = { accelerator = "a100" }
+    labels = { accelerator = "a100" }        # for those who read events
     env = "sync"                             # the driver's installed packages; as asparkle.ssh.env has it, unless said
 
 Where there is nothing to say of nodes but what a URL says: ``nodes = ["alpha", "me@beta:2222*8"]``.
@@ -56,7 +56,7 @@ class Node(NamedTuple):
     python: str = "python3"  # on its PATH, or a path
     environment: Mapping[str, str] = {}  # of everything that runs there
     directory: str = ""  # for files; "": its own temporary directory
-    labels: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}  # of its executors, in events
     env: str | None = None  # "sync": the driver's installed packages; "": its own; None: as asparkle.ssh.env says
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asparkle.core.scheduler.records import Attempt, Executor, Job, Stage
@@ -104,12 +104,11 @@ class Announcer:
 
         self._turn.emit(SpeculativeTaskSubmitted(self._turn.now, attempt.tid, attempt.stage.id, attempt.partition))
 
-    def executor_added(self, executor: Executor) -> None:
+    def executor_added(self, executor: Executor, labels: Mapping[str, str]) -> None:
         from asparkle.core.events import ExecutorAdded
 
-        self._turn.emit(
-            ExecutorAdded(self._turn.now, executor.name, executor.epoch, executor.host.name, executor.slots)
-        )
+        where = (executor.name, executor.epoch, executor.host.name)
+        self._turn.emit(ExecutorAdded(self._turn.now, *where, executor.slots, dict(labels)))
 
     def executor_removed(self, executor: Executor, reason: str, released: bool) -> None:
         from asparkle.core.events import ExecutorRemoved

@@ -383,7 +383,7 @@ class Scheduler:
         if self._allocation is not None:
             self._allocation.added(executor)
         if self._turn.listening:
-            self._announcer.executor_added(executor)
+            self._announcer.executor_added(executor, event.labels)
         self._exclusion.added(executor)
         self._suspects.update(self._exclusion.barred)
         self._dispatch.offers.append(executor)

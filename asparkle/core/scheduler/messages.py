@@ -102,6 +102,7 @@ class ExecutorAdded(NamedTuple):
     host: str
     slots: int
     blocks_survive: bool = True
+    labels: Mapping[str, str] = MappingProxyType({})  # told to listeners
 
 
 class ExecutorLost(NamedTuple):

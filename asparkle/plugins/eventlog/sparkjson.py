@@ -276,7 +276,7 @@ class Translation:
                 "Host": event.host,
                 "Total Cores": event.slots * self._task_cpus,
                 "Log Urls": {},
-                "Attributes": {},
+                "Attributes": dict(event.labels),
                 "Resources": {},
                 "Resource Profile Id": 0,
                 "Registration Time": time,

@@ -237,6 +237,15 @@ class TestCountsBackwards(Broken, cluster=CountsBackwards):
     pass
 
 
+class LabelsWithNumbers(Workers):
+    async def start(self, info):
+        return await super().start(info._replace(labels={"gpus": 2}))
+
+
+class TestLabelsWithNumbers(Broken, cluster=LabelsWithNumbers):
+    pass
+
+
 class HasMoreSlots(Workers):
     async def start(self, info):
         return await super().start(info._replace(slots=2))
