@@ -249,9 +249,65 @@ def test_what_is_damaged_is_sent_again_and_nothing_else(
     damage(file)
     again, found = built(tmp_path, alone)
     assert again == environment and is_right(environment) and file.read_bytes() == whole
-    assert asked[0][0] in found[0] and "msgpack" not in {*found[0]} - {*asked[0]}
+    assert found == asked
     assert os.listdir(cache(tmp_path)) == [environment.name]
     assert built(tmp_path, alone) == (environment, [])
+
+
+@pytest.fixture
+def spy(tmp_path: Path) -> Callable[[], set[str]]:
+    """Beside asparkle on the builder's path: notes each file that it opens or links."""
+    log = tmp_path / "spy" / "log"
+    log.parent.mkdir()
+    log.with_name("sitecustomize.py").write_text(
+        f"""import os, sys
+log = os.open({str(log)!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def note(event, args):
+    if event in ("open", "os.link"):
+        os.write(log, f"{{args[0]}}\\n".encode())
+sys.addaudithook(note)
+"""
+    )
+
+    def names() -> set[str]:
+        """Of the files in packages, since it was asked last."""
+        found = {Path(line).name for line in log.read_text().splitlines() if "/.cache/asparkle/" in line}
+        log.write_text("")
+        return found
+
+    return names
+
+
+def test_what_is_not_damaged_is_neither_read_nor_linked(
+    tmp_path: Path, packages: list[Package], spy: Callable[[], set[str]]
+) -> None:
+    spied = {"PYTHONPATH": f"{tmp_path / 'spy'}:{ROOT}"}
+    environment, _ = built(tmp_path, packages, **spied)
+    (library,) = environment.glob("lib/python*/site-packages/msgpack/_cmsgpack*.so")
+    (file,) = environment.glob("lib/python*/site-packages/tides.py")
+    others = {"__init__.py", "run.sh", library.name}
+    assert spy() >= {"tides.py", *others}
+    cut(file)
+    inode = library.stat().st_ino
+    assert built(tmp_path, packages, **spied) == (environment, [["tides"]])
+    opened = spy()
+    assert "tides.py" in opened and not opened & others
+    assert is_right(environment) and library.stat().st_ino == inode
+
+
+def test_a_package_that_changes_itself_at_every_start_is_all_that_is_sent(
+    tmp_path: Path, packages: list[Package], spy: Callable[[], set[str]]
+) -> None:
+    change = "import os, sys; open(os.path.join(sys._getframe(1).f_locals['sitedir'], 'uses.txt'), 'a').write('x')"
+    install(tmp_path / "busy", "busy", {"busy.pth": change + "\n", "uses.txt": "", "busy.py": ""})
+    everything = [*packages, *lock([str(tmp_path / "busy")]).packages]
+    spied = {"PYTHONPATH": f"{tmp_path / 'spy'}:{ROOT}"}
+    environment, _ = built(tmp_path, everything, **spied)
+    for _ in range(2):
+        spy()
+        assert built(tmp_path, everything, **spied) == (environment, [["busy"]])
+        assert not spy() & {"__init__.py", "run.sh", "tides.py"}
+    assert len(read_manifest(str(environment))) == 4
 
 
 @pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(bytes(path.stat().st_size)), Path.unlink])
@@ -429,6 +485,23 @@ def test_what_was_compiled_for_another_platform_comes_from_an_index(
     assert asked == [] and run(other, "import msgpack; print(msgpack.packb(1))") == "b'\\x01'"
     native, asked = built(tmp_path, [msgpack], "native")  # which would not be the same files
     assert asked == [["msgpack"]]
+
+
+@pytest.mark.parametrize("path", installers())
+def test_packages_that_have_one_file_do_not_change_each_other_for_ever(
+    tmp_path: Path, index: Callable[..., str], path: str
+) -> None:
+    for name in ("left", "right"):
+        install(tmp_path / name, name, {f"{name}.py": "SIDE = 1", "tests.py": f"of = {name!r}"})
+    packages = [foreign(lock([str(tmp_path / name)]).packages[0]) for name in ("left", "right")]
+    url = index(*packages)
+    variables = {"PIP_INDEX_URL": url, "UV_DEFAULT_INDEX": url, "PATH": path}
+    environment, _ = built(tmp_path, packages, **variables)
+    for name in ("left", "right"):
+        (file,) = environment.glob(f"lib/python*/site-packages/{name}.py")
+        cut(file)
+        assert built(tmp_path, packages, **variables)[0] == environment and file.read_text() == "SIDE = 1"
+        assert built(tmp_path, packages, PIP_NO_INDEX="1") == (environment, [])  # nothing is wanted any more
 
 
 @pytest.mark.parametrize("path", installers())

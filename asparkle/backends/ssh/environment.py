@@ -14,7 +14,8 @@ agent carries.  Messages are msgpack arrays with their length in front::
 The environment's directory is beside asparkle's own code in the node's cache (see `stage0`), and is kept there by the
 same rules: it appears whole, whoever uses it holds a lock on its manifest, and it is removed when nobody has used it
 for 30 days.  Each line of the manifest has a package and its files.  What other environments have of the same packages
-is linked instead of sent, and so is what was there when building one was interrupted.
+is linked instead of sent, and so is what was there when building one was interrupted.  Where files of an environment
+have changed, their packages are built again and put in; the others stay where they are, and are not even read.
 """
 
 from __future__ import annotations
@@ -168,13 +169,17 @@ def described(path: str) -> dict[str, Any]:
 
 
 def is_ready(path: str, request: Request) -> bool:
-    """Whether an environment has all packages, and its files are as they were."""
-    manifest = read_manifest(path)
-    return (
-        all(key_of(package) in manifest for package in request.packages)
-        and os.path.exists(python_in(path))
-        and all(is_as_it_was(path, file) for files in manifest.values() for file in files)
-    )
+    """Whether an environment has all packages, and their files are as they were."""
+    return has_all(path, intact(path), request)
+
+
+def has_all(path: str, packages: Manifest, request: Request) -> bool:
+    return os.path.exists(python_in(path)) and all(key_of(package) in packages for package in request.packages)
+
+
+def intact(path: str) -> Manifest:
+    """The packages of an environment whose files are all as they were."""
+    return {key: files for key, files in read_manifest(path).items() if all(is_as_it_was(path, file) for file in files)}
 
 
 def fits(package: Wanted) -> bool:
@@ -228,11 +233,12 @@ def build(root: str, name: str, request: Request, driver: Driver) -> str:
     work = os.path.join(root, stage0.UNPACKING + name)
     with alone_in(work, driver):
         try:
-            if not (stage0.in_use(path) and is_ready(path, request)):  # it may have been built while this one waited
+            kept = intact(path) if (there := stage0.in_use(path)) else {}
+            if not (there and has_all(path, kept, request)):  # it may have been built while this one waited
                 tree = Tree(work)
-                tree.fill(request, driver, sources(path, work, tree))
+                tree.fill(request, driver, kept, sources(path, work, tree))
                 os.sync()  # or a power failure could leave empty files of the right length
-                put(tree, path)
+                put(tree, path, kept)
                 stage0.in_use(path)
         except BaseException as error:
             if not isinstance(error, Gone):
@@ -286,19 +292,26 @@ def sources(path: str, work: str, tree: Tree) -> list[str]:
     return sorted({path, *begun} - {tree.path}, key=lambda each: each != path)
 
 
-def put(tree: Tree, path: str) -> None:
-    """Move it to where it belongs.  What is damaged there is replaced file by file: somebody may use the others."""
-    try:
-        os.rename(tree.path, path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        os.utime(path)  # it is not old any more
-        for file in (file for files in tree.manifest.values() for file in files):
-            if not is_as_it_was(path, file):
-                replace(tree.path, path, file[0])
-        for own in ("pyvenv.cfg", os.path.join("bin", "python3"), stage0.MANIFEST):
-            replace(tree.path, path, own)
+def put(tree: Tree, path: str, kept: Manifest) -> None:
+    """Move it to where it belongs.  Beside packages that are kept there it goes file by file: they may be in use."""
+    if not kept:
+        try:
+            os.rename(tree.path, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    os.utime(path)  # it is not old any more
+    theirs = {file[0]: file for files in kept.values() for file in files}  # of two packages' file there is one only
+    new = {key: [theirs.get(file[0], file) for file in files] for key, files in tree.manifest.items()}
+    for file in (file for files in new.values() for file in files):
+        if not is_unchanged(path, file):
+            replace(tree.path, path, file[0])
+    Path(tree.path, stage0.MANIFEST).write_bytes(b"")
+    for key, files in (new | kept).items():
+        tree.record(key, files)
+    for own in ("pyvenv.cfg", os.path.join("bin", "python3"), stage0.MANIFEST):
+        replace(tree.path, path, own)
 
 
 def replace(tree: str, path: str, name: str) -> None:
@@ -327,13 +340,13 @@ class Tree:
         home = os.path.dirname(base_python())
         Path(self.path, "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = {behind}\n")
 
-    def fill(self, request: Request, driver: Driver, sources: Iterable[str]) -> None:
-        """Put all packages in.  Raises OSError, and Refused for a package that can't be had."""
-        missing = {key_of(package): package for package in request.packages}
+    def fill(self, request: Request, driver: Driver, kept: Manifest, sources: Iterable[str]) -> None:
+        """Put all packages in that are not kept.  Raises OSError, and Refused for a package that can't be had."""
+        missing = {key: package for package in request.packages if (key := key_of(package)) not in kept}
         for source in sources:
             for key, files in read_manifest(source).items() if missing else ():
                 if key in missing and self._link(source, files):
-                    self._record(key, files)
+                    self.record(key, files)
                     del missing[key]
         self._need(sum(package.size for package in missing.values()))
         fitting = [package for package in missing.values() if fits(package)]
@@ -352,7 +365,7 @@ class Tree:
                 errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {size >> 20} MB are needed, {free >> 20} MB free"
             )
 
-    def _record(self, key: str, files: Sequence[File]) -> None:
+    def record(self, key: str, files: Sequence[File]) -> None:
         self.manifest[key] = [*files]
         with open(os.path.join(self.path, stage0.MANIFEST), "a", encoding="utf-8") as manifest:
             manifest.write(json.dumps([key, files]) + "\n")
@@ -362,7 +375,9 @@ class Tree:
     def _link(self, source: str, files: Sequence[File]) -> bool:
         """Take a package's files from another environment, if they are all as they were, to the last byte."""
         targets = [os.path.join(self.path, name) for name, _, _ in files]
-        if any(map(os.path.lexists, targets)) or not all(is_unchanged(source, file) for file in files):
+        if any(map(os.path.lexists, targets)) or not all(is_as_it_was(source, file) for file in files):
+            return False  # without a look into any of them
+        if not all(is_unchanged(source, file) for file in files):
             return False
         for (name, _, _), target in zip(files, targets, strict=True):
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -410,7 +425,7 @@ class Tree:
                     if info.external_attr >> 16 & 0o100:
                         os.chmod(target, 0o755)
                 files.append(self._dated(target))
-        self._record(key, files)
+        self.record(key, files)
 
     def _dated(self, target: str) -> File:
         os.utime(target, (DATE, DATE))
@@ -453,7 +468,7 @@ class Tree:
         for found in distributions(path=[self._site]):
             if key := keys.get(canonical(found.name)):
                 paths = [os.path.normpath(str(found.locate_file(file))) for file in found.files or ()]
-                self._record(key, [self._dated(path) for path in paths if self._stays(path)])
+                self.record(key, [self._dated(path) for path in paths if self._stays(path)])
         for script in {*os.listdir(os.path.join(self.path, "bin"))} - {"python3"}:
             os.unlink(os.path.join(self.path, "bin", script))
 
