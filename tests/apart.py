@@ -265,8 +265,9 @@ class ApartCluster(WorkerCluster):
 
     def files(self, host: str) -> list[str]:
         """What lies in a host's directories, without the marks of its workers."""
-        found = [path for directory in self.hosts[host] for path in Path(directory).rglob("*") if path.is_file()]
-        return [str(path) for path in found if not path.name.startswith("running-")]
+        # os.walk bears directories that go meanwhile, and Path.rglob does not.
+        walks = (walk for directory in self.hosts[host] for walk in os.walk(directory))
+        return [os.path.join(at, name) for at, _, names in walks for name in names if not name.startswith("running-")]
 
     def seen(self) -> list[str]:
         """Files of others that workers have tried to see."""
