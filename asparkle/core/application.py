@@ -107,7 +107,8 @@ class Application:
         shuffle_store = extensions.path(ShuffleStore, keys.SHUFFLE_STORE.read(conf))
         policy = extensions.path(CachePolicy, keys.CACHE_POLICY.read(conf))
         serializer = extensions.path(Serializer, keys.SERIALIZER.read(conf))
-        app_id = f"local-{self.start_time}-{os.getpid()}-{next(_numbers)}"
+        kind = "app" if master.slots is None else "local"
+        app_id = f"{kind}-{self.start_time}-{os.getpid()}-{next(_numbers)}"
         memory = keys.EXECUTOR_MEMORY.read(conf) or default_memory() // self.executors
         self._plugins_files = (extensions.activated_paths(FILE_SYSTEM), extensions.activated_paths(Codec))
         self._roots = keys.LOCAL_DIR.read(conf)

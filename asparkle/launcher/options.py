@@ -12,7 +12,7 @@ from asparkle.core.errors import ConfigurationError
 _NO_JVM = "there is no JVM"
 
 SETTINGS = {
-    "--master": ("spark.master", "URL", "where tasks run: local[4], local[*], threads[2], ..."),
+    "--master": ("spark.master", "URL", "where tasks run: local[4], threads[2], ssh://HOST,HOST, ssh:FILE, ..."),
     "--name": ("spark.app.name", "NAME", "the application's name; the script's, if there is none"),
     "--py-files": ("spark.submit.pyFiles", "FILES", "modules and zip files for the import path, with commas"),
     "--files": ("spark.files", "FILES", "files that every task finds, with commas"),

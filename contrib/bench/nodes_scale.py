@@ -86,7 +86,7 @@ def simulate(fds: list[int], slots: int) -> None:
 
 def measure(nodes: int, slots: int) -> None:
     from asparkle import SparkConf, SparkContext
-    from asparkle.backends.ssh.cluster import Agent, Settings, SshCluster
+    from asparkle.backends.ssh.cluster import ConnectedNode, Settings, SshCluster
     from asparkle.backends.ssh.nodes import Node
     from asparkle.plugins import AppSpec, Cluster, ClusterManager, hookimpl
 
@@ -109,7 +109,7 @@ def measure(nodes: int, slots: int) -> None:
 
     class SimulatedCluster(SshCluster):
         async def _connected(self, node: Node) -> str:
-            return await Agent(self, node, Ssh(), {"cpus": slots}, b"").run()  # type: ignore[arg-type]
+            return await ConnectedNode(self, node, Ssh(), {"cpus": slots}, b"").run()  # type: ignore[arg-type]
 
     class Manager(ClusterManager):
         def executors(self, url: str) -> int:

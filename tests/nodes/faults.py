@@ -283,6 +283,22 @@ def ten_times_slower(made: Hosts) -> Undo:
     return undo
 
 
+def fill_disk(made: Hosts) -> Undo:
+    """Nothing more can be written to it."""
+    filling = made[0].temporary / "filling"
+    with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+    return filling.unlink
+
+
+def come_up(made: Hosts) -> Undo:
+    made[0].start()
+    return _nothing
+
+
+FULL_DISK = "disk full"
+LATE = "node comes up late"
 SLOW_WITH_SPECULATION = "node ten times slower, speculation"
 FAULTS: dict[str, Fault] = {
     "worker killed": kill_worker,
@@ -296,22 +312,33 @@ FAULTS: dict[str, Fault] = {
     "worker frozen": freeze_worker,
     "agent frozen": freeze_agent,
     "node frozen": freeze_node,
+    FULL_DISK: fill_disk,
+    LATE: come_up,
     "node ten times slower": ten_times_slower,
     SLOW_WITH_SPECULATION: ten_times_slower,
 }
 
 
+TASK_SECONDS = {ten_times_slower: 0.5, come_up: 0.5}  # where tasks have to last
+SPACE = {"node1": "64m"}  # in the temporary directory of the first host, as `hosts` takes it
+
+
 def under(made: Hosts, name: str | None, **settings: object) -> Outcome:
-    """The job's outcome while a fault happens to the first of the hosts."""
+    """The job's outcome while a fault happens to the first of the hosts, which have the `SPACE`."""
     trigger = Trigger()
     undo: list[Undo] = []
     if name == SLOW_WITH_SPECULATION:  # from when half of the tasks have ended: a third of the slots is slow
         settings |= {"spark__speculation": "true", "spark__speculation__quantile": "0.5"}
+    if name == FULL_DISK:  # where attempts fail at once, and so many are made
+        settings |= {"spark__excludeOnFailure__enabled": "true"}
+    if name == LATE:
+        made[0].power_off()
+        made[0].connect()  # who connects is refused at once
     context = SparkContext(conf=conf(made, **settings), plugins=[trigger])
     try:
         if name is None:
             return job(context, trigger, None)
-        seconds = 0.5 if FAULTS[name] is ten_times_slower else 0.15  # of a task, long enough to be slow
+        seconds = TASK_SECONDS.get(FAULTS[name], 0.15)
         return job(context, trigger, lambda: undo.append(FAULTS[name](made)), task_seconds=seconds)
     finally:
         try:
@@ -342,7 +369,7 @@ def main() -> None:
         for name in [None, *FAULTS]:
             root = Path(directory) / str(name).replace(" ", "-")
             root.mkdir()
-            with hosts(3, root) as made:
+            with hosts(3, root, space=SPACE) as made:
                 outcome = under(made, name)
                 right = outcome.result == expected() and outcome.accumulated == (RECORDS, 600)
                 print(f"{name or 'none':34} {outcome.seconds:8.2f} {'' if right else 'WRONG'}", flush=True)

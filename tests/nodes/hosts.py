@@ -103,9 +103,15 @@ class Host:
     def connect(self) -> None:
         run("ip", "link", "set", self.link, "up")
 
+    @property
+    def temporary(self) -> Path:
+        """Its temporary directory, as it sees it: with what is mounted there."""
+        root = "" if self.sshd is None else f"/proc/{self.sshd.pid}/root"
+        return Path(f"{root}{self.directory}/tmp")
+
     def left(self) -> list[str]:
-        """The files that are in its temporary directory, if its space is not limited."""
-        root = self.directory / "tmp"
+        """The files that are in its temporary directory."""
+        root = self.temporary
         found = []
         for directory, names, files in os.walk(root):  # what goes away meanwhile is passed over
             found += [os.path.relpath(os.path.join(directory, name), root) for name in (*names, *files)]

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from asparkle.backends.ssh.cluster import Agent, NodeExecutor, Settings, SshCluster
+from asparkle.backends.ssh.cluster import ConnectedNode, NodeExecutor, Settings, SshCluster
 from asparkle.backends.ssh.dialing import DIRECT, RELAYED
 from asparkle.backends.ssh.nodes import Node, parse_nodes
 from asparkle.backends.ssh.probe import bandwidth, probe_file, room
@@ -125,7 +125,7 @@ class _Checked(SshCluster):
         self._turn = anyio.Semaphore(_TOGETHER)
         self._settled = {node.name: anyio.Event() for node in nodes}
         self._checked = {node.name: CheckedNode(node.name, labels=node.labels) for node in nodes}
-        self._there: dict[str, Agent] = {}  # those that were, and may be lost by now
+        self._there: dict[str, ConnectedNode] = {}  # those that were, and may be lost by now
         self._waits: dict[str, anyio.CancelScope] = {}  # for nodes that are being connected to
         super().__init__(app, tasks, nodes, settings)
 
@@ -143,19 +143,19 @@ class _Checked(SshCluster):
     async def _hold(self, node: Node) -> None:
         self._settle(node, await self._connected(node))
 
-    async def environment(self, agent: Agent) -> dict[str, Any] | None:
+    async def environment(self, connected: ConnectedNode) -> dict[str, Any] | None:
         """It takes the time that it needs: a node that falls silent meanwhile is lost, as in an application."""
-        waiting = self._waits[agent.node.name]
+        waiting = self._waits[connected.node.name]
         waiting.deadline = math.inf
         try:
-            return await super().environment(agent)
+            return await super().environment(connected)
         finally:
             waiting.deadline = anyio.current_time() + _PATIENCE
 
-    def arrived(self, agent: Agent) -> None:
-        super().arrived(agent)
-        self._there[agent.node.name] = agent
-        self._settled[agent.node.name].set()
+    def arrived(self, connected: ConnectedNode) -> None:
+        super().arrived(connected)
+        self._there[connected.node.name] = connected
+        self._settled[connected.node.name].set()
 
     def _introduce_soon(self) -> None:
         """Nobody needs to: what nodes reach is found out here."""
@@ -175,11 +175,11 @@ class _Checked(SshCluster):
         names = [name for name, checked in self._checked.items() if not checked.problem]
         sampled = len(names) > _ALL_PAIRS and not all_pairs
         pairs = await self._pairs(rounds(names)[: _SAMPLE if sampled else None])
-        for name in self._there.keys() - self.agents.keys():
+        for name in self._there.keys() - self.connected.keys():
             self._checked[name].problem = self._checked[name].problem or f"it was lost: {self._there[name].lost}"
         return Report([*self._checked.values()], pairs, sampled)
 
-    async def _each(self, examine: Callable[[Agent, CheckedNode], Awaitable[None]], together: int) -> None:
+    async def _each(self, examine: Callable[[ConnectedNode, CheckedNode], Awaitable[None]], together: int) -> None:
         """Examine all nodes that can be used, so many at once: who can't be examined can't be used."""
         limit = anyio.Semaphore(together)
 
@@ -196,29 +196,29 @@ class _Checked(SshCluster):
             for checked in self._checked.values():
                 tasks.start_soon(one, checked)
 
-    async def _look_at(self, agent: Agent, checked: CheckedNode) -> None:
-        facts = agent.facts
+    async def _look_at(self, connected: ConnectedNode, checked: CheckedNode) -> None:
+        facts = connected.facts
         checked.python, checked.executable = facts["python"], facts["executable"]
-        checked.slots, checked.cpus, checked.memory = agent.slots, facts["cpus"], facts["memory"]
+        checked.slots, checked.cpus, checked.memory = connected.slots, facts["cpus"], facts["memory"]
         checked.directory = facts["directory"]
         remedy = "free space there, or give the node another `directory`"
         try:
-            free = checked.free_disk = await agent.ask("room")
+            free = checked.free_disk = await connected.ask("room")
         except NodeError as error:
             raise NodeError(checked.name, f"{checked.directory}: {error.reason}; {remedy}") from None
         if free < _SCARCE:
             note = f"only {free >> 20} MB are free in {checked.directory}, for map outputs and cached partitions"
             checked.notes.append(f"{note}: {remedy}")
-        worker = NodeExecutor(agent, ExecutorInfo("check", 0, checked.name, 1))
+        worker = NodeExecutor(connected, ExecutorInfo("check", 0, checked.name, 1))
         if (lost := await worker.ready()) is not None:
             raise NodeError(checked.name, f"no worker can be started there: {lost.reason}")
         await worker.end()
 
-    async def _compare_clocks(self, agent: Agent, checked: CheckedNode) -> None:
+    async def _compare_clocks(self, connected: ConnectedNode, checked: CheckedNode) -> None:
         times = []
         for _ in range(_CLOCKS):
             asked = time.time()
-            there = await agent.ask("clock")
+            there = await connected.ask("clock")
             times.append((asked, there, time.time()))
         checked.clock, checked.clock_uncertainty, checked.round_trip = clock = Clock.of(times)
         if abs(clock.offset) - clock.uncertainty > _SKEW:
@@ -228,10 +228,10 @@ class _Checked(SshCluster):
             )
             checked.notes.append(f"{note}: let both be set by NTP")
 
-    async def _measure(self, agent: Agent, checked: CheckedNode) -> None:
+    async def _measure(self, connected: ConnectedNode, checked: CheckedNode) -> None:
         seconds = _share(2 * len(self.nodes))
-        ours, theirs = probe_file(self.app.directories[0]), probe_file(agent.app.directories[0])
-        checked.from_driver = await agent.ask("fetch", "", None, ours, _MOST, seconds)
+        ours, theirs = probe_file(self.app.directories[0]), probe_file(connected.app.directories[0])
+        checked.from_driver = await connected.ask("fetch", "", None, ours, _MOST, seconds)
         try:
             checked.to_driver = await in_thread(bandwidth, self.app, self.dial, checked.name, theirs, _MOST, seconds)
         except OSError as error:

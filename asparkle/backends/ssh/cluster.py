@@ -71,23 +71,23 @@ class Settings(NamedTuple):
 class NodeExecutor(ChannelExecutor):
     """A worker on a node."""
 
-    def __init__(self, agent: Agent, info: ExecutorInfo) -> None:
+    def __init__(self, connected: ConnectedNode, info: ExecutorInfo) -> None:
         super().__init__(
-            agent.app,
+            connected.app,
             info,
-            agent.link.open(["worker", info.id]),
-            ended=lambda: agent.end_of(info.id),
-            end=lambda: agent.link.tell(["kill", info.id]),
+            connected.link.open(["worker", info.id]),
+            ended=lambda: connected.end_of(info.id),
+            end=lambda: connected.link.tell(["kill", info.id]),
         )
-        self._agent = agent
-        agent.executors.add(info.id)
+        self._node = connected
+        connected.executors.add(info.id)
 
     def loss(self, reason: str, blame: bool) -> Lost:
-        _, running = self._agent.release(self.info.id)
-        return Lost(reason, blame=blame, running=running, blocks_survive=not self._agent.link.ended)
+        _, running = self._node.release(self.info.id)
+        return Lost(reason, blame=blame, running=running, blocks_survive=not self._node.link.ended)
 
 
-class Agent:
+class ConnectedNode:
     """One node's agent, from when it is spoken to until it is lost."""
 
     def __init__(self, cluster: SshCluster, node: Node, ssh: SshProcess, facts: Mapping[str, Any], rest: bytes) -> None:
@@ -222,7 +222,7 @@ class SshCluster(WorkerCluster):
         )  # why nodes can't connect to each other
         self._sync = Sync(app.directories)
         self._links: set[Link] = set()
-        self.agents: dict[str, Agent] = {}  # by node, those that are there
+        self.connected: dict[str, ConnectedNode] = {}  # by node, those that are there
         self.problems: dict[str, str] = {}  # why the others are not, as far as they were tried
         self._last_seen = float("-inf")  # when there was a node
         self._changed = anyio.Event()
@@ -248,16 +248,16 @@ class SshCluster(WorkerCluster):
         await super().set_target(executors + self._more * self._all)
 
     async def start(self, info: ExecutorInfo) -> ChannelExecutor:
-        agent = await self._with_free_slot()
-        return NodeExecutor(agent, info._replace(host=agent.node.name, labels=agent.node.labels))
+        connected = await self._with_free_slot()
+        return NodeExecutor(connected, info._replace(host=connected.node.name, labels=connected.node.labels))
 
-    async def _with_free_slot(self) -> Agent:
-        """The agent with most free slots, once there is one.  Raises OSError when no node is there, nor will be."""
+    async def _with_free_slot(self) -> ConnectedNode:
+        """The node with most free slots, once there is one.  Raises OSError when no node is there, nor will be."""
         while True:
-            agent = max(self.agents.values(), key=lambda agent: agent.free, default=None)
-            if agent is not None and agent.free > 0:
-                return agent
-            if agent is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
+            connected = max(self.connected.values(), key=lambda connected: connected.free, default=None)
+            if connected is not None and connected.free > 0:
+                return connected
+            if connected is None and len(self.problems) == len(self.nodes) and self._patience_is_over():
                 raise OSError("no node is there. " + _some([f"{node}: {why}" for node, why in self.problems.items()]))
             with anyio.move_on_after(1.0):
                 await self._changed.wait()
@@ -272,14 +272,14 @@ class SshCluster(WorkerCluster):
 
     # ------------------------------------------------------------------------- nodes
 
-    def arrived(self, agent: Agent) -> None:
+    def arrived(self, connected: ConnectedNode) -> None:
         """A node is ready for workers."""
-        self.agents[agent.node.name] = agent
-        self.problems.pop(agent.node.name, None)
-        if agent.node.slots is None and agent.node.name not in self._counted:
-            self._counted.add(agent.node.name)
-            self._more += agent.slots - 1
-            self.target += (agent.slots - 1) * self._all
+        self.connected[connected.node.name] = connected
+        self.problems.pop(connected.node.name, None)
+        if connected.node.slots is None and connected.node.name not in self._counted:
+            self._counted.add(connected.node.name)
+            self._more += connected.slots - 1
+            self.target += (connected.slots - 1) * self._all
             self.fill()
         self.changed()
         self._introduce_soon()
@@ -288,9 +288,9 @@ class SshCluster(WorkerCluster):
         """Tell nodes of each other; of those that come one after the other, at once."""
         await anyio.sleep(_GATHERING)
         self._introducing = False
-        addresses = {name: agent.address for name, agent in self.agents.items() if agent.address[1]}
-        for name, agent in self.agents.items():
-            agent.link.tell(["peers", {other: address for other, address in addresses.items() if other != name}])
+        addresses = {name: connected.address for name, connected in self.connected.items() if connected.address[1]}
+        for name, connected in self.connected.items():
+            connected.link.tell(["peers", {other: address for other, address in addresses.items() if other != name}])
 
     def identity(self, node: Node) -> Identity | None:
         """What a node shows to others; None where they can't connect directly.  Blocks."""
@@ -303,17 +303,19 @@ class SshCluster(WorkerCluster):
                     self.indirect = str(error)
             return self._authority.identity(node.name) if self._authority is not None else None
 
-    async def environment(self, agent: Agent) -> dict[str, Any] | None:
+    async def environment(self, connected: ConnectedNode) -> dict[str, Any] | None:
         """The driver's installed packages on a node, built if need be, where it is to have them.  Raises NodeError."""
-        if not (self.settings.env if agent.node.env is None else agent.node.env):
+        if not (self.settings.env if connected.node.env is None else connected.node.env):
             return None
-        self.problems.pop(agent.node.name, None)  # it is there, and takes the time that it needs
-        return await self._sync.bring(agent.node, agent.link.open(["environment"]), agent.facts["directory"])
+        self.problems.pop(connected.node.name, None)  # it is there, and takes the time that it needs
+        return await self._sync.bring(
+            connected.node, connected.link.open(["environment"]), connected.facts["directory"]
+        )
 
-    def left(self, agent: Agent) -> None:
+    def left(self, connected: ConnectedNode) -> None:
         """A node is lost, if it was ready."""
-        if self.agents.get(agent.node.name) is agent:
-            del self.agents[agent.node.name]
+        if self.connected.get(connected.node.name) is connected:
+            del self.connected[connected.node.name]
             self._last_seen = time.monotonic()
             self._introduce_soon()
 
@@ -355,12 +357,12 @@ class SshCluster(WorkerCluster):
             return error.reason
         if waiting.cancelled_caught:
             return bootstrap.late(self.settings.connecting).reason
-        agent = Agent(self, node, ssh, bootstrap.facts, bootstrap.rest)
-        self._links.add(agent.link)
+        connected = ConnectedNode(self, node, ssh, bootstrap.facts, bootstrap.rest)
+        self._links.add(connected.link)
         try:
-            return await agent.run()
+            return await connected.run()
         finally:
-            self._links.discard(agent.link)
+            self._links.discard(connected.link)
 
     # ------------------------------------------------------------------------- files of other hosts
 
@@ -375,18 +377,18 @@ class SshCluster(WorkerCluster):
                 return
             threading.Thread(target=serve_files, args=(theirs, self.app.directories, self._copies), daemon=True).start()
             self.tasks.start_soon(connect, channel, ours)
-        elif host in self.agents:
-            self.tasks.start_soon(join, channel, self.agents[host].link.open(["files"]))
+        elif host in self.connected:
+            self.tasks.start_soon(join, channel, self.connected[host].link.open(["files"]))
         else:
             channel.close()
 
     def dial(self, host: str) -> Connection:
         """The driver's own way to a node's file server."""
-        agent = self.agents.get(host)
-        if agent is None:
+        connected = self.connected.get(host)
+        if connected is None:
             raise ConnectionError(f"node {host!r} is not connected")
         ours, theirs = socket.socketpair()
-        self._call(lambda: self.tasks.start_soon(connect, agent.link.open(["files"]), theirs))
+        self._call(lambda: self.tasks.start_soon(connect, connected.link.open(["files"]), theirs))
         return ours
 
     # ------------------------------------------------------------------------- beats
