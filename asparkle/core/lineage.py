@@ -19,7 +19,7 @@ from asparkle.core.closures import Fixed, fixed
 from asparkle.core.partitioner import Partitioner
 from asparkle.core.program import Apply, Cached, Cartesian, Combine, Concatenate, Select, Step, Transform
 from asparkle.core.scheduler.messages import Determinism
-from asparkle.core.shuffle.steps import CoGroupStep, ShuffleRead, ShuffleSpec
+from asparkle.core.shuffle.steps import CoGroupStep, Join, JoinStep, ShuffleRead, ShuffleSpec
 from asparkle.core.storagelevel import StorageLevel
 
 if TYPE_CHECKING:
@@ -394,7 +394,7 @@ class CoGrouped(Node):
         parents: Iterable[Node],
         wanted: Partitioner | PartitionerPlan,
         spec: Callable[[Partitioner], ShuffleSpec],
-        function: Callable[..., Iterable[Any]],
+        function: Callable[..., Iterable[Any]] | Join,
         *,
         keyed: bool = True,
     ) -> None:
@@ -424,6 +424,8 @@ class CoGrouped(Node):
             builder.index(parent) if spec is None else builder.add(ShuffleRead(spec))
             for parent, spec in zip(self.parents, self.inputs, strict=True)
         ]
+        if isinstance(self.function, Join):
+            return JoinStep(indexes, self.function)
         return CoGroupStep(indexes, self.function)
 
 

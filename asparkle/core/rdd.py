@@ -1296,7 +1296,7 @@ class RDD(DriverOnly, Generic[T_co]):
         self,
         others: Sequence[RDD[Any]],
         numPartitions: int | None,
-        function: Callable[..., Iterable[Any]],
+        function: Callable[..., Iterable[Any]] | steps.Join,
         *,
         operation: str = "cogroup",
         keyed: bool = True,
@@ -1355,7 +1355,7 @@ class RDD(DriverOnly, Generic[T_co]):
         >>> sorted(await one.join(other).collect())
         [('a', (1, 3)), ('a', (1, 4))]
         """
-        return self._cogroup_with((other,), numPartitions, r.inner_join, operation="join")
+        return self._cogroup_with((other,), numPartitions, steps.Join(), operation="join")
 
     def leftOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
@@ -1366,7 +1366,7 @@ class RDD(DriverOnly, Generic[T_co]):
         >>> sorted(await one.leftOuterJoin(other).collect())
         [('a', (1, 3)), ('b', (2, None))]
         """
-        return self._cogroup_with((other,), numPartitions, r.left_join, operation="leftOuterJoin")
+        return self._cogroup_with((other,), numPartitions, steps.Join(outer=True), operation="leftOuterJoin")
 
     def rightOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
@@ -1377,7 +1377,9 @@ class RDD(DriverOnly, Generic[T_co]):
         >>> sorted(await one.rightOuterJoin(other).collect())
         [('a', (1, 3)), ('c', (None, 4))]
         """
-        return self._cogroup_with((other,), numPartitions, r.right_join, operation="rightOuterJoin")
+        return self._cogroup_with(
+            (other,), numPartitions, steps.Join(streamed=1, outer=True), operation="rightOuterJoin"
+        )
 
     def fullOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None

@@ -248,35 +248,6 @@ def cogroup(groups: Groups) -> Iterator[Any]:
     return ((k, tuple(map(ResultIterable, lists))) for k, lists in groups)
 
 
-# Pairs are made by C iterators: for each key one call of ours, and nothing per pair.
-
-
-def _paired(key: Any, lists: Sequence[Any]) -> Iterator[Any]:
-    return zip(repeat(key), product(*lists))
-
-
-def inner_join(groups: Groups) -> Iterator[Any]:
-    return chain.from_iterable(starmap(_paired, groups))  # the product with an empty list is empty
-
-
-def _left_paired(key: Any, lists: Sequence[Any]) -> Iterator[Any]:
-    vs, ws = lists
-    return zip(repeat(key), product(vs, ws or _NOTHING))
-
-
-def left_join(groups: Groups) -> Iterator[Any]:
-    return chain.from_iterable(starmap(_left_paired, groups))
-
-
-def _right_paired(key: Any, lists: Sequence[Any]) -> Iterator[Any]:
-    vs, ws = lists
-    return zip(repeat(key), product(vs or _NOTHING, ws))
-
-
-def right_join(groups: Groups) -> Iterator[Any]:
-    return chain.from_iterable(starmap(_right_paired, groups))
-
-
 def _fully_paired(key: Any, lists: Sequence[Any]) -> Iterator[Any]:
     vs, ws = lists
     return zip(repeat(key), product(vs or _NOTHING, ws or _NOTHING))

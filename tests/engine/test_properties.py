@@ -558,10 +558,20 @@ def subtract(draw: Any, m: Model) -> Model:
 
 
 NOTHING = [None]
+Records = list[Any]
+
+
+def of(key: Any, records: Records) -> list[Any]:
+    """The values that some records have for a key."""
+    return [v for k, v in records if k == key]
+
+
+STREAMED: dict[str, Callable[[Records, Records], Records]] = {
+    "join": lambda left, right: [(k, (v, w)) for k, v in left for w in of(k, right)],
+    "leftOuterJoin": lambda left, right: [(k, (v, w)) for k, v in left for w in of(k, right) or NOTHING],
+    "rightOuterJoin": lambda left, right: [(k, (v, w)) for k, w in right for v in of(k, left) or NOTHING],
+}
 JOINS: dict[str, Callable[[list[Any], list[Any]], Any]] = {
-    "join": lambda vs, ws: itertools.product(vs, ws),
-    "leftOuterJoin": lambda vs, ws: itertools.product(vs, ws or NOTHING),
-    "rightOuterJoin": lambda vs, ws: itertools.product(vs or NOTHING, ws),
     "fullOuterJoin": lambda vs, ws: itertools.product(vs or NOTHING, ws or NOTHING),
     "cogroup": lambda vs, ws: [(tuple(vs), tuple(ws))],
     "subtractByKey": lambda vs, ws: [] if ws else vs,
@@ -573,10 +583,15 @@ def join(draw: Any, m: Model) -> Model:
     other = other_input(draw, m, draw(st.sampled_from([pairs, st.tuples(small, small)])))
     if not all_pairs(other):
         other = m
-    name = draw(st.sampled_from(list(JOINS)))
+    name = draw(st.sampled_from([*STREAMED, *JOINS]))
     n = draw(st.one_of(st.none(), st.integers(1, 6)))
     partitioner = Partitioner(n or default_partitions(m, other))
-    parts = [[(k, pair) for k, lists in p for pair in JOINS[name](*lists)] for p in cogrouped([m, other], partitioner)]
+    if name in STREAMED:
+        inputs = zip(regrouped(m, partitioner), regrouped(other, partitioner), strict=True)
+        parts = [STREAMED[name](left, right) for left, right in inputs]
+    else:
+        groups = cogrouped([m, other], partitioner)
+        parts = [[(k, pair) for k, lists in p for pair in JOINS[name](*lists)] for p in groups]
 
     def make(a: RDD, b: RDD) -> RDD:
         made = getattr(a, name)(b, n)

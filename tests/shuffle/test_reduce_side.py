@@ -11,6 +11,7 @@ import operator
 import os
 import pickle
 import random
+from collections import Counter
 
 import memory_check
 import pytest
@@ -31,6 +32,7 @@ from asparkle.core.shuffle import (
     distinct,
     group,
     identity,
+    join,
     sort,
 )
 from asparkle.core.shuffle.aggregator import Aggregator as AggregatorType
@@ -103,6 +105,25 @@ def test_cogroup_has_a_list_for_each_input(spill_directory, inputs, limit):
     expected = [(k, tuple(g.get(k, []) for g in groups)) for k in order]
     with SpillSpace([spill_directory], limit) as space:
         assert list(cogroup([batches(records) for records in inputs], space)) == expected
+
+
+@settings(deadline=None)
+@given(pairs, pairs, st.integers(0, 1), st.booleans(), st.sampled_from([ROOMY, TIGHT, 1]))
+def test_a_join_streams_one_input_through_a_table_of_the_other(spill_directory, left, right, streamed, outer, limit):
+    stream, table = (right, grouped(left)) if streamed else (left, grouped(right))
+    found = ((k, v, other) for k, v in stream for other in table.get(k, [None] if outer else []))
+    expected = [(k, (other, v) if streamed else (v, other)) for k, v, other in found]
+
+    def joined():
+        with SpillSpace([spill_directory], limit) as space:
+            inputs = [batches(left), batches(right)]
+            return list(join(inputs, space, streamed=streamed, outer=outer)), space.bytes_spilled
+
+    found, spilled = joined()
+    assert Counter(found) == Counter(expected)
+    assert joined() == (found, spilled)
+    if not spilled:
+        assert list(map(repr, found)) == list(map(repr, expected))
 
 
 @settings(deadline=None)

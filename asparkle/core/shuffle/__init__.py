@@ -1,9 +1,9 @@
 """The shuffle: records brought together by key, through files that outlive the tasks that wrote them.
 
 The map side calls `write_map_output`; the reduce side reads each map's piece, in map order, with
-`read_reduce_partition` and hands the chained batches to `combine`, `group`, `cogroup`, `distinct` or, as
+`read_reduce_partition` and hands the chained batches to `combine`, `group`, `cogroup`, `join`, `distinct` or, as
 plain records, to `sort`.  All stay within the memory limit of the task's `SpillSpace`, and all give the same
-order whether they spilled or not: keys in order of first appearance, values in the order they came.
+order in each run: keys in order of first appearance, values in the order they came.
 
 Names are imported when they are first used: a driver plans shuffles, and workers do them.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asparkle.core.shuffle.batch import Batch, batches_of, records_of
     from asparkle.core.shuffle.external import cogroup, combine, distinct, group
     from asparkle.core.shuffle.grouped import GroupedValues
+    from asparkle.core.shuffle.joining import join
     from asparkle.core.shuffle.mapoutput import MapOutputInfo, MapOutputLost, read_reduce_partition
     from asparkle.core.shuffle.sorter import sort
     from asparkle.core.shuffle.spill import SpillSpace
@@ -39,6 +40,7 @@ __all__ = [
     "distinct",
     "group",
     "identity",
+    "join",
     "read_reduce_partition",
     "records_of",
     "sort",
@@ -52,6 +54,7 @@ __getattr__ = lazy(
         "asparkle.core.shuffle.batch": ["Batch", "batches_of", "records_of"],
         "asparkle.core.shuffle.external": ["cogroup", "combine", "distinct", "group"],
         "asparkle.core.shuffle.grouped": ["GroupedValues"],
+        "asparkle.core.shuffle.joining": ["join"],
         "asparkle.core.shuffle.mapoutput": ["MapOutputInfo", "MapOutputLost", "read_reduce_partition"],
         "asparkle.core.shuffle.sorter": ["sort"],
         "asparkle.core.shuffle.spill": ["SpillSpace"],

@@ -336,8 +336,10 @@ class CoGroupStep(Step):
         return self.inputs
 
     def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
-        inputs = [self._batches(program, step, partition, task) for step in self.inputs]
-        return iter(self.function(sh.cogroup(inputs, task.space)))
+        return iter(self.function(sh.cogroup(self._inputs(program, partition, task), task.space)))
+
+    def _inputs(self, program: Program, partition: int, task: TaskEnvironment) -> list[Iterator[Batch]]:
+        return [self._batches(program, step, partition, task) for step in self.inputs]
 
     @staticmethod
     def _batches(program: Program, index: int, partition: int, task: TaskEnvironment) -> Iterator[Batch]:
@@ -345,3 +347,28 @@ class CoGroupStep(Step):
         if type(step) is ShuffleRead and isinstance(step.spec, RecordsSpec) and step.cached is None:
             return step.batches(partition, task)
         return sh.batches_of(program.iterator(index, partition, task), longer=True)
+
+
+class Join:
+    """That two inputs are joined.  ``streamed``, ``outer``: see `joining`."""
+
+    __slots__ = ("outer", "streamed")
+
+    def __init__(self, streamed: int = 0, outer: bool = False) -> None:
+        self.streamed = streamed
+        self.outer = outer
+
+
+class JoinStep(CoGroupStep):
+    """``(k, (v, w))`` for each pair of values that two inputs have for a key."""
+
+    __slots__ = ("join",)
+
+    def __init__(self, inputs: Sequence[int], join: Join) -> None:
+        self.cached = None
+        self.inputs = inputs
+        self.join = join
+
+    def compute(self, program: Program, partition: int, task: TaskEnvironment) -> Iterator[Any]:
+        inputs = self._inputs(program, partition, task)
+        return sh.join(inputs, task.space, streamed=self.join.streamed, outer=self.join.outer)

@@ -15,6 +15,7 @@ from asparkle.core.shuffle.spill import SpillSpace
 FIRST_STEP = 16
 MAX_STEP = 2048  # records between two looks at the memory: if they get bigger all at once, so many must fit
 MAX_STEP_COMBINED = 1 << 14
+MAX_STEP_DISTINCT = 1 << 17  # each of them goes into a table of its own first: the more, the more of them are repeated
 FRAME_BYTES = 1 << 20  # in memory; a merge holds one frame of every run
 FRAME_ROWS = 1 << 14
 SAMPLE = 8

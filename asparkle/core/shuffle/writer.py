@@ -24,6 +24,7 @@ from asparkle.core.shuffle.weighing import (
     FIRST_STEP,
     FRAME_ROWS,
     MAX_STEP_COMBINED,
+    MAX_STEP_DISTINCT,
     POINTER,
     SAMPLE,
     Scales,
@@ -112,6 +113,7 @@ def _write_combined(
     scales = Scales(aggregator)
     meter = Meter(space)
     step = FIRST_STEP
+    most = MAX_STEP_DISTINCT if aggregator is DISTINCT else MAX_STEP_COMBINED
     taken = 0
     while (first := next(records, _END)) is not _END:
         aggregator.fold(table, (first,))
@@ -128,7 +130,7 @@ def _write_combined(
             # sending pairs from about three values per key: there are fewer.
             head = _bucket_table(table, aggregator, partitioner)
             return _write_plain(records, Buckets(partitioner), output, space, head)
-        step = next_step(step, scales.growth // step, space, MAX_STEP_COMBINED)
+        step = next_step(step, scales.growth // step, space, most)
     output.flush(_bucket_table(table, aggregator, partitioner), record_size=meter.used // max(len(table), 1))
     meter.clear()
 

@@ -6,6 +6,7 @@ deep in a user's code.  It sleeps in the kernel while nothing is queued: an idle
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -22,6 +23,7 @@ from asparkle.core.protocol import MessageReader, Ready, Refused, Started, encod
 from asparkle.core.worker.mark import make_mark
 from asparkle.core.worker.runtime import Worker
 
+_GARBAGE: Final = (50_000, 20, 10)
 _TICK: Final = 0.005  # seconds between looks at held-back reports, while there are any
 
 
@@ -31,6 +33,9 @@ def serve(incoming: int, outgoing: int, app: AppSpec, executor: str) -> None:
     Returns when the driver says so, or when it can't be a worker, having said why; ends the process when the driver is
     gone.
     """
+    # Tasks make lists of millions of tuples, and the collector's usual thresholds have it look through them again and
+    # again: that took a third of the time of a join.
+    gc.set_threshold(*_GARBAGE)
     sending = threading.Lock()
 
     def send(batch: Sequence[Any]) -> None:
