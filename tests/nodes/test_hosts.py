@@ -51,7 +51,8 @@ def test_directories_can_be_hidden_from_them_and_space_be_limited(tmp_path: Path
     with hosts(1, tmp_path, hidden=[tmp_path / "secret"], space={"node1": "64k"}) as made:
         assert ssh(made, "node1", f"ls {tmp_path}/secret; head -c 100000 /dev/zero > $TMPDIR/x || echo full") == "full"
         assert [path.name for path in (tmp_path / "secret").iterdir()] == ["file"]
-        assert made[0].left() == []
+        assert made[0].left() == ["x"]
+        assert list((made[0].directory / "tmp").iterdir()) == []
 
 
 def test_nothing_is_left_of_them(tmp_path: Path) -> None:

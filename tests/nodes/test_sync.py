@@ -32,11 +32,11 @@ ROOT = Path(__file__).parents[2]
 DEBIANS = "/usr/bin/python3"
 
 PROGRAM = """
-import json, logging, sys
+import json, logging, os, sys, time
 from asparkle import SparkConf
 
 logging.basicConfig(level=logging.INFO)
-settings, function, partitions = json.loads(sys.argv[1])
+settings, function, partitions, nodes = json.loads(sys.argv[1])
 conf = SparkConf().setAppName("sync").setAll(list(settings.items()))
 names = {}
 exec(function, names)
@@ -45,7 +45,13 @@ exec(function, names)
 BLOCKING = f"""{PROGRAM}
 from asparkle import SparkContext
 
+def where(_):
+    time.sleep(0.05)
+    return os.uname().nodename
+
 with SparkContext(conf=conf) as context:
+    while context.parallelize(range(8), 8).map(where).distinct().count() < nodes:
+        pass
     print(json.dumps(context.parallelize(range(partitions), partitions).map(names["f"]).collect()))
 """
 
@@ -84,10 +90,13 @@ class Driver:
     python: str  # of the nodes
     program: str = BLOCKING
 
-    def start(self, function: str, count: int = 1, partitions: int = 2, **settings: str) -> subprocess.Popen[str]:
+    def start(
+        self, function: str, count: int = 1, partitions: int = 2, at_once: int = 1, **settings: str
+    ) -> subprocess.Popen[str]:
+        """``at_once``: nodes that there must be before the job begins."""
         found = conf(self.made, count=count, python=self.python, **{"asparkle__ssh__env": "sync", **settings})
         return subprocess.Popen(
-            [PYTHON, "-S", "-c", self.program, json.dumps([dict(found.getAll()), function, partitions])],
+            [PYTHON, "-S", "-c", self.program, json.dumps([dict(found.getAll()), function, partitions, at_once])],
             env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": f"{ROOT}:{self.site}"},
             cwd=self.made.directory,
             stdout=subprocess.PIPE,
@@ -150,7 +159,7 @@ def test_a_job_imports_what_its_nodes_never_had(driver: Driver, python: str) -> 
         with pytest.raises(AssertionError, match=f"No module named '{module}'"):
             driver.made[0].execute(driver.python, "-c", f"import {module}")
         assert told == ""
-    found, said = driver.run(TELL, 2, 8)
+    found, said = driver.run(TELL, 2, 8, 2)
     assert [total for total, *_ in found] == [0, 1, 3, 6, 10, 15, 21, 28]
     assert {name for *_, name in found} == {"node1", "node2"}
     for host in driver.made:
