@@ -1129,6 +1129,9 @@ class RDD(DriverOnly, Generic[T_co]):
     ) -> RDD[tuple[K, tuple[V, U]]]:
         """``(k, (v, u))`` for each pair of values that the two RDDs have for a key.
 
+        Where the other's part of a partition fits into half of a task's memory, this RDD's streams through it, and the pairs
+        are in this RDD's order; else both are grouped.  So the other should be the smaller one.
+
         >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3), ("a", 4)])
         >>> sorted(one.join(other).collect())
         [('a', (1, 3)), ('a', (1, 4))]
@@ -1149,7 +1152,7 @@ class RDD(DriverOnly, Generic[T_co]):
     def rightOuterJoin(
         self: RDD[tuple[K, V]], other: RDD[tuple[K, U]], numPartitions: int | None = None
     ) -> RDD[tuple[K, tuple[V | None, U]]]:
-        """As `join`, and ``(k, (None, u))`` for keys that only the other has.
+        """As `join`, and ``(k, (None, u))`` for keys that only the other has.  Here the other's streams, in its order.
 
         >>> one, other = sc.parallelize([("a", 1)]), sc.parallelize([("a", 3), ("c", 4)])
         >>> sorted(one.rightOuterJoin(other).collect())
