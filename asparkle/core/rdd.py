@@ -1351,8 +1351,8 @@ class RDD(DriverOnly, Generic[T_co]):
     ) -> RDD[tuple[K, tuple[V, U]]]:
         """``(k, (v, u))`` for each pair of values that the two RDDs have for a key.
 
-        Where the other's part of a partition fits into half of a task's memory, this RDD's streams through it, and the pairs
-        are in this RDD's order; else both are grouped.  So the other should be the smaller one.
+        Where the other's part of a partition fits into half of a task's memory, this RDD's streams through it, and
+        the pairs are in this RDD's order; else both are grouped.  So the other should be the smaller one.
 
         >>> one, other = sc.parallelize([("a", 1), ("b", 2)]), sc.parallelize([("a", 3), ("a", 4)])
         >>> sorted(await one.join(other).collect())
