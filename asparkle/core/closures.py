@@ -294,6 +294,20 @@ def fixed(*functions: Any) -> list[Any]:
     return [found.get(id(function), function) for function in functions]
 
 
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle's, which need not find out of each of our own classes and functions that it goes by name."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if (kind is type or kind is types.FunctionType) and _is_ours(obj):
+            return NotImplemented
+        return super().reducer_override(obj)
+
+
+def _is_ours(obj: Any) -> bool:
+    return (obj.__module__ or "").startswith("asparkle.core.") and "<" not in obj.__qualname__
+
+
 def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:
     """Pickle ``value`` with cloudpickle, or plainly where all goes by name: the pickle, then its out-of-band buffers.
 
@@ -302,7 +316,7 @@ def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:
     """
     buffers: list[Any] = []
     file = io.BytesIO()
-    pickler = pickle.Pickler if by_name else cloudpickle.Pickler
+    pickler = pickle.Pickler if by_name else _Pickler
     try:
         pickler(file, protocol=5, buffer_callback=lambda b: buffers.append(b.raw())).dump(value)
     except Exception as error:
