@@ -305,7 +305,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _is_ours(obj: Any) -> bool:
-    return (obj.__module__ or "").startswith("asparkle.core.") and "<" not in obj.__qualname__
+    name = obj.__module__ or ""
+    return name.startswith("asparkle.core.") and getattr(sys.modules.get(name), obj.__qualname__, None) is obj
 
 
 def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:

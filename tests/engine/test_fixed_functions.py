@@ -205,3 +205,12 @@ async def test_fixed_functions_are_unpickled_once_where_attempts_can_not_change_
         assert type(mapped.transform) is Fixed
         assert _reach([mapped.transform]).reusable == reusable
     assert await copied.collect() == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("qualname", ["named_like_ours", "RDD.named_like_ours", "made.<locals>.named_like_ours"])
+async def test_a_function_said_to_be_of_our_modules_which_is_not_found_there_goes_by_value(sc, qualname):
+    """Examples in docstrings are run with their module's name."""
+    scope = {"__name__": "asparkle.core.rdd"}
+    exec("def named_like_ours(x): return -x", scope)
+    scope["named_like_ours"].__qualname__ = qualname
+    assert await sc.parallelize([1, 2], 2).map(scope["named_like_ours"]).collect() == [-1, -2]
