@@ -1,4 +1,4 @@
-"""Peak memory of a sort, a groupByKey and a groupByKey with one hot key, of more data than workers may hold.
+"""Peak memory of a sort, a join, a groupByKey, and one with a hot key, of more data than workers may hold.
 
     python -m contrib.bench.memory --gigabytes 2 --limit 512m
 
@@ -79,12 +79,24 @@ def _grouped(sc: Any, records: int, pairs: Callable[[int], Iterator[Any]]) -> st
     return f"{_counted(sum(size for _, size in sizes), records)}, {len(sizes)} groups, the largest of {largest}"
 
 
+def join(sc: Any, records: int) -> str:
+    """Two inputs of half of the records each, in which each key is once."""
+    left, right = (
+        sc.parallelize(range(PARTITIONS), PARTITIONS).flatMap(generator(records // 2, key))
+        for key in (lambda rng, i: i, lambda rng, i: records // 2 - 1 - i)
+    )
+    lengths = left.join(right).map(lambda pair: len(pair[1][0]) + len(pair[1][1]))
+    count, total = lengths.aggregate((0, 0), lambda a, x: (a[0] + 1, a[1] + x), lambda a, b: (a[0] + b[0], a[1] + b[1]))
+    assert total == 2 * RECORD * count, "something else was joined"
+    return _counted(2 * count, records // 2 * 2)
+
+
 def _counted(count: int, records: int) -> str:
     assert count == records, f"{count} records of {records}"
     return f"{count} records"
 
 
-JOBS = {"sort": sort, "group": group, "hot": hot}
+JOBS = {"sort": sort, "group": group, "hot": hot, "join": join}
 
 
 def run(job: str, gigabytes: float, master: str, limit: str, engine: str) -> None:

@@ -28,11 +28,11 @@ from asparkle.core.shuffle import (
     Aggregator,
     MapOutputInfo,
     SpillSpace,
-    cogroup,
     combine,
     distinct,
     group,
     identity,
+    join,
     read_reduce_partition,
     records_of,
     sort,
@@ -130,9 +130,8 @@ def run(bench: Bench, wanted: set[str]) -> None:
         lambda i, r: drain(distinct(b.read(i, r), b.space)),
     )
 
-    def join(infos: list[MapOutputInfo], r: int) -> None:
-        groups = cogroup([b.read(infos[:4], r), b.read(infos[4:], r)], b.space)
-        drain((k, (v, w)) for k, (vs, ws) in groups for v in vs for w in ws)
+    def joined(infos: list[MapOutputInfo], r: int) -> None:
+        drain(join([b.read(infos[:4], r), b.read(infos[4:], r)], b.space, streamed=0, outer=False))
 
     go(
         "join_1Mx200k",
@@ -140,7 +139,7 @@ def run(bench: Bench, wanted: set[str]) -> None:
             [b.write(map(lambda x: (x % 200_000, x), p)) for p in b.base()]
             + [b.write(map(lambda x: (x, x), range(i, i + 50_000))) for i in range(0, 200_000, 50_000)]
         ),
-        join,
+        joined,
     )
     bounds = bounds_from_samples(b.nums[:100], 4)
     go(
