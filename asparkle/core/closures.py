@@ -195,12 +195,15 @@ class _Walk:
 
 def _by_value(function: types.FunctionType) -> bool:
     """Whether cloudpickle sends the function's code rather than its name."""
-    module = sys.modules.get(function.__module__ or "")
-    if module is None or goes_by_value(function.__module__):
-        return True
-    if "<" in function.__qualname__:  # a lambda, or local to a function
-        return True
-    return getattr(module, function.__qualname__.split(".")[0], None) is None
+    return goes_by_value(function.__module__) or not _is_found(function)
+
+
+def _is_found(obj: Any) -> bool:
+    """Whether a class or function is what its module has by its name."""
+    try:
+        return operator.attrgetter(obj.__qualname__)(sys.modules.get(obj.__module__)) is obj
+    except AttributeError:
+        return False
 
 
 class Snapshot:
@@ -305,8 +308,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def _is_ours(obj: Any) -> bool:
-    name = obj.__module__ or ""
-    return name.startswith("asparkle.core.") and getattr(sys.modules.get(name), obj.__qualname__, None) is obj
+    return (obj.__module__ or "").startswith("asparkle.core.") and _is_found(obj)
 
 
 def dumps(value: Any, what: str, *, by_name: bool = False) -> list[Any]:
